@@ -1,0 +1,61 @@
+"""Child registries of MMEngine's roots.
+
+A name registered here answers to ``type='kpu_mm.Name'`` from any OpenMMLab
+config. Keep this file free of heavy imports: ``locations`` are imported on
+the first look-up.
+"""
+
+from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
+from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import LOOPS as MMENGINE_LOOPS
+from mmengine.registry import MODEL_WRAPPERS as MMENGINE_MODEL_WRAPPERS
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import (
+    OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
+)
+from mmengine.registry import RUNNERS as MMENGINE_RUNNERS
+from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+from mmengine.registry import Registry
+
+# backbones, teachers, projectors, losses, balancers, distillers
+MODELS = Registry('model', parent=MMENGINE_MODELS, locations=['kpu_mm.models'])
+# image sources and the unlabelled dataset over them
+DATASETS = Registry(
+    'dataset', parent=MMENGINE_DATASETS, locations=['kpu_mm.datasets']
+)
+# the endless, resumable order of a stream
+DATA_SAMPLERS = Registry(
+    'data sampler',
+    parent=MMENGINE_DATA_SAMPLERS,
+    locations=['kpu_mm.datasets'],
+)
+# decoding, cropping and packing of images
+TRANSFORMS = Registry(
+    'transform', parent=MMENGINE_TRANSFORMS, locations=['kpu_mm.datasets']
+)
+# collate functions
+FUNCTIONS = Registry(
+    'function', parent=MMENGINE_FUNCTIONS, locations=['kpu_mm.datasets']
+)
+# the multi-stream train loop
+LOOPS = Registry('loop', parent=MMENGINE_LOOPS, locations=['kpu_mm.engine'])
+# non-finite guard, corrupt-image guard, feature pictures
+HOOKS = Registry('hook', parent=MMENGINE_HOOKS, locations=['kpu_mm.engine'])
+# runner with atomic checkpoints
+RUNNERS = Registry(
+    'runner', parent=MMENGINE_RUNNERS, locations=['kpu_mm.engine']
+)
+# data-parallel wrapper that runs on CPU and GPU alike
+MODEL_WRAPPERS = Registry(
+    'model_wrapper',
+    parent=MMENGINE_MODEL_WRAPPERS,
+    locations=['kpu_mm.engine'],
+)
+# optimiser over trainable parameters only
+OPTIM_WRAPPER_CONSTRUCTORS = Registry(
+    'optimizer wrapper constructor',
+    parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
+    locations=['kpu_mm.engine'],
+)

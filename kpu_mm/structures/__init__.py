@@ -1,0 +1,5 @@
+"""What crosses module borders."""
+
+from .features import Features
+
+__all__ = ['Features']
