@@ -1,0 +1,214 @@
+"""Weights from files, with nothing left to chance.
+
+The libraries' own loaders initialise missing weights at random, read a model
+of another kind, or run the code inside a file. These don't.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from mmengine.runner.checkpoint import get_torch_safe_globals
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from .hub import fetch_folder
+
+# what differs between versions of transformers and is computed anyway
+_COMPUTED = 'relative_position_index'
+# what the readers raise on a file cut at one place or another
+_BROKEN = (
+    SafetensorError,
+    RuntimeError,
+    EOFError,
+    KeyError,
+    ValueError,
+    struct.error,
+)
+
+
+def load_transformers(
+    cls: Any,
+    source: str | Path,
+    may_miss: Sequence[str] = (),
+    **kwargs: Any,
+) -> nn.Module:
+    """Load a transformers model; every weight comes from the files.
+
+    Args:
+        cls: A model class of transformers, auto classes included.
+        source: A local folder with config.json and model.safetensors, or
+            the name of a model on the hub.
+        may_miss: Parts of the names of weights that the files may lack,
+            because the caller makes no use of them. Defaults to ().
+        **kwargs: For ``cls.from_pretrained``, except ``trust_remote_code``.
+
+    Returns:
+        The model in float32, eval mode, without gradients.
+
+    Raises:
+        FileNotFoundError: If there is no such folder, or no such model in
+            the cache while the hub is out of reach.
+        RuntimeError: If the files are broken, or lack weights of the model.
+        ValueError: If the folder holds a model of another kind.
+    """
+    if 'trust_remote_code' in kwargs:
+        raise ValueError(
+            'trust_remote_code would run code of the hub; install a version '
+            'of transformers that knows the model instead'
+        )
+    folder = fetch_folder(source)
+    _check_kind(cls, folder)
+    try:
+        model, info = cls.from_pretrained(
+            str(folder),
+            local_files_only=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # reported below, all at once
+            **kwargs,
+        )
+    except (SafetensorError, EOFError, UnpicklingError, OSError) as error:
+        raise RuntimeError(
+            f"The weights in '{folder}' are truncated or corrupt "
+            f'({_reason(error)}); copy or download them again.'
+        ) from error
+    bad = {
+        kind: kept
+        for kind in ('missing_keys', 'mismatched_keys', 'error_msgs')
+        if (kept := _matter(info.get(kind) or (), may_miss))
+    }
+    if bad:
+        raise RuntimeError(
+            f"The weights in '{folder}' do not fill {cls.__name__}: "
+            + '; '.join(f'{kind} {_shorten(v)}' for kind, v in bad.items())
+            + '. Pass the folder of the complete model.'
+        )
+    return model.float().eval().requires_grad_(False)
+
+
+def read_config(folder: Path, name: str = 'config.json') -> dict[str, Any]:
+    """Read a JSON file of a model's folder.
+
+    Args:
+        folder: The folder.
+        name: The file. Defaults to 'config.json'.
+
+    Returns:
+        Its content.
+
+    Raises:
+        FileNotFoundError: If the file is missing.
+        RuntimeError: If it is not a JSON object.
+    """
+    path = folder / name
+    if not path.is_file():
+        raise FileNotFoundError(f"'{folder}' has no {name}; add the file.")
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+    except ValueError as error:
+        raise RuntimeError(f"'{path}' is not valid JSON: {error}.") from error
+    if not isinstance(content, dict):
+        raise RuntimeError(f"'{path}' is not a JSON object.")
+    return content
+
+
+def read_checkpoint(path: str | Path) -> Any:
+    """Read a .safetensors or torch file; nothing in it is executed.
+
+    Args:
+        path: The file. What MMEngine's runner saves is allowed, other
+            Python objects are not.
+
+    Returns:
+        The content, on the CPU.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        RuntimeError: If it is truncated, corrupt, or holds other objects.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"The weights file '{path}' does not exist.")
+    try:
+        if path.suffix == '.safetensors':
+            return load_file(path)
+        with torch.serialization.safe_globals(get_torch_safe_globals()):
+            return torch.load(path, map_location='cpu', weights_only=True)
+    except UnpicklingError as error:
+        raise RuntimeError(
+            f"'{path}' is refused: it is corrupt, or holds Python objects "
+            'besides weights, which could run code; save its state_dict '
+            'alone, best with safetensors.'
+        ) from error
+    except _BROKEN as error:
+        raise RuntimeError(
+            f"'{path}' is truncated or corrupt ({_reason(error)}); copy or "
+            'download it again.'
+        ) from error
+
+
+def load_state(path: str | Path) -> dict[str, Tensor]:
+    """Read the weights in a file: a state dict, or a checkpoint with one.
+
+    Args:
+        path: A .safetensors or torch file.
+
+    Returns:
+        Name to tensor, on the CPU.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        RuntimeError: If it is broken, unsafe, or holds no weights.
+    """
+    state = read_checkpoint(path)
+    for key in ('state_dict', 'model'):
+        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
+            state = state[key]
+            break
+    if (
+        not isinstance(state, Mapping)
+        or not state
+        or not all(isinstance(value, Tensor) for value in state.values())
+    ):
+        raise RuntimeError(
+            f"'{path}' holds no weights: expected a mapping from names to "
+            "tensors, or one under 'state_dict' or 'model'."
+        )
+    return dict(state)
+
+
+def _check_kind(cls: Any, folder: Path) -> None:
+    """Refuse the files of another architecture, often partly loadable."""
+    wanted = getattr(getattr(cls, 'config_class', None), 'model_type', None)
+    found = read_config(folder).get('model_type')
+    if wanted and found != wanted:
+        raise ValueError(
+            f"'{folder}' holds a model of type '{found}', but "
+            f"{cls.__name__} needs '{wanted}'; pass another source."
+        )
+
+
+def _matter(keys: Sequence[Any], may_miss: Sequence[str]) -> list[str]:
+    unimportant = (_COMPUTED, *may_miss)
+    return [
+        text
+        for text in map(str, keys)
+        if not any(part in text for part in unimportant)
+    ]
+
+
+def _shorten(keys: Sequence[str], limit: int = 5) -> str:
+    rest = len(keys) - limit
+    text = ', '.join(keys[:limit])
+    return f'{text} and {rest} more' if rest > 0 else text
+
+
+def _reason(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
