@@ -1,0 +1,18 @@
+"""What drives training: runner, loop, hooks, optimiser, data parallelism."""
+
+from .data_parallel import KPUDistributedDataParallel
+from .hooks import FeaturePCAHook, NonFiniteHook, SkippedImagesHook
+from .kpu_runner import KPURunner
+from .multi_stream_train_loop import MultiStreamTrainLoop
+from .optimizers import AutocastOptimWrapper, TrainableConstructor
+
+__all__ = [
+    'AutocastOptimWrapper',
+    'FeaturePCAHook',
+    'KPUDistributedDataParallel',
+    'KPURunner',
+    'MultiStreamTrainLoop',
+    'NonFiniteHook',
+    'SkippedImagesHook',
+    'TrainableConstructor',
+]

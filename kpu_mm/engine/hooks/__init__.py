@@ -1,0 +1,7 @@
+"""Hooks."""
+
+from .feature_pca_hook import FeaturePCAHook
+from .non_finite_hook import NonFiniteHook
+from .skipped_images_hook import SkippedImagesHook
+
+__all__ = ['FeaturePCAHook', 'NonFiniteHook', 'SkippedImagesHook']

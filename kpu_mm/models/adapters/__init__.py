@@ -1,0 +1,18 @@
+"""Parts of ViT-Adapter (https://arxiv.org/abs/2205.08534)."""
+
+from .extractor import Extractor
+from .injector import Injector
+from .interaction_block import Geometry, InteractionBlock
+from .level_geometry import flatten_levels, reference_points, split_levels
+from .spatial_prior import SpatialPrior
+
+__all__ = [
+    'Extractor',
+    'Geometry',
+    'Injector',
+    'InteractionBlock',
+    'SpatialPrior',
+    'flatten_levels',
+    'reference_points',
+    'split_levels',
+]

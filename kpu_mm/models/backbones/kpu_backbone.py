@@ -1,0 +1,429 @@
+"""KPUBackbone: a frozen DINO ViT and a trainable ViT-Adapter."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmcv.cnn import build_norm_layer
+from mmengine.logging import print_log
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from kpu_mm.registry import MODELS
+from kpu_mm.structures import Features
+
+from ..adapters import (
+    Geometry,
+    InteractionBlock,
+    SpatialPrior,
+    flatten_levels,
+    reference_points,
+    split_levels,
+)
+from ..layers import DeformableAttention
+from ..pretrained import load_state
+from .sentinel import IMAGENET_MEAN, IMAGENET_STD, Sentinel
+
+_PREFIXES = ('student.', 'backbone.')
+
+
+@MODELS.register_module()
+class KPUBackbone(BaseModule):
+    """Frozen sentinel and trainable adapter, from image to pyramid.
+
+    KPU (https://arxiv.org/abs/2508.14707) over DINOv2
+    (https://arxiv.org/abs/2304.07193) and ViT-Adapter
+    (https://arxiv.org/abs/2205.08534). The ViT sees the image resized to
+    the nearest multiple of its patch size, the spatial prior the image
+    itself; any height and width from 32 works. Images come in as every
+    OpenMMLab backbone takes them, normalised by the data preprocessor with
+    ImageNet's mean and standard deviation (RGB); :meth:`normalise` does
+    that for raw images.
+
+    Args:
+        sentinel: Hub name or local folder of a DINOv2 or DINOv3 ViT, or a
+            dict of its config (with ``model_type``) for random weights.
+        frozen: What is not trained: 'sentinel', 'all', or 'none'. Frozen
+            parts get no gradient and stay in eval mode. A frozen sentinel
+            is absent from checkpoints, which hold its name and checksum
+            instead. Defaults to 'sentinel'.
+        num_interactions: Interaction blocks K. Defaults to 4.
+        inplanes: Channels of the spatial prior's stem. Defaults to 64.
+        num_heads: Heads of the deformable attentions; None takes the
+            sentinel's. Defaults to None.
+        num_points: Sampling points per head and level. Defaults to 4.
+        value_ratio: Channels of attention values over the sentinel's width.
+            Defaults to 0.5.
+        ffn_ratio: Hidden channels of the extractors' feed-forward network
+            over the sentinel's width. Defaults to 0.25.
+        num_extra_extractors: Extractors added to the last block. Defaults
+            to 2.
+        init_gamma: Initial gamma of the injectors; at 0 an untrained
+            backbone's summary is the sentinel's own. Defaults to 0.0.
+        drop_path_rate: Drop path of the extractors. Defaults to 0.0.
+        out_indices: Which of strides 4, 8, 16 and 32 :meth:`forward` gives.
+            Defaults to (0, 1, 2, 3).
+        out_type: 'pyramid', or 'summary' for classification heads. Defaults
+            to 'pyramid'.
+        norm_cfg: Config of the norm layers. Defaults to ``dict(type='BN')``.
+        with_cp: Recompute interaction blocks in the backward pass to save
+            memory. Defaults to False.
+        init_cfg: ``dict(type='Pretrained', checkpoint=...)`` takes a
+            distiller's or a detector's checkpoint or an exported file and
+            names every missing and unexpected key. Defaults to None.
+
+    Raises:
+        ValueError: If an option has a value that is not listed.
+    """
+
+    strides = (4, 8, 16, 32)
+
+    def __init__(
+        self,
+        sentinel: str | dict[str, Any],
+        frozen: str = 'sentinel',
+        num_interactions: int = 4,
+        inplanes: int = 64,
+        num_heads: int | None = None,
+        num_points: int = 4,
+        value_ratio: float = 0.5,
+        ffn_ratio: float = 0.25,
+        num_extra_extractors: int = 2,
+        init_gamma: float = 0.0,
+        drop_path_rate: float = 0.0,
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        out_type: str = 'pyramid',
+        norm_cfg: dict[str, Any] | None = None,
+        with_cp: bool = False,
+        init_cfg: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        _check_choice('frozen', frozen, ('sentinel', 'all', 'none'))
+        _check_choice('out_type', out_type, ('pyramid', 'summary'))
+        if not out_indices or not set(out_indices) <= {0, 1, 2, 3}:
+            raise ValueError(
+                f'out_indices={tuple(out_indices)}: choose from 0, 1, 2 and '
+                '3 (strides 4, 8, 16 and 32).'
+            )
+        norm_cfg = norm_cfg or dict(type='BN')
+        self.sentinel = Sentinel(sentinel)
+        depth = self.sentinel.num_layers
+        if not 1 <= num_interactions <= depth:
+            raise ValueError(
+                f'num_interactions={num_interactions}: the sentinel has '
+                f'{depth} layers, choose from 1 to {depth}.'
+            )
+        self.frozen = frozen
+        self.with_cp = with_cp
+        self.out_indices = tuple(out_indices)
+        self.out_type = out_type
+        dims = self.embed_dims = self.sentinel.embed_dims
+
+        self.prior = SpatialPrior(dims, inplanes, norm_cfg)
+        self.level_embed = nn.Parameter(torch.zeros(3, dims))
+        attention = dict(
+            num_heads=num_heads or self.sentinel.num_heads,
+            num_points=num_points,
+            value_ratio=value_ratio,
+        )
+        last = num_interactions - 1
+        self.interactions = nn.ModuleList(
+            InteractionBlock(
+                dims,
+                num_levels=3,
+                attention=attention,
+                init_gamma=init_gamma,
+                ffn_ratio=ffn_ratio,
+                drop_path=drop_path_rate,
+                num_extractors=1 + num_extra_extractors * (i == last),
+            )
+            for i in range(num_interactions)
+        )
+        self.spans = [
+            (
+                i * depth // num_interactions,
+                (i + 1) * depth // num_interactions,
+            )
+            for i in range(num_interactions)
+        ]
+        self.up = nn.ConvTranspose2d(dims, dims, 2, stride=2)
+        self.norms = nn.ModuleList(
+            build_norm_layer(norm_cfg, dims)[1] for _ in range(4)
+        )
+        self._init_adapter()
+        self._freeze()
+        self._guard_checkpoints()
+        for key, value in (('mean', IMAGENET_MEAN), ('std', IMAGENET_STD)):
+            self.register_buffer(
+                key, torch.tensor(value).view(3, 1, 1), persistent=False
+            )
+
+    @property
+    def out_channels(self) -> tuple[int, ...]:
+        """Channels of what :meth:`forward` gives."""
+        return (self.embed_dims,) * len(self.out_indices)
+
+    def normalise(self, images: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Raw RGB in [0, 255] -> what the backbone takes; padding is zero.
+
+        Args:
+            images: (B, 3, H, W), uint8 or float.
+            mask: (B, H, W) bool, True where the image is; None where all is.
+        """
+        images = (images.to(self.mean.dtype) - self.mean) / self.std
+        return images if mask is None else images * mask.unsqueeze(1)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Features as OpenMMLab's necks and heads take them.
+
+        Args:
+            images: Normalised images, (B, 3, H, W), H and W from 32.
+
+        Returns:
+            For ``out_type='pyramid'`` the maps of ``out_indices``, each
+            (B, C, ceil(H / stride), ceil(W / stride)); for 'summary' one
+            tensor (B, C).
+        """
+        features = self.extract(images)
+        if self.out_type == 'summary':
+            assert features.summary is not None
+            return (features.summary,)
+        return tuple(features.maps[i] for i in self.out_indices)
+
+    def extract(self, images: Tensor) -> Features:
+        """Summary and all four maps of normalised images (B, 3, H, W).
+
+        Raises:
+            ValueError: If a side is shorter than 32 pixels.
+        """
+        if min(images.shape[-2:]) < 32:
+            raise ValueError(
+                f'images of {images.shape[-2]} x {images.shape[-1]} pixels '
+                'are too small: KPUBackbone needs 32 or more on each side.'
+            )
+        fine, *coarse = self.prior(images)
+        shapes = [(m.shape[-2], m.shape[-1]) for m in coarse]
+        levels = flatten_levels(
+            [
+                m + embed[:, None, None]
+                for m, embed in zip(coarse, self.level_embed, strict=True)
+            ]
+        )
+        tokens, grid, rope = self.sentinel.embed(images)
+        geometry = Geometry(
+            self.sentinel.num_prefix,
+            grid,
+            shapes,
+            reference_points([grid], tokens),
+            reference_points(shapes, tokens),
+        )
+        vit_maps = []
+        for block, (start, stop) in zip(
+            self.interactions, self.spans, strict=True
+        ):
+            span = partial(
+                self.sentinel.run, rope=rope, start=start, stop=stop
+            )
+            tokens, levels = self._interact(
+                block, tokens, levels, span, geometry
+            )
+            patches = tokens[:, geometry.num_prefix :]
+            vit_maps += split_levels(patches, [grid])
+        summary = self.sentinel.norm(tokens[:, 0])
+        maps = split_levels(levels, shapes)
+        # ceil(H / 8) rows doubled are ceil(H / 4) or one more.
+        fine = fine + self.up(maps[0])[..., : fine.shape[-2], : fine.shape[-1]]
+        return Features(summary, self._merge([fine, *maps], vit_maps))
+
+    def _interact(
+        self, block: nn.Module, *inputs: Any
+    ) -> tuple[Tensor, Tensor]:
+        if self.with_cp and torch.is_grad_enabled():
+            out: tuple[Tensor, Tensor] = checkpoint(
+                block, *inputs, use_reentrant=False
+            )
+            return out
+        return block(*inputs)  # type: ignore[no-any-return]
+
+    def _merge(
+        self, maps: list[Tensor], vit_maps: list[Tensor]
+    ) -> tuple[Tensor, ...]:
+        """Add the ViT's own maps, resized to each level, and normalise."""
+        last = len(vit_maps) - 1
+        merged = []
+        for i, (norm, level) in enumerate(zip(self.norms, maps, strict=True)):
+            # Level i of 4 takes the map after block i of K = 4.
+            vit_map = F.interpolate(
+                vit_maps[round(i * last / 3)],
+                size=level.shape[-2:],
+                mode='bilinear',
+                align_corners=False,
+            )
+            merged.append(norm(level + vit_map))
+        return tuple(merged)
+
+    def _init_adapter(self) -> None:
+        """ViT-Adapter's initial values."""
+        for name, module in self.named_modules():
+            if name.startswith('sentinel'):
+                continue
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+            elif isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+                fan_out = (
+                    module.kernel_size[0]
+                    * module.kernel_size[1]
+                    * module.out_channels
+                    // module.groups
+                )
+                nn.init.normal_(module.weight, std=(2.0 / fan_out) ** 0.5)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for module in self.modules():
+            if isinstance(module, DeformableAttention):
+                module.reset_parameters()
+        nn.init.normal_(self.level_embed)
+
+    # ---- frozen parts -----------------------------------------------------
+
+    def _freeze(self) -> None:
+        if self.frozen == 'all':
+            self.requires_grad_(False)
+        elif self.frozen == 'sentinel':
+            self.sentinel.requires_grad_(False)
+        # What no output depends on would get no gradient, which DDP refuses.
+        if self.out_type == 'summary':
+            for part in (
+                self.interactions[-1].extractors,
+                self.up,
+                self.norms,
+            ):
+                part.requires_grad_(False)
+            self.prior.projections[0].requires_grad_(False)
+        else:
+            for i in {0, 1, 2, 3} - set(self.out_indices):
+                self.norms[i].requires_grad_(False)
+            if 0 not in self.out_indices:
+                self.up.requires_grad_(False)
+                self.prior.projections[0].requires_grad_(False)
+
+    def train(self, mode: bool = True) -> KPUBackbone:
+        """Set the mode of what is trained; frozen parts stay in eval."""
+        super().train(mode and self.frozen != 'all')
+        return self
+
+    # ---- checkpoints ------------------------------------------------------
+
+    def _guard_checkpoints(self) -> None:
+        """Keep a frozen sentinel out of checkpoints, by name and checksum."""
+        self._sentinel_from_source = self.frozen != 'none'
+        self._state_holds_sentinel = False
+        self._checksum = (
+            self.sentinel.checksum() if self._sentinel_from_source else None
+        )
+        self._register_state_dict_hook(_drop_sentinel)
+        self.register_load_state_dict_pre_hook(_fill_in_sentinel)
+        self.register_load_state_dict_post_hook(_compare_sentinel)
+
+    def get_extra_state(self) -> Tensor:
+        """Name and checksum of the sentinel, as JSON in a uint8 tensor."""
+        state = {
+            'sentinel': self.sentinel.name,
+            'sha256': self._checksum if self._sentinel_from_source else None,
+        }
+        return torch.tensor(
+            list(json.dumps(state).encode()), dtype=torch.uint8
+        )
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Check that the checkpoint belongs to this sentinel.
+
+        Raises:
+            RuntimeError: If it was trained with other sentinel weights.
+        """
+        saved = json.loads(bytes(state.tolist()).decode())
+        if self._state_holds_sentinel or not self._sentinel_from_source:
+            return
+        if saved['sha256'] != self._checksum:
+            assert self._checksum is not None
+            raise RuntimeError(
+                f'the checkpoint was trained with sentinel '
+                f'{saved["sentinel"]!r} (sha256 {saved["sha256"][:12]}...), '
+                f'but this backbone has {self.sentinel.name!r} (sha256 '
+                f'{self._checksum[:12]}...); set `sentinel` to the weights '
+                'that it was trained with.'
+            )
+
+    def init_weights(self) -> None:
+        """Load ``init_cfg``'s checkpoint, if one is given."""
+        if self.init_cfg is None or self.is_init:
+            super().init_weights()
+            return
+        if self.init_cfg.get('type') != 'Pretrained':
+            raise ValueError(
+                f'init_cfg={self.init_cfg}: KPUBackbone takes '
+                "dict(type='Pretrained', checkpoint=...) only."
+            )
+        path = self.init_cfg['checkpoint']
+        state = load_state(path)
+        prefix = self.init_cfg.get('prefix')
+        for candidate in (prefix,) if prefix else _PREFIXES:
+            part = {
+                key[len(candidate) :]: value
+                for key, value in state.items()
+                if key.startswith(candidate)
+            }
+            if part:
+                state = part
+                break
+        missing, unexpected = self.load_state_dict(state, strict=False)
+        if len(unexpected) == len(state):
+            raise RuntimeError(
+                f'{path}: no key fits KPUBackbone; the first are '
+                f'{list(state)[:3]}.'
+            )
+        print_log(
+            f'KPUBackbone loaded {path}: missing keys '
+            f'{missing or "none"}, unexpected keys {unexpected or "none"}',
+            logger='current',
+        )
+        self._is_init = True
+
+
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ValueError(f'{name}={value!r}: choose from {tuple(choices)}.')
+
+
+def _drop_sentinel(
+    module: KPUBackbone, state: dict[str, Any], prefix: str, _: Any
+) -> None:
+    if module._sentinel_from_source:
+        for key in [k for k in state if k.startswith(prefix + 'sentinel.')]:
+            del state[key]
+
+
+def _fill_in_sentinel(
+    module: KPUBackbone, state: dict[str, Any], prefix: str, *_: Any
+) -> None:
+    """A checkpoint without sentinel weights leaves them as they are."""
+    prefix = prefix + 'sentinel.'
+    module._state_holds_sentinel = any(key.startswith(prefix) for key in state)
+    if not module._state_holds_sentinel:
+        own = module.sentinel.state_dict(prefix=prefix, keep_vars=True)
+        state.update({key: value.data for key, value in own.items()})
+
+
+def _compare_sentinel(module: KPUBackbone, _: Any) -> None:
+    """Weights that replaced the source's belong into our checkpoints too."""
+    if module._state_holds_sentinel and module._sentinel_from_source:
+        module._sentinel_from_source = (
+            module.sentinel.checksum() == module._checksum
+        )

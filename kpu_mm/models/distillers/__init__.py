@@ -1,0 +1,5 @@
+"""Distillers."""
+
+from .kpu_distiller import KPUDistiller
+
+__all__ = ['KPUDistiller']

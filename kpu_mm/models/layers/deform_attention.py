@@ -1,0 +1,208 @@
+"""Multi-scale deformable attention, for the adapter and for detection heads.
+
+Deformable DETR (https://arxiv.org/abs/2010.04159), equation 3.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LevelShapes = Sequence[tuple[int, int]]
+
+
+@cache
+def _fused_kernel() -> Callable[..., Tensor] | None:
+    """The CUDA kernel of mmcv, or None where mmcv was built without it."""
+    try:
+        from mmcv.ops import get_compiling_cuda_version
+        from mmcv.ops.multi_scale_deform_attn import (
+            MultiScaleDeformableAttnFunction,
+        )
+    except ImportError:
+        return None
+    if get_compiling_cuda_version() == 'not available':
+        return None
+    kernel: Callable[..., Tensor] = MultiScaleDeformableAttnFunction.apply
+    return kernel
+
+
+def _attend_fused(
+    kernel: Callable[..., Tensor],
+    value: Tensor,
+    level_shapes: LevelShapes,
+    locations: Tensor,
+    weights: Tensor,
+) -> Tensor:
+    shapes = torch.as_tensor(
+        level_shapes, dtype=torch.long, device=value.device
+    )
+    sizes = shapes.prod(1)
+    starts = sizes.cumsum(0) - sizes
+    # The kernel wants a batch that its step divides.
+    return kernel(value, shapes, starts, locations, weights, value.shape[0])
+
+
+def deformable_attention(
+    value: Tensor,
+    level_shapes: LevelShapes,
+    locations: Tensor,
+    weights: Tensor,
+) -> Tensor:
+    """Sample values at fractional locations and sum them by weight.
+
+    Runs in float32 at least: half-precision locations are too coarse. Uses
+    mmcv's CUDA kernel where there is one, ``grid_sample`` elsewhere.
+
+    Args:
+        value: (B, S, M, D), S = sum of H_l * W_l over levels, M heads.
+        level_shapes: (H_l, W_l) of each level.
+        locations: (B, Q, M, L, P, 2) as (x, y), [0, 1] over the level.
+        weights: (B, Q, M, L, P), summing to 1 over (L, P).
+
+    Returns:
+        (B, Q, M * D).
+    """
+    if value.dtype in (torch.float16, torch.bfloat16):
+        value = value.float()
+    locations = locations.to(value.dtype)
+    weights = weights.to(value.dtype)
+    kernel = _fused_kernel() if value.is_cuda else None
+    if kernel is not None:
+        return _attend_fused(
+            kernel,
+            value.contiguous(),
+            level_shapes,
+            locations.contiguous(),
+            weights.contiguous(),
+        )
+
+    batch, _, heads, dims = value.shape
+    queries = locations.shape[1]
+    grids = 2 * locations - 1
+    out = value.new_zeros(batch * heads, dims, queries)
+    levels = value.split([h * w for h, w in level_shapes], dim=1)
+    for i, (level, (height, width)) in enumerate(
+        zip(levels, level_shapes, strict=True)
+    ):
+        # (B, HW, M, D) -> (B * M, D, H, W)
+        maps = level.permute(0, 2, 3, 1).reshape(-1, dims, height, width)
+        # (B, Q, M, P, 2) -> (B * M, Q, P, 2)
+        grid = grids[:, :, :, i].transpose(1, 2).flatten(0, 1)
+        sampled = F.grid_sample(maps, grid, align_corners=False)
+        # (B, Q, M, P) -> (B * M, 1, Q, P)
+        weight = weights[:, :, :, i].transpose(1, 2).flatten(0, 1)[:, None]
+        out = out + (sampled * weight).sum(-1)
+    # (B * M, D, Q) -> (B, Q, M * D)
+    return out.view(batch, heads * dims, queries).transpose(1, 2)
+
+
+class DeformableAttention(nn.Module):
+    """Deformable attention without residual.
+
+    Deformable DETR (https://arxiv.org/abs/2010.04159).
+
+    Args:
+        embed_dims: Channels of query, value and output.
+        num_heads: Heads M; must divide ``embed_dims * value_ratio``.
+            Defaults to 8.
+        num_levels: Levels L of the value. Defaults to 4.
+        num_points: Sampling points P per head and level. Defaults to 4.
+        value_ratio: Channels of the projected value over ``embed_dims``.
+            Defaults to 1.0.
+
+    Raises:
+        ValueError: If the heads do not divide the value's channels.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int = 8,
+        num_levels: int = 4,
+        num_points: int = 4,
+        value_ratio: float = 1.0,
+    ) -> None:
+        super().__init__()
+        value_dims = int(embed_dims * value_ratio)
+        if value_dims % num_heads:
+            raise ValueError(
+                f'{num_heads} heads do not divide the {value_dims} channels '
+                f'of the value ({embed_dims} x {value_ratio}); choose '
+                '`num_heads` or `value_ratio` so that they do.'
+            )
+        self.num_heads = num_heads
+        self.num_levels = num_levels
+        self.num_points = num_points
+        samples = num_heads * num_levels * num_points
+        self.sampling_offsets = nn.Linear(embed_dims, samples * 2)
+        self.attention_weights = nn.Linear(embed_dims, samples)
+        self.value_proj = nn.Linear(embed_dims, value_dims)
+        self.output_proj = nn.Linear(value_dims, embed_dims)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Head m looks in direction 2 pi m / M, point p at distance p + 1."""
+        angles = torch.arange(self.num_heads) * (2 * math.pi / self.num_heads)
+        directions = torch.stack((angles.cos(), angles.sin()), -1)
+        directions = directions / directions.abs().amax(-1, keepdim=True)
+        distances = torch.arange(1, self.num_points + 1)
+        # (M, 1, 1, 2) * (P, 1) -> (M, L, P, 2)
+        offsets = directions[:, None, None] * distances[:, None]
+        offsets = offsets.expand(-1, self.num_levels, -1, -1)
+        nn.init.zeros_(self.sampling_offsets.weight)
+        with torch.no_grad():
+            self.sampling_offsets.bias.copy_(offsets.flatten())
+        nn.init.zeros_(self.attention_weights.weight)
+        nn.init.zeros_(self.attention_weights.bias)
+        for layer in (self.value_proj, self.output_proj):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(
+        self,
+        query: Tensor,
+        reference_points: Tensor,
+        value: Tensor,
+        level_shapes: LevelShapes,
+    ) -> Tensor:
+        """Let every query look around its reference point on every level.
+
+        Args:
+            query: (B, Q, C).
+            reference_points: (Q, 2) as (x, y) in [0, 1].
+            value: (B, S, C), levels one after another, row-major.
+            level_shapes: (H_l, W_l) of each level.
+
+        Returns:
+            (B, Q, C).
+        """
+        batch, queries, _ = query.shape
+        heads, levels, points = (
+            self.num_heads,
+            self.num_levels,
+            self.num_points,
+        )
+        values = self.value_proj(value).unflatten(-1, (heads, -1))
+        offsets = self.sampling_offsets(query).view(
+            batch, queries, heads, levels, points, 2
+        )
+        weights = self.attention_weights(query).view(
+            batch, queries, heads, levels * points
+        )
+        weights = weights.softmax(-1).unflatten(-1, (levels, points))
+        # Offsets count cells of their level: divide by (W_l, H_l).
+        scale = reference_points.new_tensor([(w, h) for h, w in level_shapes])
+        locations = (
+            reference_points[:, None, None, None] + offsets / scale[:, None]
+        )
+        attended = deformable_attention(
+            values, level_shapes, locations, weights
+        )
+        out: Tensor = self.output_proj(attended.to(query.dtype))
+        return out

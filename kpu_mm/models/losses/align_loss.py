@@ -1,0 +1,108 @@
+"""L_align: how far two models' features are apart, image by image."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kpu_mm.registry import MODELS
+from kpu_mm.structures import Features
+
+
+def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean over the valid positions of each image.
+
+    Args:
+        values: (B, H, W).
+        mask: (B, 1, H, W) bool; None where every position counts.
+
+    Returns:
+        (B,); zero for an image without a valid position.
+    """
+    if mask is None:
+        return values.flatten(1).mean(1)
+    valid = mask[:, 0]
+    total = values.masked_fill(~valid, 0).flatten(1).sum(1)
+    return total / valid.flatten(1).sum(1).clamp(min=1)
+
+
+def cosine_loss(x: Tensor, y: Tensor) -> Tensor:
+    """1 - cosine over channels: (B, C, ...) and the same -> (B, ...)."""
+    return 1 - F.cosine_similarity(x, y, dim=1)
+
+
+def smooth_l1_loss(x: Tensor, y: Tensor, beta: float = 1.0) -> Tensor:
+    """Smooth L1, mean over channels: (B, C, ...) and the same -> (B, ...)."""
+    return F.smooth_l1_loss(x, y, reduction='none', beta=beta).mean(1)
+
+
+@MODELS.register_module()
+class AlignLoss(nn.Module):
+    """L_align of KPU (https://arxiv.org/abs/2508.14707).
+
+    ``summary * Lcos(x1, x2) + cosine * Lcos(V1, V2) + smooth_l1 *
+    SmoothL1(V1, V2)``; the first term is dropped where a model has no
+    summary, the others are means over the maps and their valid positions.
+    Computed in float32 whatever the autocast.
+
+    Args:
+        summary: Weight of the summaries' cosine. Defaults to 1.0.
+        cosine: Weight of the maps' cosine. Defaults to 0.9.
+        smooth_l1: Weight of the maps' smooth L1. Defaults to 0.1.
+        beta: Where smooth L1 turns linear. Defaults to 1.0.
+    """
+
+    def __init__(
+        self,
+        summary: float = 1.0,
+        cosine: float = 0.9,
+        smooth_l1: float = 0.1,
+        beta: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.summary = summary
+        self.cosine = cosine
+        self.smooth_l1 = smooth_l1
+        self.beta = beta
+
+    def forward(self, first: Features, second: Features) -> Tensor:
+        """Compare map by map.
+
+        Args:
+            first: Features with as many maps, of the same shapes, as
+            second: the other model's.
+
+        Returns:
+            One value for each image, (B,).
+        """
+        with torch.autocast(first.maps[0].device.type, enabled=False):
+            pairs = zip(first.maps, second.maps, strict=True)
+            maps = [
+                self._compare_maps(a.float(), b.float(), mask)
+                for (a, b), mask in zip(
+                    pairs, _common_masks(first, second), strict=True
+                )
+            ]
+            loss = torch.stack(maps).mean(0)
+            if first.summary is not None and second.summary is not None:
+                loss = loss + self.summary * cosine_loss(
+                    first.summary.float(), second.summary.float()
+                )
+            return loss
+
+    def _compare_maps(
+        self, a: Tensor, b: Tensor, mask: Tensor | None
+    ) -> Tensor:
+        distance = self.cosine * cosine_loss(
+            a, b
+        ) + self.smooth_l1 * smooth_l1_loss(a, b, self.beta)
+        return masked_mean(distance, mask)
+
+
+def _common_masks(first: Features, second: Features) -> list[Tensor | None]:
+    """A position counts where both models see the image."""
+    if first.masks is None or second.masks is None:
+        masks = first.masks or second.masks
+        return list(masks) if masks else [None] * len(first.maps)
+    return [a & b for a, b in zip(first.masks, second.masks, strict=True)]
