@@ -1,0 +1,101 @@
+# One command each: set up what it needs in .venv, then do it.
+# A second call starts at once. pip's own configuration and environment
+# variables (index, proxy, cache, constraint, ...) hold throughout.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# the virtual environment, and the Python it is made with (empty: the first of
+# python3, python3.11, python3.12, python3.10 that fits)
+VENV ?= .venv
+PYTHON ?=
+# what `make install` is for: `downstream` (everything) or `distill`
+FOR ?= downstream
+# where `make install` installs: an active virtual environment, else .venv
+PY ?= $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV)/bin/python,$(VENV)/bin/python)
+# more arguments for pytest, as in `make test ARGS='-x -k clip'`
+ARGS ?=
+
+STAMPS := $(VENV)/.stamps
+RUN := $(VENV)/bin/python
+# compiling 7 GB of packages to bytecode takes longer than importing the part
+# that is used
+PIP := -m pip --disable-pip-version-check install --no-compile
+PINNED := $(RUN) $(PIP) -c requirements/constraints.txt
+MM := tools/install/install_mm.py
+MM_FILES := $(wildcard tools/install/*.py) requirements/mminstall.txt
+
+.PHONY: help install demo test lint format clean
+
+help:  ## list the targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 10
+
+$(STAMPS)/venv:
+	@python=$$(PYTHON='$(PYTHON)' tools/install/find_python.sh) && \
+	    echo "Virtual environment $(VENV) with $$python" && \
+	    "$$python" -m venv '$(VENV)'
+	@mkdir -p $(STAMPS) && touch $@
+
+# enough for distillation; mmcv without its compiled operators
+$(STAMPS)/runtime: $(STAMPS)/venv requirements/runtime.txt \
+    requirements/constraints.txt setup.py kpu_mm/version.py $(MM_FILES)
+	$(PINNED) -r requirements/runtime.txt
+	$(RUN) $(MM) --for distill
+	$(RUN) $(PIP) --no-deps --editable .
+	@touch $@
+
+$(STAMPS)/demo: $(STAMPS)/runtime requirements/demo.txt
+	$(PINNED) -r requirements/demo.txt
+	@touch $@
+
+$(STAMPS)/lint: $(STAMPS)/runtime requirements/tests.txt
+	$(PINNED) -r requirements/tests.txt
+	@touch $@
+
+$(STAMPS)/test: $(STAMPS)/lint requirements/downstream.txt
+	$(PINNED) -r requirements/downstream.txt
+	$(RUN) $(MM) --for downstream
+	@touch $@
+
+# An environment that has torch keeps its versions wherever they are new enough.
+install: $(if $(filter $(VENV)/%,$(PY)),$(STAMPS)/venv)  ## install kpu_mm for use: FOR=downstream or FOR=distill
+	pins=$$('$(PY)' -c 'import importlib.util as u; print("" if \
+	    u.find_spec("torch") else "-c requirements/constraints.txt")') && \
+	'$(PY)' $(PIP) $$pins -r requirements/runtime.txt \
+	    $(if $(filter downstream,$(FOR)),-r requirements/downstream.txt)
+	'$(PY)' $(MM) --for $(FOR)
+	'$(PY)' $(PIP) --no-deps --editable .
+
+demo: $(STAMPS)/runtime requirements/demo.txt
+	$(PINNED) -r requirements/demo.txt
+	@touch $@
+
+$(STAMPS)/lint: $(STAMPS)/runtime requirements/tests.txt
+	$(PINNED) -r requirements/tests.txt
+	@touch $@
+
+$(STAMPS)/test: $(STAMPS)/lint requirements/downstream.txt
+	$(PINNED) -r requirements/downstream.txt
+	$(RUN) $(MM) --for downstream
+	@touch $@
+
+install: $(if $(filter $(VENV)/%,$(PY)),$(STAMPS)/venv)  ## install kpu_mm for use: FOR=downstream or FOR=distill
+	'$(PY)' tools/install/install.py --for $(FOR)
+
+demo: $(STAMPS)/demo  ## distil, evaluate and draw on the CPU, without downloads
+	$(RUN) tools/demo_distill.py --work-dir work_dirs/demo
+
+test: $(STAMPS)/test  ## run the tests, detection included
+	$(RUN) -m pytest tests $(ARGS)
+
+lint: $(STAMPS)/lint  ## check style and types
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+format: $(STAMPS)/lint  ## rewrite the sources in the project's style
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+clean:  ## remove what builds and tests leave behind; .venv stays
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache kpu_mm/.mim
+	find kpu_mm tests tools configs -name __pycache__ -prune -exec rm -rf {} +
