@@ -47,10 +47,8 @@ class MultiStreamLoader:
                 loader = build_stream(**config)
             except (TypeError, ValueError) as error:
                 raise type(error)(f"Stream '{name}': {error}") from error
-            loader.dataset.set_seed(  # type: ignore[attr-defined]
-                stable_hash(seed, name)
-            )
             self.loaders[name] = loader
+        self.set_seed(seed)
         self._iteration = 0
         self._iterators: dict[str, Iterator[ImageBatch]] = {}
 
@@ -63,6 +61,13 @@ class MultiStreamLoader:
     def batch_size(self) -> int:
         """Images of all streams that this process takes an iteration."""
         return sum(item.batch_size or 0 for item in self.loaders.values())
+
+    def set_seed(self, seed: int) -> None:
+        """Choose order and random transforms from the next ``iter`` on."""
+        for name, loader in self.loaders.items():
+            loader.dataset.set_seed(  # type: ignore[attr-defined]
+                stable_hash(seed, name)
+            )
 
     def start_at(self, iteration: int) -> None:
         """Let the next ``iter`` begin at an iteration, at no cost."""
