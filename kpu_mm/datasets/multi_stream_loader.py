@@ -6,9 +6,10 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Any, TypedDict
+from typing import Any, ClassVar, TypedDict
 
 import torch
+from mmengine.dist import get_world_size
 from torch.utils.data import DataLoader, Dataset
 
 from ..registry import DATASETS, FUNCTIONS
@@ -21,6 +22,12 @@ class StreamsBatch(TypedDict):
     """What one iteration trains on: a batch for every stream."""
 
     streams: dict[str, ImageBatch]
+
+
+class StreamDatasets(dict[str, Dataset]):
+    """Datasets by stream; without labels there is no meta information."""
+
+    metainfo: ClassVar[dict[str, Any]] = {}
 
 
 class MultiStreamLoader:
@@ -53,9 +60,19 @@ class MultiStreamLoader:
         self._iterators: dict[str, Iterator[ImageBatch]] = {}
 
     @property
-    def dataset(self) -> dict[str, Dataset]:
+    def dataset(self) -> StreamDatasets:
         """The dataset of each stream."""
-        return {name: item.dataset for name, item in self.loaders.items()}
+        return StreamDatasets(
+            {name: item.dataset for name, item in self.loaders.items()}
+        )
+
+    def __len__(self) -> int:
+        """Iterations in which every stream has seen all of its images."""
+        world = get_world_size()
+        return max(
+            -(-len(item.dataset) // ((item.batch_size or 1) * world))  # type: ignore[arg-type]
+            for item in self.loaders.values()
+        )
 
     @property
     def batch_size(self) -> int:

@@ -1,0 +1,36 @@
+default_scope = 'mmengine'
+custom_imports = dict(imports=['kpu_mm'])
+runner_type = 'kpu_mm.KPURunner'
+
+env_cfg = dict(
+    cudnn_benchmark=False,
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+    dist_cfg=dict(backend='nccl'),
+)
+randomness = dict(seed=0)
+model_wrapper_cfg = dict(type='kpu_mm.KPUDistributedDataParallel')
+
+default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=50),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    # Two at least: the oldest goes before the newest is written.
+    checkpoint=dict(
+        type='CheckpointHook', by_epoch=False, interval=1000, max_keep_ckpts=3
+    ),
+    # Order and transforms are seeded by position, not by epoch.
+    sampler_seed=None,
+)
+custom_hooks = [
+    dict(type='kpu_mm.NonFiniteHook'),
+    dict(type='kpu_mm.SkippedImagesHook'),
+    dict(type='kpu_mm.FeaturePCAHook', interval=1000),
+]
+
+# Further backends: TensorboardVisBackend, WandbVisBackend.
+vis_backends = [dict(type='LocalVisBackend')]
+visualizer = dict(type='Visualizer', vis_backends=vis_backends)
+log_processor = dict(by_epoch=False)
+log_level = 'INFO'
+load_from = None
+resume = False

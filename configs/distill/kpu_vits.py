@@ -1,0 +1,2 @@
+_base_ = './kpu_vitb.py'
+model = dict(student=dict(sentinel='facebook/dinov2-small'))
