@@ -1,0 +1,275 @@
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine.optim import OptimWrapper
+
+from kpu_mm.engine import AutocastOptimWrapper
+from kpu_mm.models import KPUDistiller
+
+
+@pytest.fixture
+def cfg(dinov2_dir, grounding_dino_dir):
+    return dict(
+        student=dict(
+            type='kpu_mm.KPUBackbone',
+            sentinel=str(dinov2_dir),
+            inplanes=8,
+            norm_cfg=dict(type='GN', num_groups=4),
+        ),
+        teachers=dict(
+            dino=dict(type='kpu_mm.DINOTeacher', source=str(dinov2_dir)),
+            gdino=dict(
+                type='kpu_mm.GroundingDINOTeacher',
+                source=str(grounding_dino_dir),
+            ),
+        ),
+        projector=dict(type='kpu_mm.MLPProjector', hidden=16),
+    )
+
+
+def build(cfg, **kwargs):
+    torch.manual_seed(0)
+    distiller = KPUDistiller(**{**cfg, **kwargs})
+    for p in distiller.parameters():
+        if p.requires_grad:  # gamma 0 would hide the injectors
+            p.data += 0.02 * torch.randn_like(p)
+    return distiller
+
+
+def make_streams(seed=0, padded=False):
+    torch.manual_seed(seed)
+    mask = None
+    if padded:
+        mask = torch.ones(2, 96, 128, dtype=torch.bool)
+        mask[0, 64:] = False
+        mask[1, :, 96:] = False
+    return dict(
+        dino=dict(images=torch.randint(256, (3, 3, 56, 56)).byte(), mask=None),
+        gdino=dict(
+            images=torch.randint(256, (2, 3, 96, 128)).byte(), mask=mask
+        ),
+    )
+
+
+def l_align(x1, v1, x2, v2):
+    """The paper's L_align with one map each, image by image."""
+    cos = (v1 * v2).sum(1) / (v1.norm(dim=1) * v2.norm(dim=1))
+    diff = (v1 - v2).abs()
+    smooth = torch.where(diff < 1, 0.5 * diff**2, diff - 0.5)
+    loss = 0.9 * (1 - cos).mean((1, 2)) + 0.1 * smooth.mean((1, 2, 3))
+    if x1 is not None:
+        loss = loss + 1 - (x1 * x2).sum(1) / (x1.norm(dim=1) * x2.norm(dim=1))
+    return loss
+
+
+def mlp(h, x):
+    return h[2](F.gelu(h[0](x)))
+
+
+def mlp_map(h, m):
+    return mlp(h, m.movedim(1, -1)).movedim(-1, 1)
+
+
+def to_size(m, like):
+    return F.interpolate(m, like.shape[-2:], mode='bilinear')
+
+
+def test_loss_is_the_papers(cfg):
+    model = build(cfg).eval()
+    streams = make_streams()
+    losses = model(streams)
+    expected = {}
+    with torch.no_grad():
+        for name, batch in streams.items():
+            features = model.student.extract(
+                model.student.normalise(batch['images'])
+            )
+            teacher = model.teachers[name](batch['images'])
+            total = dict(s2t=0, t2s=0, rec=0)
+            pairs = dict(
+                dino=[(0, 2)], gdino=[(0, 0), (0, 1), (1, 2), (2, 3)]
+            )[name]
+            p = {term: model.projectors[term][name] for term in total}
+            for k, (i, j) in enumerate(pairs):
+                v_t, v = teacher.maps[i], features.maps[j]
+                x_t, x = teacher.summary, features.summary
+                h = {t: p[t].maps[k] for t in total}
+                h0 = {t: p[t].summary for t in total}
+                unified = to_size(mlp_map(h['t2s'], v_t), v)
+                has = x_t is not None
+                x_u = mlp(h0['t2s'], x_t) if has else None
+                total['s2t'] += l_align(
+                    mlp(h0['s2t'], x) if has else None,
+                    mlp_map(h['s2t'], to_size(v, v_t)),
+                    x_t,
+                    v_t,
+                )
+                total['t2s'] += l_align(x if has else None, v, x_u, unified)
+                total['rec'] += l_align(
+                    x_t,
+                    v_t,
+                    mlp(h0['rec'], x_u) if has else None,
+                    mlp_map(h['rec'], to_size(unified, v_t)),
+                )
+            for term, value in total.items():
+                expected[f'{term}/{name}'] = (value / len(pairs)).mean()
+    assert expected.keys() <= losses.keys()
+    for key, value in expected.items():
+        torch.testing.assert_close(losses[key], value, rtol=1e-4, atol=1e-5)
+    # T = 2: every teacher counts one half
+    torch.testing.assert_close(
+        losses['loss'], sum(expected.values()) / 2, rtol=1e-4, atol=1e-5
+    )
+    assert losses['std/gdino'] > 0 and losses['std_t2s/dino'] > 0
+
+
+def test_gradients_reach_all_that_is_trained_and_nothing_else(cfg):
+    model = build(cfg).train()
+    model(make_streams())['loss'].backward()
+    for name, p in model.named_parameters():
+        if p.requires_grad:
+            assert p.grad is not None and p.grad.abs().max() > 0, name
+        else:
+            assert p.grad is None and '.sentinel.' in name, name
+    for teacher in model.teachers.values():
+        assert all(p.grad is None for p in teacher.parameters())
+        assert not teacher.training
+
+
+def test_unification_moves_both_sides(cfg):
+    model = build(cfg, terms=dict(t2s=1.0))
+    model(make_streams())['loss'].backward()
+    assert model.student.up.weight.grad.abs().max() > 0
+    t2s = model.projectors['t2s']['gdino'].maps[0]
+    assert t2s[0].weight.grad.abs().max() > 0
+
+
+def test_terms_switch(cfg):
+    streams = make_streams()
+    full = build(cfg).eval()(streams)
+    model = build(cfg, terms=dict(s2t=2.0)).eval()
+    assert set(model.projectors) == {'s2t'}
+    losses = model(streams)
+    assert {k.split('/')[0] for k in losses} == {'loss', 's2t', 'std'}
+    assert not {k for k in full} <= losses.keys()
+    half = (losses['s2t/dino'] + losses['s2t/gdino']) / 2
+    torch.testing.assert_close(losses['loss'], 2 * half)
+
+
+@pytest.mark.parametrize('accumulative_counts', [1, 2])
+@pytest.mark.parametrize('mode', ['plain', 'bfloat16'])
+def test_per_stream_gives_the_same_step(cfg, accumulative_counts, mode):
+    wrapper = AutocastOptimWrapper if mode == 'bfloat16' else OptimWrapper
+    results = []
+    for backward in ('joint', 'per_stream'):
+        model = build(cfg, backward=backward).train()
+        params = [p for p in model.parameters() if p.requires_grad]
+        optim = wrapper(
+            optimizer=torch.optim.SGD(params, lr=0.1),
+            accumulative_counts=accumulative_counts,
+        )
+        logs = [
+            model.train_step(dict(streams=make_streams(i)), optim)
+            for i in range(2 * accumulative_counts)
+        ]
+        results.append((logs, params))
+    for a, b in zip(*(r[0] for r in results), strict=True):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert a[key] == pytest.approx(b[key], rel=1e-4), key
+    for a, b in zip(*(r[1] for r in results), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_padding_pixels_do_not_matter(cfg):
+    model = build(cfg).eval()
+    streams = make_streams(padded=True)
+    first = model(streams)
+    batch = streams['gdino']
+    hidden = ~batch['mask'][:, None].expand_as(batch['images'])
+    noise = torch.randint(256, batch['images'].shape).byte()
+    batch['images'] = torch.where(hidden, noise, batch['images'])
+    second = model(streams)
+    for key in first:
+        torch.testing.assert_close(first[key], second[key])
+
+
+def test_teachers_and_sentinel_stay_outside(cfg):
+    model = build(cfg)
+    assert not any('teacher' in n for n, _ in model.named_parameters())
+    state = model.state_dict()
+    assert not any('sentinel.' in k or 'teacher' in k for k in state)
+    trained = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert trained <= state.keys()
+    ignored = set(model._ddp_params_and_buffers_to_ignore)
+    assert ignored == dict(model.named_parameters()).keys() - trained
+    assert copy.deepcopy(model).teachers is model.teachers
+    model.to(torch.float64)
+    assert model.teachers['dino'].mean.dtype == torch.float64
+
+
+def test_bfloat16_autocast_is_close(cfg):
+    model = build(cfg).eval()
+    streams = make_streams()
+    exact = model(streams)['loss']
+    with torch.autocast('cpu', torch.bfloat16):
+        fast = model(streams)['loss']
+    assert fast.dtype == torch.float32
+    torch.testing.assert_close(exact, fast, rtol=0.02, atol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    'option',
+    [dict(compile=dict(backend='inductor')), dict(channels_last=True)],
+    ids=lambda o: next(iter(o)),
+)
+def test_faster_options_give_the_same_losses(cfg, option):
+    streams = make_streams()
+    plain = build(cfg)
+    fast = build(cfg, **option)
+    for a, b in ((plain.train(), fast.train()),):
+        first, second = a(streams), b(streams)
+        first['loss'].backward()
+        second['loss'].backward()
+    for key in first:
+        torch.testing.assert_close(
+            first[key], second[key], rtol=1e-4, atol=1e-5
+        )
+    for (name, p), q in zip(
+        plain.named_parameters(), fast.parameters(), strict=True
+    ):
+        if p.grad is not None:
+            torch.testing.assert_close(
+                p.grad, q.grad, rtol=1e-3, atol=1e-5, msg=name
+            )
+
+
+def test_tensor_mode_gives_student_features(cfg):
+    model = build(cfg).eval()
+    features = model(make_streams(), mode='tensor')
+    assert features['dino'].summary.shape == (3, 48)
+    assert len(features['gdino'].maps) == 4
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'message'),
+    [
+        (dict(teachers={}), 'at least one teacher'),
+        (dict(terms=dict(s2s=1.0)), 's2s'),
+        (dict(terms=dict(rec=1.0)), 'switch on both'),
+        (dict(backward='both'), "backward='both'"),
+    ],
+)
+def test_bad_options(cfg, kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        build(cfg, **kwargs)
+
+
+def test_stream_without_teacher(cfg):
+    with pytest.raises(ValueError, match=r"\['sam'\] have no teacher"):
+        build(cfg)(dict(sam={}))
+    with pytest.raises(ValueError, match="mode='predict'"):
+        build(cfg)(make_streams(), mode='predict')
