@@ -8,7 +8,8 @@ import random
 from mmcv.transforms import BaseTransform
 
 from ...registry import TRANSFORMS
-from .encoded_image import CropBox, EncodedImage, resampling
+from .encoded_image import CropBox, EncodedImage
+from .resize import check_interpolation, resize_image
 
 _TRIES = 10
 
@@ -29,7 +30,7 @@ class DecodeRandomResizedCrop(BaseTransform):
             not given in the paper.
         ratio: Least and largest width by height. Defaults to (3/4, 4/3),
             not given in the paper.
-        interpolation: Pillow's name of it. Defaults to ``'bicubic'``.
+        interpolation: Or ``'bilinear'``. Defaults to ``'bicubic'``.
     """
 
     def __init__(
@@ -48,14 +49,15 @@ class DecodeRandomResizedCrop(BaseTransform):
         self.size = size
         self.scale = tuple(scale)
         self.ratio = tuple(ratio)
-        self.resample = resampling(interpolation)
+        self.interpolation = check_interpolation(interpolation)
 
     def transform(self, results: dict) -> dict:
         """Replace the encoded image by the pixels of a crop."""
         image = EncodedImage(results.pop('bytes'))
         size = (self.size, self.size)
         box = random_box(image.size, self.scale, self.ratio)
-        results['img'] = image.resized(size, self.resample, box)
+        pixels = image.pixels(size, box)
+        results['img'] = resize_image(pixels, size, self.interpolation)
         results['img_shape'] = size
         results['ori_shape'] = image.size
         return results

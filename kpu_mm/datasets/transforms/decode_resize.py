@@ -5,7 +5,8 @@ from __future__ import annotations
 from mmcv.transforms import BaseTransform
 
 from ...registry import TRANSFORMS
-from .encoded_image import EncodedImage, resampling
+from .encoded_image import EncodedImage
+from .resize import check_interpolation, resize_image
 
 
 @TRANSFORMS.register_module()
@@ -18,7 +19,7 @@ class DecodeResize(BaseTransform):
     Args:
         shortest: Wanted length of the shorter side. Defaults to 800.
         longest: Most the longer side may have. Defaults to 1333.
-        interpolation: Pillow's name of it. Defaults to ``'bilinear'``.
+        interpolation: Or ``'bicubic'``. Defaults to ``'bilinear'``.
     """
 
     def __init__(
@@ -34,13 +35,14 @@ class DecodeResize(BaseTransform):
             )
         self.shortest = shortest
         self.longest = longest
-        self.resample = resampling(interpolation)
+        self.interpolation = check_interpolation(interpolation)
 
     def transform(self, results: dict) -> dict:
         """Replace the encoded image by its pixels."""
         image = EncodedImage(results.pop('bytes'))
         size = shortest_edge_size(image.size, self.shortest, self.longest)
-        results['img'] = image.resized(size, self.resample)
+        pixels = image.pixels(size)
+        results['img'] = resize_image(pixels, size, self.interpolation)
         results['img_shape'] = size
         results['ori_shape'] = image.size
         return results

@@ -42,10 +42,10 @@ _DECODE_ERRORS = (
 class CropBox(NamedTuple):
     """Part of an upright image, in its pixels; right and bottom excluded."""
 
-    left: float
-    top: float
-    right: float
-    bottom: float
+    left: int
+    top: int
+    right: int
+    bottom: int
 
 
 class EncodedImage:
@@ -92,64 +92,52 @@ class EncodedImage:
             self._image.load()
         return str(self._image.format)
 
-    def resized(
-        self,
-        size: tuple[int, int],
-        resample: Image.Resampling,
-        box: CropBox | None = None,
+    def pixels(
+        self, size: tuple[int, int], box: CropBox | None = None
     ) -> np.ndarray:
-        """Decode, crop and resize in one go.
+        """Decode a part of the image, with at least the pixels needed.
 
         A JPEG is decoded at 1/2, 1/4 or 1/8 of its size where that still
-        has the pixels asked for.
+        has as many pixels as the part will be resized to. At these scales
+        the part's borders are rounded to whole pixels.
 
         Args:
-            size: Height and width of the result.
-            resample: Pillow's interpolation.
-            box: The part to show. Defaults to None, all of it.
+            size: Height and width that the part will be resized to.
+            box: The part. Defaults to None, all of the image.
 
         Returns:
-            RGB, (H, W, 3) uint8.
+            RGB, (h, w, 3) uint8.
 
         Raises:
             CorruptImageError: If the pixels cannot be decoded.
         """
+        part = self._stored(box)
         height, width = size[::-1] if self._is_turned else size
+        factor = min(
+            (part.right - part.left) / width, (part.bottom - part.top) / height
+        )
         with self._decoding():
-            image, area = self._decode(self._stored(box), height, width)
-        image = image.resize((width, height), resample, box=area)
+            scale = self._decode(factor)
+            image = self._image
+            area = _whole_pixels(part, scale, image.size)
+            if area != (0, 0, *image.size):
+                image = image.crop(area)
+            if image.mode != 'RGB':
+                image = image.convert('RGB')
         if self._orientation in _UPRIGHT:
             image = image.transpose(_UPRIGHT[self._orientation])
-        return np.array(image.convert('RGB'))
+        return np.array(image)
 
-    def _decode(
-        self, box: CropBox, height: int, width: int
-    ) -> tuple[Image.Image, tuple[float, float, float, float]]:
-        """Decode at the least sufficient scale; return the box at it."""
-        image = self._image
-        full_width, full_height = image.size
-        factor = min(
-            (box.right - box.left) / width, (box.bottom - box.top) / height
-        )
+    def _decode(self, factor: float) -> float:
+        """Decode to no less than 1/factor; return the scale taken."""
+        full_width, full_height = self._image.size
         drafted = None
         if factor >= 2:
-            # Half a pixel more guards against rounding below the need.
-            drafted = image.draft(
-                None,
-                (int(full_width / factor), int(full_height / factor)),
+            drafted = self._image.draft(
+                None, (int(full_width / factor), int(full_height / factor))
             )
-        scale = drafted[1][2] / full_width if drafted else 1.0
-        image.load()
-        if image.mode not in ('RGB', 'L'):
-            # Palettes and the like cannot be interpolated.
-            image = image.convert('RGB')
-        area = (
-            box.left * scale,
-            box.top * scale,
-            min(box.right * scale, image.width),
-            min(box.bottom * scale, image.height),
-        )
-        return image, area
+        self._image.load()
+        return drafted[1][2] / full_width if drafted else 1.0
 
     @property
     def _is_turned(self) -> bool:
@@ -194,18 +182,12 @@ def _orientation(image: Image.Image) -> int:
     return value if value in _UPRIGHT else 1
 
 
-def resampling(name: str) -> Image.Resampling:
-    """Look up Pillow's interpolation by its name in lower case.
-
-    Args:
-        name: For example ``'bilinear'`` or ``'bicubic'``.
-
-    Raises:
-        ValueError: If there is none of that name.
-    """
-    names = [method.name.lower() for method in Image.Resampling]
-    if name not in names:
-        raise ValueError(
-            f"`interpolation` is '{name}'; choose one of {names}."
-        )
-    return Image.Resampling[name.upper()]
+def _whole_pixels(
+    box: CropBox, scale: float, size: tuple[int, int]
+) -> tuple[int, int, int, int]:
+    """Scale a box and round it to pixels of an image of (width, height)."""
+    left = min(round(box.left * scale), size[0] - 1)
+    top = min(round(box.top * scale), size[1] - 1)
+    right = min(max(round(box.right * scale), left + 1), size[0])
+    bottom = min(max(round(box.bottom * scale), top + 1), size[1])
+    return left, top, right, bottom

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
@@ -27,7 +28,8 @@ class PackImage(BaseTransform):
                 'themselves, so remove normalising transforms.'
             )
         # (H, W, 3) -> (3, H, W)
-        planes = np.ascontiguousarray(image.transpose(2, 0, 1))
+        planes = np.empty((image.shape[2], *image.shape[:2]), np.uint8)
+        cv2.split(image, mv=list(planes))
         return {
             'image': torch.from_numpy(planes),
             'skipped': results['skipped'],
