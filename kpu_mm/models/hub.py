@@ -6,16 +6,56 @@ import os
 import re
 import socket
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from huggingface_hub import constants, hf_hub_download, snapshot_download
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 _HUB_NAME = re.compile(r'[\w.-]+(/[\w.-]+)?')
-_TEXT_FILES = ['*.json', '*.txt', '*.model']
 
 
-def fetch_folder(source: str | Path) -> Path:
+class Layout(NamedTuple):
+    """The files of a saved model.
+
+    Args:
+        config: Its configuration.
+        weights: Patterns of its weights, the preferred one first.
+    """
+
+    config: str = 'config.json'
+    weights: tuple[str, ...] = ('model*.safetensors', 'pytorch_model*.bin')
+
+    def fits(self, folder: Path) -> bool:
+        """Whether a folder holds all that is needed.
+
+        Args:
+            folder: The folder.
+
+        Returns:
+            True if it has a configuration and weights.
+        """
+        # a broken link is a cached file that was never fetched
+        return (folder / self.config).is_file() and any(
+            file.is_file() for p in self.weights for file in folder.glob(p)
+        )
+
+    @property
+    def names(self) -> str:
+        """The files in words, for messages."""
+        return f'{self.config} and {self.weights[0].replace("*", "")}'
+
+
+TRANSFORMERS = Layout()
+OPEN_CLIP = Layout(
+    'open_clip_config.json',
+    ('open_clip_model.safetensors', 'open_clip_pytorch_model.bin'),
+)
+
+
+def fetch_folder(source: str | Path, layout: Layout = TRANSFORMERS) -> Path:
     """The local folder that holds a model.
 
     A hub model is taken from the cache when it is there whole, without
@@ -23,50 +63,51 @@ def fetch_folder(source: str | Path) -> Path:
 
     Args:
         source: A local folder or the name of a model on the hub.
+        layout: The files that make a model. Defaults to those of
+            transformers.
 
     Returns:
-        A folder with a configuration (``*config.json``) and weights.
+        A folder with a configuration and weights.
 
     Raises:
         FileNotFoundError: If nothing is found, with what to put where.
     """
     folder = Path(source).expanduser()
     if folder.is_dir():
-        if not _is_whole(folder):
+        if not layout.fits(folder):
             raise FileNotFoundError(
                 f"The folder '{folder}' is not a saved model: it needs "
-                'config.json and model.safetensors (for open_clip: '
-                'open_clip_config.json and open_clip_model.safetensors).'
+                f'{layout.names}.'
             )
         return folder
     if not _HUB_NAME.fullmatch(str(source)):
         raise FileNotFoundError(
-            f"The folder '{source}' does not exist; put config.json and "
-            'model.safetensors there or correct `source`.'
+            f"The folder '{source}' does not exist; put {layout.names} there "
+            'or correct `source`.'
         )
-    cached = _snapshot(str(source), local=True)
-    if cached is not None and _is_whole(cached):
+    cached = _snapshot(str(source), layout, local=True)
+    if cached is not None:
         return cached
     require_hub(
         f"the model '{source}'",
-        'put its config.json and model.safetensors into a folder and pass '
-        'the path of the folder as `source`',
+        f'put its {layout.names}, and its preprocessor_config.json if it has '
+        'one, into a folder and pass the path of the folder as `source`',
     )
-    fetched = _snapshot(str(source), local=False)
-    if fetched is None or not _is_whole(fetched):
+    fetched = _snapshot(str(source), layout, local=False)
+    if fetched is None:
         raise FileNotFoundError(
-            f"The hub's '{source}' holds no config.json with safetensors or "
-            'pytorch_model.bin weights; choose another model.'
+            f"The hub's '{source}' has no {layout.names}; choose another "
+            'model.'
         )
     return fetched
 
 
-def fetch_file(repo: str, name: str) -> Path:
+def fetch_file(repo: str, *names: str) -> Path:
     """One file of a hub model, from the cache or the hub.
 
     Args:
         repo: Name of the model on the hub.
-        name: Name of the file in it.
+        *names: Names the file may have, the preferred one first.
 
     Returns:
         The local path.
@@ -74,17 +115,25 @@ def fetch_file(repo: str, name: str) -> Path:
     Raises:
         FileNotFoundError: If it is neither cached nor reachable.
     """
-    try:
-        return Path(hf_hub_download(repo, name, local_files_only=True))
-    except OSError:
-        require_hub(
-            f"the file '{name}' of '{repo}'",
-            f"get '{name}' on a connected machine and pass its local path",
-        )
-    try:
-        return Path(hf_hub_download(repo, name))
-    except OSError as error:
-        raise FileNotFoundError(_hub_error(repo, error)) from error
+    for name in names:
+        with suppress(OSError):
+            return Path(hf_hub_download(repo, name, local_files_only=True))
+    require_hub(
+        f"the file '{names[0]}' of '{repo}'",
+        'get it on a connected machine and pass its local path',
+    )
+    missing: Exception | None = None
+    for name in names:
+        try:
+            return Path(hf_hub_download(repo, name))
+        except (OSError, ValueError) as error:
+            absent = isinstance(error, EntryNotFoundError)
+            if not absent or isinstance(error, LocalEntryNotFoundError):
+                raise FileNotFoundError(_hub_error(repo, error)) from error
+            missing = error
+    raise FileNotFoundError(
+        f"The hub's '{repo}' has none of the files {list(names)}."
+    ) from missing
 
 
 def require_hub(what: str, remedy: str) -> None:
@@ -111,35 +160,24 @@ def require_hub(what: str, remedy: str) -> None:
     )
 
 
-def _is_whole(folder: Path) -> bool:
-    weights = [*folder.glob('*.safetensors'), *folder.glob('*pytorch_model*')]
-    # a broken link is a cached file that was never fetched
-    return any(folder.glob('*config.json')) and any(
-        file.is_file() and file.suffix != '.json' for file in weights
-    )
-
-
-def _snapshot(repo: str, local: bool) -> Path | None:
-    """The snapshot of a repository; None if a local one is not there."""
-    folder = None
-    # safetensors first: the pickles of old models only if there is no other
-    for weights in ('*.safetensors', 'pytorch_model*'):
+def _snapshot(repo: str, layout: Layout, local: bool) -> Path | None:
+    """A snapshot of a repository with all that is needed, else None."""
+    # the pickles of old models only if there is no other file
+    for weights in layout.weights:
         try:
-            folder = Path(
-                snapshot_download(
-                    repo,
-                    allow_patterns=[*_TEXT_FILES, weights],
-                    ignore_patterns=['*/*'],
-                    local_files_only=local,
-                )
+            folder = snapshot_download(
+                repo,
+                allow_patterns=['*.json', '*.txt', '*.model', weights],
+                ignore_patterns=['*/*'],
+                local_files_only=local,
             )
         except (OSError, ValueError) as error:
             if local:
                 return None
             raise FileNotFoundError(_hub_error(repo, error)) from error
-        if _is_whole(folder):
-            break
-    return folder
+        if layout.fits(Path(folder)):
+            return Path(folder)
+    return None
 
 
 def _hub_error(repo: str, error: Exception) -> str:

@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from kpu_mm.models.teachers import BaseTeacher
+from kpu_mm.models.teachers.base_teacher import resize_mask, to_map
+
+
+class Toy(BaseTeacher):
+    def __init__(self, **kwargs):
+        super().__init__((0.5, 0.4, 0.3), (0.2, 0.3, 0.4), **kwargs)
+        self.net = torch.nn.Conv2d(3, 5, 4, 4)
+        self.probe()
+
+    def extract(self, images, mask):
+        maps = self.net(images)
+        return maps.mean((2, 3)), (maps, maps[..., ::2, ::2])
+
+
+def test_probe_sets_the_contract():
+    toy = Toy()
+    assert toy.summary_channels == 5
+    assert toy.channels == (5, 5)
+    assert toy.strides == (4, 8)
+    assert toy.resolution is None
+
+
+def test_frozen_without_gradients_or_state():
+    toy = Toy().train()
+    features = toy(torch.rand(1, 3, 8, 8) * 255)
+    assert not features.summary.requires_grad
+    assert not toy.training
+    assert set(toy.state_dict()) == {'net.weight', 'net.bias'}
+
+
+def test_normalizes_by_hand():
+    images = torch.tensor([0, 51, 255], dtype=torch.uint8)
+    prepared, _ = Toy().prepare(images.view(1, 3, 1, 1).expand(1, 3, 4, 4))
+    expected = torch.tensor([-2.5, -2 / 3, 1.75]).view(1, 3, 1, 1)
+    assert torch.allclose(prepared, expected.expand(1, 3, 4, 4))
+
+
+def test_uint8_and_float_agree():
+    images = torch.randint(0, 256, (1, 3, 9, 13), dtype=torch.uint8)
+    a, b = Toy()(images), Toy().prepare(images.float())
+    assert torch.equal(Toy().prepare(images)[0], b[0])
+    assert a.maps[0].shape == (1, 5, 2, 3)
+
+
+def test_resizing_equals_pillow():
+    images = torch.randint(0, 256, (1, 3, 60, 90), dtype=torch.uint8)
+    toy = Toy(resolution=(32, 40))
+    prepared, _ = toy.prepare(images)
+    ours = (prepared * toy.std + toy.mean) * 255
+    pixels = Image.fromarray(images[0].permute(1, 2, 0).numpy())
+    theirs = np.asarray(pixels.resize((40, 32), Image.Resampling.BICUBIC))
+    difference = ours[0].permute(1, 2, 0).numpy() - theirs
+    assert np.abs(difference).max() <= 1.01  # Pillow rounds twice
+
+
+def test_nearest_multiple():
+    toy = Toy(size_divisor=14)
+    assert toy.input_size(75, 100) == (70, 98)
+    assert toy.input_size(77, 6) == (84, 14)
+    assert toy.input_size(28, 42) == (28, 42)
+
+
+def test_padding_is_zero_and_masked():
+    mask = torch.ones(1, 8, 8, dtype=torch.bool)
+    mask[..., 4:] = False
+    toy = Toy()
+    prepared, same = toy.prepare(torch.full((1, 3, 8, 8), 200.0), mask)
+    assert torch.equal(same, mask)
+    assert (prepared[..., 4:] == 0).all()
+    assert (prepared[..., :4] != 0).all()
+    masks = toy(torch.rand(1, 3, 8, 8), mask).masks
+    assert torch.equal(masks[0][0, 0], torch.tensor([[True, False]] * 2))
+    assert torch.equal(masks[1], torch.ones(1, 1, 1, 1).bool())
+
+
+def test_mask_helpers():
+    mask = torch.tensor([[[1, 1, 0, 0]]]).bool()
+    assert resize_mask(mask, (2, 2)).tolist() == [[[True, False]] * 2]
+    tokens = torch.arange(6.0).view(1, 6, 1)
+    assert to_map(tokens, (2, 3))[0, 0].tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_refuses_bad_input():
+    with pytest.raises(ValueError, match=r'\(B, 3, H, W\) RGB, got'):
+        Toy()(torch.rand(3, 8, 8))
+    with pytest.raises(ValueError, match=r'mask must be \(1, 8, 8\)'):
+        Toy()(torch.rand(1, 3, 8, 8), torch.ones(1, 4, 4).bool())
+
+
+def test_refuses_statistics_of_the_255_scale():
+    with pytest.raises(ValueError, match='divide values'):
+        BaseTeacher((123.7, 116.3, 103.5), (58.4, 57.1, 57.4))
