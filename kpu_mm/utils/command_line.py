@@ -1,0 +1,105 @@
+"""What the tools share: configs in, one sentence out if they are wrong."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+
+def refuse(message: str) -> NoReturn:
+    """Leave the program for something the user has to put right.
+
+    Args:
+        message: One sentence.
+
+    Raises:
+        SystemExit: With code 2, as for a wrong argument.
+    """
+    sys.stderr.write(f'{Path(sys.argv[0]).name}: error: {message}\n')
+    raise SystemExit(2)
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ``config`` and ``--cfg-options`` to the arguments of a tool.
+
+    Args:
+        parser: The parser of the tool.
+    """
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='change settings of the config: key=value, nested.key=value, '
+        'key="[a,b]" (quoted, without blanks)',
+    )
+
+
+def read_config(path: str, options: dict[str, Any] | None = None) -> Config:
+    """Read a config file and the changes given on the command line.
+
+    From here on checkpoints are data: what a pickle in one says is not run,
+    unless the user's environment allows it.
+
+    Args:
+        path: The file.
+        options: ``--cfg-options``. Defaults to None, no changes.
+
+    Raises:
+        SystemExit: There is no such file or it cannot be understood.
+    """
+    os.environ.setdefault('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '1')
+    if not Path(path).is_file():
+        refuse(f'there is no config file {path}.')
+    try:
+        cfg = Config.fromfile(path)
+    # A config is a program: whatever it raises is a fault in the file.
+    except Exception as error:
+        refuse(f'cannot read the config {path}: {_sentence(error)}')
+    try:
+        cfg.merge_from_dict(options or {})
+    except (KeyError, TypeError, IndexError) as error:
+        refuse(f'--cfg-options do not fit {path}: {_sentence(error)}')
+    return cfg
+
+
+def _sentence(error: BaseException) -> str:
+    # mmengine wraps the error that matters and appends sys.path
+    while isinstance(error, ImportError) and error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, ImportError) and error.__context__ is not None:
+        error = error.__context__
+    lines = str(error).strip().splitlines() or ['no message']
+    return f'{type(error).__name__}: {lines[0]}'
+
+
+def use_gloo_without_gpu(launcher: str) -> None:
+    """Join the process group here if there is no GPU to do it with.
+
+    MMEngine's launcher calls ``torch.cuda.set_device``; it leaves a group
+    that exists alone.
+
+    Args:
+        launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
+    """
+    if launcher == 'pytorch' and not torch.cuda.is_available():
+        torch.distributed.init_process_group('gloo')
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Build the runner that the config asks for.
+
+    Args:
+        cfg: The config; ``runner_type`` names a runner other than MMEngine's.
+    """
+    if 'runner_type' in cfg:
+        return RUNNERS.build(cfg)
+    return Runner.from_cfg(cfg)
