@@ -20,7 +20,8 @@ RUN := $(VENV)/bin/python
 # compiling 7 GB of packages to bytecode takes longer than importing the part
 # that is used
 PIP := -m pip --disable-pip-version-check install --no-compile
-PINNED := $(RUN) $(PIP) -c requirements/constraints.txt
+# mm* packages want opencv-python, which the headless build stands in for
+PINNED := $(RUN) $(PIP) --no-warn-conflicts -c requirements/constraints.txt
 MM := tools/install/install_mm.py
 MM_FILES := $(wildcard tools/install/*.py) requirements/mminstall.txt
 

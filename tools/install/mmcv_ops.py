@@ -177,7 +177,9 @@ def build_environment(tools: Path) -> dict[str, str]:
     # Python's own -O3 -g takes nearly three times as long
     flags = {'CFLAGS': '-O2 -g0', 'CXXFLAGS': '-O2 -g0', 'MAX_JOBS': str(jobs)}
     paths = {'PYTHONPATH': tools, 'PATH': tools / 'bin'}
-    env = {**flags, **os.environ, 'PYTHONUNBUFFERED': '1'}
+    # pip's own leftovers of a killed build go where the tools go
+    scratch = {'PYTHONUNBUFFERED': '1', 'TMPDIR': str(tools.parent)}
+    env = {**flags, **os.environ, **scratch}
     for name, first in paths.items():
         rest = os.environ.get(name)
         env[name] = f'{first}{os.pathsep}{rest}' if rest else str(first)
@@ -231,8 +233,9 @@ def build_wheel(requirement: str, folder: Path) -> Path:
     with tempfile.TemporaryDirectory(prefix='kpu_mm-') as scratch_name:
         scratch = Path(scratch_name)
         tools, out = scratch / 'tools', scratch / 'out'
-        install_tools = [*PIP, 'install', '--quiet', '--target', str(tools)]
-        subprocess.run([*install_tools, *BUILD_TOOLS], check=True)
+        install_tools = [*PIP, 'install', '--quiet', '--no-warn-conflicts']
+        install_tools += ['--target', str(tools), *BUILD_TOOLS]
+        subprocess.run(install_tools, check=True)
         env = build_environment(tools)
         source = fetch_source(requirement, scratch, env)
         set_cpp_standard(source / 'setup.py', cpp_standard(torch.__version__))
