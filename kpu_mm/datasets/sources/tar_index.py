@@ -83,6 +83,24 @@ def save_tar_index(index: TarIndex, path: Path) -> None:
         np.savez(file, **index._asdict())
 
 
+def read_tar_index(path: Path) -> TarIndex:
+    """Read an index file.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: If it is missing or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return TarIndex(*(file[name] for name in TarIndex._fields))
+    except Exception as error:
+        raise ValueError(
+            f"Index '{path}' cannot be read ({error}); {_cure(path)}"
+        ) from error
+
+
 def load_tar_index(shard: Path, path: Path) -> TarIndex:
     """Read an index file and check that it describes the shard.
 
@@ -94,14 +112,7 @@ def load_tar_index(shard: Path, path: Path) -> TarIndex:
         ValueError: If the index is damaged, older than the shard or made
             from a shard of another size.
     """
-    cure = f"delete '{path}' so that it is built again."
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            index = TarIndex(*(file[name] for name in TarIndex._fields))
-    except Exception as error:
-        raise ValueError(
-            f"Index '{path}' cannot be read ({error}); {cure}"
-        ) from error
+    index, cure = read_tar_index(path), _cure(path)
     status = shard.stat()
     if int(index.shard_size) != status.st_size:
         raise ValueError(
@@ -114,3 +125,8 @@ def load_tar_index(shard: Path, path: Path) -> TarIndex:
             f"Index '{path}' is stale: it is older than '{shard}'; {cure}"
         )
     return index
+
+
+def _cure(path: Path) -> str:
+    """Say what to do about a bad index."""
+    return f"delete '{path}' so that it is built again."

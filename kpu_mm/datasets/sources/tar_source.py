@@ -22,6 +22,7 @@ from .tar_index import (
     build_tar_index,
     index_path,
     load_tar_index,
+    read_tar_index,
     save_tar_index,
 )
 
@@ -85,7 +86,10 @@ class TarSource:
     def name(self, index: int) -> str:
         """Return ``shard/member`` of an image."""
         shard, offset, _ = self._locate(index)
-        content = self._index(self._shards[shard])
+        # Not checked: the name must come even when the shard is damaged.
+        content = read_tar_index(
+            index_path(self._shards[shard], self._index_dir)
+        )
         member = int(np.searchsorted(content.offsets, offset))
         return f'{self._shards[shard]}/{content.name_list()[member]}'
 

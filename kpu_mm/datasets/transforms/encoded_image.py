@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ..errors import CorruptImageError
 
@@ -166,6 +166,10 @@ class EncodedImage:
         """Turn what decoders raise into one error."""
         try:
             yield
+        except UnidentifiedImageError as error:
+            # Pillow's own message holds a memory address.
+            reason = 'cannot identify the image format'
+            raise CorruptImageError(self._name, reason) from error
         except _DECODE_ERRORS as error:
             reason = ' '.join(str(error).split()) or type(error).__name__
             raise CorruptImageError(self._name, reason) from error

@@ -28,7 +28,7 @@ def check_interpolation(name: str) -> str:
 def resize_image(
     image: np.ndarray, size: tuple[int, int], interpolation: str
 ) -> np.ndarray:
-    """Resize as Pillow does, to within one grey level, but much faster.
+    """Resize photographs as Pillow does, to two grey levels, but faster.
 
     Args:
         image: (h, w, 3) uint8.

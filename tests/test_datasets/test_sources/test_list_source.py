@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import os
+import pickle
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from kpu_mm.datasets import CorruptImageError, ListSource
+from kpu_mm.datasets.sources.index_cache import MappedArray
+
+
+def test_reads_what_the_list_names(tmp_path):
+    (tmp_path / 'ä b.jpg').write_bytes(b'one')
+    (tmp_path / 'c.jpg').write_bytes(b'two')
+    listing = tmp_path / 'list.txt'
+    listing.write_bytes('\r\nä b.jpg\r\n\nc.jpg\n\r\ngone.jpg'.encode())
+    source = ListSource(str(listing))
+    assert len(source) == 3
+    assert [source.read(0), source.read(1)] == [b'one', b'two']
+    assert source.name(0) == str(tmp_path / 'ä b.jpg')
+    with pytest.raises(CorruptImageError, match=r'gone\.jpg: No such file'):
+        source.read(2)
+    with pytest.raises(IndexError):
+        source.name(3)
+
+
+def test_changed_list_is_indexed_again(tmp_path):
+    listing = tmp_path / 'list.txt'
+    listing.write_text('a\nbb\n')
+    assert len(ListSource(str(listing))) == 2
+    listing.write_text('ccc\nd\ne\n')
+    source = ListSource(str(listing), root='/r')
+    assert [source.name(i) for i in range(3)] == ['/r/ccc', '/r/d', '/r/e']
+
+
+def test_million_entries_take_no_memory(tmp_path):
+    listing = tmp_path / 'list.txt'
+    listing.write_text(
+        ''.join(f'{i % 100:03d}/image_{i:07d}.jpg\n' for i in range(10**6))
+    )
+    ListSource(str(listing), root='')
+    tracemalloc.start()
+    source = ListSource(str(listing), root='')
+    assert len(source) == 10**6
+    assert source.name(987654) == '054/image_0987654.jpg'
+    assert tracemalloc.get_traced_memory()[1] < 200_000
+    tracemalloc.stop()
+    starts = source._lines._starts
+    assert isinstance(starts, MappedArray)
+    assert isinstance(starts.values.base.base, np.memmap)
+    assert len(pickle.dumps(source)) < 2000
+    copy = pickle.loads(pickle.dumps(source))
+    assert copy.name(5) == source.name(5)
+
+
+def test_interrupted_index_is_not_trusted(tmp_path, cache):
+    listing = tmp_path / 'list.txt'
+    listing.write_text('a\nbb\n')
+    ListSource(str(listing))
+    (index,) = (cache / 'kpu_mm' / 'index').glob('*.npy')
+    os.truncate(index, index.stat().st_size - 4)
+    assert ListSource(str(listing), root='').name(1) == 'bb'
+
+
+def test_missing_and_empty_lists_say_so(tmp_path):
+    with pytest.raises(ValueError, match=r'no\.txt.*does not exist'):
+        ListSource(str(tmp_path / 'no.txt'))
+    (tmp_path / 'empty.txt').write_text('\n\n')
+    with pytest.raises(ValueError, match=r'empty\.txt.*is empty'):
+        ListSource(str(tmp_path / 'empty.txt'))
