@@ -20,8 +20,14 @@ from mmengine.registry import RUNNERS as MMENGINE_RUNNERS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
+from .models import PARTS as MODEL_PARTS
+
 # backbones, teachers, projectors, losses, balancers, distillers
-MODELS = Registry('model', parent=MMENGINE_MODELS, locations=['kpu_mm.models'])
+MODELS = Registry(
+    'model',
+    parent=MMENGINE_MODELS,
+    locations=[f'kpu_mm.models.{part}' for part in MODEL_PARTS],
+)
 # image sources and the unlabelled dataset over them
 DATASETS = Registry(
     'dataset', parent=MMENGINE_DATASETS, locations=['kpu_mm.datasets']

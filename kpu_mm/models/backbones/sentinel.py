@@ -127,7 +127,9 @@ class Sentinel(nn.Module):
             images: Normalised images, (B, 3, H, W).
         """
         size = self.fit_size(images.shape[-2], images.shape[-1])
-        if size != (images.shape[-2], images.shape[-1]):
+        # Resizing to the same size changes nothing, but a traced program
+        # must not depend on the size it was traced with.
+        if torch.jit.is_tracing() or size != tuple(images.shape[-2:]):
             images = F.interpolate(
                 images, size, mode='bilinear', align_corners=False
             )

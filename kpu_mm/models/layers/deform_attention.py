@@ -197,10 +197,15 @@ class DeformableAttention(nn.Module):
         )
         weights = weights.softmax(-1).unflatten(-1, (levels, points))
         # Offsets count cells of their level: divide by (W_l, H_l).
-        scale = reference_points.new_tensor([(w, h) for h, w in level_shapes])
-        locations = (
-            reference_points[:, None, None, None] + offsets / scale[:, None]
-        )
+        # Filled one by one: no copy from the host, and torch.export can keep
+        # the sizes symbolic.
+        sides = [
+            reference_points.new_full((), side)
+            for height, width in level_shapes
+            for side in (width, height)
+        ]
+        scale = torch.stack(sides).view(-1, 1, 2)  # (L, 1, 2)
+        locations = reference_points[:, None, None, None] + offsets / scale
         attended = deformable_attention(
             values, level_shapes, locations, weights
         )
