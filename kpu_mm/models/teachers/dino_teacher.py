@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 from transformers import (
@@ -18,7 +19,7 @@ from ..pretrained import load_transformers, read_config
 from .base_teacher import BaseTeacher, to_map
 from .normalization import read_normalization
 
-_FAMILY = {
+_FAMILY: dict[str, Any] = {
     'dinov2': Dinov2Model,
     'dinov2_with_registers': Dinov2WithRegistersModel,
     'dinov3_vit': DINOv3ViTModel,

@@ -1,0 +1,183 @@
+"""GroundingDINO and MM-GroundingDINO."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+import transformers
+from torch import Tensor, nn
+from transformers import GroundingDinoForObjectDetection
+from transformers.models.mm_grounding_dino import (
+    modeling_mm_grounding_dino as mm_grounding_dino,
+)
+
+from kpu_mm.registry import MODELS
+
+from ..hub import fetch_folder
+from ..pretrained import load_transformers, read_config
+from .base_teacher import BaseTeacher
+from .normalization import read_normalization
+
+_FAMILY: dict[str, Any] = {
+    'grounding-dino': GroundingDinoForObjectDetection,
+    'mm-grounding-dino': mm_grounding_dino.MMGroundingDinoForObjectDetection,
+}
+# files of released models hold one box head for each decoder layer
+_TIES_BOX_HEADS = int(transformers.__version__.partition('.')[0]) >= 5
+
+
+class InjectedMaps(nn.Module):
+    """Stands in for GroundingDINO's image backbone with given maps.
+
+    The images it is called with count only by their batch size.
+
+    Args:
+        maps: What the neck receives, from fine to coarse, (B, C, H, W).
+    """
+
+    def __init__(self, maps: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.maps = tuple(maps)
+
+    def forward(
+        self, pixel_values: Tensor, pixel_mask: Tensor
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Pair the maps with masks as the backbone does.
+
+        Args:
+            pixel_values: Not used.
+            pixel_mask: 1 for a real pixel, (B, H, W).
+
+        Returns:
+            Each map with its mask (B, H, W) bool.
+        """
+        mask = pixel_mask[None].float()
+        return [
+            (m, F.interpolate(mask, size=m.shape[-2:]).bool()[0])
+            for m in self.maps
+        ]
+
+
+@MODELS.register_module()
+class GroundingDINOTeacher(BaseTeacher):
+    """The image backbone of GroundingDINO: the maps that its neck receives.
+
+    `GroundingDINO <https://arxiv.org/abs/2303.05499>`_,
+    `MM-GroundingDINO <https://arxiv.org/abs/2401.02361>`_. Three normed maps
+    of strides 8, 16 and 32; no summary. Images of any size.
+
+    Args:
+        source: Folder of a transformers model, or its name on the hub, such
+            as 'IDEA-Research/grounding-dino-base'.
+        mean: Mean in units of [0, 1]; None reads it from the folder's
+            preprocessor_config.json. Defaults to None.
+        std: Standard deviation, as ``mean``. Defaults to None.
+        with_text: Keep the whole detector, as :attr:`model`, for zero-shot
+            work; else only the image backbone stays in memory. Defaults to
+            False.
+
+    Raises:
+        ValueError: If the model is of another family.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        with_text: bool = False,
+    ) -> None:
+        folder = fetch_folder(source)
+        family = read_config(folder).get('model_type')
+        if family not in _FAMILY:
+            raise ValueError(
+                f"'{source}' is a model of type '{family}', but "
+                f'GroundingDINOTeacher takes {sorted(_FAMILY)}'
+            )
+        if with_text and family.startswith('mm-') and _TIES_BOX_HEADS:
+            raise ValueError(
+                'this version of transformers ties the box heads of '
+                'MM-GroundingDINO, so its boxes would be wrong; install '
+                "'transformers<5' or build the teacher without text"
+            )
+        mean, std = read_normalization(folder, mean, std)
+        super().__init__(mean, std)
+        model: Any = load_transformers(_FAMILY[family], folder)
+        check_text_attention(model)
+        self.model = model if with_text else None
+        self.encoder = model.model.backbone.conv_encoder
+        self.probe()
+
+    def extract(
+        self, images: Tensor, mask: Tensor | None
+    ) -> tuple[None, tuple[Tensor, ...]]:
+        """Run the image backbone.
+
+        Args:
+            images: Normalised images, (B, 3, H, W).
+            mask: Real pixels, (B, H, W) bool, or None.
+
+        Returns:
+            None and the maps (B, C, H, W).
+        """
+        if mask is None:
+            mask = images.new_ones(images[:, 0].shape, dtype=torch.bool)
+        return None, tuple(level for level, _ in self.encoder(images, mask))
+
+    @contextmanager
+    def inject(self, maps: Sequence[Tensor]) -> Iterator[nn.Module]:
+        """Let the detector see given maps instead of its own backbone's.
+
+        Args:
+            maps: As many maps, of the same channels, as the teacher's.
+
+        Yields:
+            The detector; call it with ``pixel_values`` of the right batch
+            size, an explicit ``pixel_mask`` and the text.
+
+        Raises:
+            RuntimeError: If the teacher was built without text.
+            ValueError: If the maps have other channels.
+        """
+        if self.model is None:
+            raise RuntimeError(
+                'only the image backbone was kept: build the teacher with '
+                'with_text=True to run its detector'
+            )
+        channels = tuple(m.shape[1] for m in maps)
+        if channels != self.channels:
+            raise ValueError(
+                f'the detector takes maps of {self.channels} channels, got '
+                f'{channels}'
+            )
+        backbone = self.model.model.backbone
+        backbone.conv_encoder = InjectedMaps(maps)
+        try:
+            yield self.model
+        finally:
+            backbone.conv_encoder = self.encoder
+
+
+def check_text_attention(model: Any) -> None:
+    """Refuse settings under which the text features are wrong.
+
+    Eager attention of transformers 5 adds the phrase mask as 0 and 1 instead
+    of masking with it.
+
+    Args:
+        model: The detector.
+
+    Raises:
+        RuntimeError: If its BERT does not run sdpa attention.
+    """
+    found = model.model.text_backbone.config._attn_implementation
+    if found != 'sdpa':
+        raise RuntimeError(
+            f"GroundingDINO's text backbone runs '{found}' attention, which "
+            'masks phrases wrongly in some versions of transformers; it '
+            "needs 'sdpa': remove attn_implementation from its config.json"
+        )
