@@ -27,6 +27,9 @@ class PackImage(BaseTransform):
                 f'{image.shape} {image.dtype}; models normalise images '
                 'themselves, so remove normalising transforms.'
             )
+        if image.strides[1] < 0:
+            # MMCV flips by a view that OpenCV would copy slowly.
+            image = cv2.flip(image[:, ::-1], 1)
         # (H, W, 3) -> (3, H, W)
         planes = np.empty((image.shape[2], *image.shape[:2]), np.uint8)
         cv2.split(image, mv=list(planes))
