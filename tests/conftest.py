@@ -1,1 +1,1 @@
-pytest_plugins = ['tests.fixtures_teachers']
+pytest_plugins = ['tests.fixtures_teachers', 'tests.runs']

@@ -40,7 +40,8 @@ def per_stream_step(
     for i, (name, batch) in enumerate(streams.items(), start=1):
         with optim_wrapper.optim_context(model):
             parts = model(streams={name: batch}, mode='loss')
-        loss = optim_wrapper.scale_loss(parts.pop('loss'))
+        total = parts.pop('loss')
+        loss = optim_wrapper.scale_loss(total)
         if i < len(streams):
             # OptimWrapper.backward counts an iteration, which only the last
             # stream completes.
@@ -48,7 +49,7 @@ def per_stream_step(
             (loss if scaler is None else scaler.scale(loss)).backward()
         else:
             optim_wrapper.backward(loss)
-        losses['loss'] = losses.get('loss', 0) + loss.detach()
+        losses['loss'] = losses.get('loss', 0) + total.detach()
         losses.update(parts)
     if optim_wrapper.should_update():
         if get_world_size() > 1:

@@ -162,6 +162,8 @@ def test_terms_switch(cfg):
 @pytest.mark.parametrize('mode', ['plain', 'bfloat16'])
 def test_per_stream_gives_the_same_step(cfg, accumulative_counts, mode):
     wrapper = AutocastOptimWrapper if mode == 'bfloat16' else OptimWrapper
+    # gradients meet in bfloat16 in the one case, in float32 in the other
+    rtol, atol = (1e-2, 2e-3) if mode == 'bfloat16' else (1e-4, 1e-6)
     results = []
     for backward in ('joint', 'per_stream'):
         model = build(cfg, backward=backward).train()
@@ -178,9 +180,9 @@ def test_per_stream_gives_the_same_step(cfg, accumulative_counts, mode):
     for a, b in zip(*(r[0] for r in results), strict=True):
         assert a.keys() == b.keys()
         for key in a:
-            assert a[key] == pytest.approx(b[key], rel=1e-4), key
+            assert a[key] == pytest.approx(b[key], rel=rtol), key
     for a, b in zip(*(r[1] for r in results), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(a, b, rtol=rtol, atol=atol)
 
 
 def test_padding_pixels_do_not_matter(cfg):

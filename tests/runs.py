@@ -1,0 +1,85 @@
+"""A tiny distillation run on made-up images, as a config file."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+CONFIG = """
+_base_ = {base!r}
+model = dict(
+    student=dict(sentinel={sentinel!r}, inplanes=8,
+                 norm_cfg=dict(_delete_=True, type='GN', num_groups=4),
+                 drop_path_rate=0.2),
+    teachers=dict(_delete_=True, dino={teacher}, coarse={teacher}),
+    projector=dict(hidden=16),
+)
+train_dataloader = dict(
+    _delete_=True,
+    dino=dict(batch_size=4, num_workers=2, dataset={dataset}),
+    coarse=dict(batch_size=2, num_workers=0, dataset={dataset}),
+)
+optim_wrapper = dict(type='OptimWrapper')
+param_scheduler = dict(T_max=12)
+train_cfg = dict(max_iters=12)
+default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=4))
+custom_hooks = [dict(type='kpu_mm.NonFiniteHook'),
+                dict(type='kpu_mm.SkippedImagesHook', interval=3)]
+"""
+DATASET = """dict(
+        type='kpu_mm.UnlabeledImages',
+        sources=dict(type='kpu_mm.FolderSource', root={root!r}),
+        pipeline=[dict(type='kpu_mm.DecodeRandomResizedCrop', size=56),
+                  dict(type='mmcv.RandomFlip', prob=0.5),
+                  dict(type='kpu_mm.PackImage')])"""
+BASE = Path(__file__).parents[1] / 'configs' / 'distill' / 'kpu_vitb.py'
+
+
+def write_images(folder: Path, count: int = 12) -> None:
+    """Coloured noise of several sizes."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(count):
+        coarse = rng.integers(0, 256, (8, 6 + i % 3, 3), dtype=np.uint8)
+        image = Image.fromarray(coarse).resize((90 + 5 * i, 80))
+        image.save(folder / f'{i:02d}.jpg', quality=95)
+
+
+@pytest.fixture(scope='session')
+def run_config(tmp_path_factory, dinov2_dir: Path) -> Path:
+    """A config file with its images beside it."""
+    folder = tmp_path_factory.mktemp('run')
+    write_images(folder / 'images')
+    path = folder / 'run.py'
+    path.write_text(
+        CONFIG.format(
+            base=str(BASE),
+            sentinel=str(dinov2_dir),
+            teacher=f"dict(type='kpu_mm.DINOTeacher', source={str(dinov2_dir)!r})",
+            dataset=DATASET.format(root=str(folder / 'images')),
+        )
+    )
+    return path
+
+
+def losses_of(work_dir: Path) -> dict[int, dict[str, float]]:
+    """Logged values of all runs in a work directory, by iteration.
+
+    Each iteration's own loss, not LoggerHook's running mean: the window of
+    the log is one iteration.
+    """
+    rows = {}
+    for path in sorted(work_dir.glob('*/vis_data/scalars.json')):
+        for line in path.read_text().splitlines():
+            row = json.loads(line)
+            rows[row['step']] = {
+                key: value
+                for key, value in row.items()
+                if re.match('loss|s2t|t2s|rec|std', key)
+            }
+    return rows

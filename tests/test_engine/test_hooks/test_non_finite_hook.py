@@ -1,0 +1,15 @@
+from types import SimpleNamespace
+
+import pytest
+
+from kpu_mm.engine import NonFiniteHook
+
+
+def test_names_what_is_not_finite():
+    hook = NonFiniteHook()
+    runner = SimpleNamespace(work_dir='work_dirs/x')
+    hook.after_train_iter(runner, 3, outputs={'loss': 1.0, 's2t/a': 2.0})
+    with pytest.raises(FloatingPointError, match='iteration 5: s2t/a = nan'):
+        hook.after_train_iter(
+            runner, 4, outputs={'loss': 1.0, 's2t/a': float('nan')}
+        )

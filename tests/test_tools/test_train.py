@@ -1,0 +1,212 @@
+"""Training as users start it: each run is a process of its own."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.runs import losses_of
+
+ROOT = Path(__file__).parents[2]
+ENV = dict(
+    os.environ,
+    PYTHONPATH=str(ROOT),
+    OMP_NUM_THREADS='1',
+    CUDA_VISIBLE_DEVICES='',
+)
+
+
+def train(config, work_dir, *args, **options):
+    command = [sys.executable, str(ROOT / 'tools' / 'train.py'), str(config)]
+    return subprocess.run(
+        [*command, '--work-dir', str(work_dir), *args],
+        env=ENV,
+        capture_output=True,
+        text=True,
+        **options,
+    )
+
+
+def log_window_of_one(*args):
+    """The log's running means would mix iterations."""
+    return ('--cfg-options', 'log_processor.window_size=1', *args)
+
+
+@pytest.fixture(scope='module')
+def whole_run(run_config, tmp_path_factory):
+    work_dir = tmp_path_factory.mktemp('whole')
+    result = train(run_config, work_dir, *log_window_of_one())
+    assert result.returncode == 0, result.stderr[-3000:]
+    return work_dir
+
+
+@pytest.mark.slow
+def test_kill_and_resume_gives_the_same_curve(run_config, whole_run, tmp_path):
+    command = [
+        sys.executable,
+        str(ROOT / 'tools' / 'train.py'),
+        str(run_config),
+        '--work-dir',
+        str(tmp_path / 'killed'),
+        *log_window_of_one(),
+    ]
+    process = subprocess.Popen(
+        command,
+        env=ENV,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.time() + 120
+    while not (tmp_path / 'killed' / 'iter_4.pth').exists():
+        assert process.poll() is None and time.time() < deadline
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+    result = train(
+        run_config,
+        tmp_path / 'killed',
+        '--resume',
+        # other workers must not matter
+        *log_window_of_one('train_dataloader.dino.num_workers=1'),
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    expected, got = losses_of(whole_run), losses_of(tmp_path / 'killed')
+    assert set(expected) == set(range(1, 13))
+    assert got == expected  # bit for bit
+    states = [
+        torch.load(d / 'iter_12.pth', weights_only=False)
+        for d in (whole_run, tmp_path / 'killed')
+    ]
+    for key, value in states[0]['state_dict'].items():
+        assert torch.equal(value, states[1]['state_dict'][key]), key
+    assert states[0]['optimizer']['state'].keys() == (
+        states[1]['optimizer']['state'].keys()
+    )
+
+
+@pytest.mark.slow
+def test_checkpoints_hold_what_was_trained(whole_run):
+    state = torch.load(whole_run / 'iter_12.pth', weights_only=False)
+    keys = state['state_dict']
+    assert not any('sentinel.' in k or 'teacher' in k for k in keys)
+    name = json.loads(bytes(keys['student._extra_state'].tolist()))
+    assert len(name['sha256']) == 64 and 'dinov2' in name['sentinel']
+    trained = [k for k in keys if not k.endswith('_extra_state')]
+    assert len(state['optimizer']['state']) == len(trained)
+    # nothing half-written is left, and old ones are gone
+    assert {p.name for p in whole_run.glob('*.p*')} == {
+        'iter_4.pth',
+        'iter_8.pth',
+        'iter_12.pth',
+        'run.py',
+    }
+
+
+@pytest.mark.slow
+def test_truncated_newest_checkpoint_is_passed_over(
+    run_config, whole_run, tmp_path
+):
+    work_dir = shutil.copytree(whole_run, tmp_path / 'copy')
+    newest = work_dir / 'iter_12.pth'
+    newest.write_bytes(newest.read_bytes()[:-1000])
+    result = train(run_config, work_dir, '--resume')
+    assert result.returncode == 0, result.stderr[-3000:]
+    log = result.stdout + result.stderr
+    assert 'iter_12.pth is truncated' in log
+    assert 'iter_8.pth' in log
+    assert torch.load(newest, weights_only=False)['meta']['iter'] == 12
+
+    newest.write_bytes(newest.read_bytes()[:-1000])
+    result = train(run_config, work_dir, '--resume', str(newest))
+    assert result.returncode != 0
+    assert 'truncated' in result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('backward', ['joint', 'per_stream'])
+def test_two_processes_equal_one(run_config, tmp_path, backward):
+    options = (
+        f'model.backward={backward}',
+        'model.student.drop_path_rate=0',
+    )
+    one = train(run_config, tmp_path / 'one', *log_window_of_one(*options))
+    assert one.returncode == 0, one.stderr[-3000:]
+    two = subprocess.run(
+        [
+            'bash',
+            str(ROOT / 'tools' / 'dist_train.sh'),
+            str(run_config),
+            '2',
+            '--work-dir',
+            str(tmp_path / 'two'),
+            *log_window_of_one(*options),
+            'train_dataloader.dino.batch_size=2',
+            'train_dataloader.coarse.batch_size=1',
+        ],
+        env=dict(ENV, PORT='29541', PATH=_path_with_this_python()),
+        capture_output=True,
+        text=True,
+    )
+    assert two.returncode == 0, two.stderr[-3000:]
+    expected, got = losses_of(tmp_path / 'one'), losses_of(tmp_path / 'two')
+    assert len(expected) == 12
+    for step, row in expected.items():
+        for key, value in row.items():
+            if not key.startswith('std'):  # of half a batch each
+                assert got[step][key] == pytest.approx(
+                    value, rel=1e-5, abs=1e-5
+                ), (step, key)
+
+
+@pytest.mark.slow
+def test_bfloat16_accumulation_ema_pictures_and_tensorboard(
+    run_config, tmp_path
+):
+    config = tmp_path / 'more.py'
+    config.write_text(
+        f"""
+_base_ = {str(run_config)!r}
+optim_wrapper = dict(accumulative_counts=2)
+custom_hooks = [dict(type='EMAHook'),
+                dict(type='kpu_mm.FeaturePCAHook', interval=6)]
+visualizer = dict(vis_backends=[dict(type='LocalVisBackend'),
+                                dict(type='TensorboardVisBackend')])
+"""
+    )
+    result = train(config, tmp_path / 'w', '--amp')
+    assert result.returncode == 0, result.stderr[-3000:]
+    state = torch.load(tmp_path / 'w' / 'iter_12.pth', weights_only=False)
+    assert not any('sentinel.' in k for k in state['ema_state_dict'])
+    assert list((tmp_path / 'w').glob('*/vis_data/events.out*'))
+    pictures = (tmp_path / 'w').glob('*/vis_data/vis_image/*.png')
+    assert {p.name for p in pictures} == {
+        f'pca_{name}_{step}.png'
+        for name in ('dino', 'coarse')
+        for step in (6, 12)
+    }
+
+
+@pytest.mark.slow
+def test_nan_stops_with_one_sentence(run_config, tmp_path):
+    result = train(
+        run_config,
+        tmp_path / 'w',
+        '--cfg-options',
+        'optim_wrapper.optimizer.lr=1e30',
+    )
+    assert result.returncode != 0
+    assert 'FloatingPointError: iteration' in result.stderr
+    assert not list((tmp_path / 'w').glob('*.pth'))
+
+
+def _path_with_this_python():
+    return f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
