@@ -1,6 +1,7 @@
 """Projectors between feature spaces."""
 
+from .exported import load_projectors
 from .mlp_projector import MLPProjector
 from .resize import resize
 
-__all__ = ['MLPProjector', 'resize']
+__all__ = ['MLPProjector', 'load_projectors', 'resize']

@@ -1,0 +1,90 @@
+"""The student of a run, read without building its teachers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from kpu_mm.models.backbones import KPUBackbone
+from kpu_mm.models.backbones.exported import load_strictly
+from kpu_mm.models.pretrained import load_state
+from kpu_mm.models.projectors.exported import build_projectors
+
+_TYPES = ('kpu_mm.KPUBackbone', 'KPUBackbone', KPUBackbone)
+_SYNC = ('SyncBN', 'MMSyncBN')
+# what concerns training, or is set anew
+_LEFT_OUT = ('type', 'sentinel', 'init_cfg', 'with_cp', 'frozen')
+
+
+class Student(NamedTuple):
+    """What a run has learnt.
+
+    Args:
+        backbone: The backbone with its weights, in eval mode.
+        arguments: Its arguments besides ``sentinel``.
+        projectors: For each teacher the projector into its space; empty for
+            a model without teachers.
+        teachers: The teachers' configs by name.
+    """
+
+    backbone: KPUBackbone
+    arguments: dict[str, Any]
+    projectors: dict[str, nn.Module]
+    teachers: dict[str, Any]
+
+
+def read_student(model: Mapping[str, Any], checkpoint: str | Path) -> Student:
+    """Read the student out of a checkpoint.
+
+    Only the sentinel's weights must be on this machine; teachers need not.
+
+    Args:
+        model: Config of a model with a KPUBackbone as ``student`` (a
+            distiller) or ``backbone`` (any model of OpenMMLab).
+        checkpoint: Its checkpoint.
+
+    Returns:
+        The student.
+
+    Raises:
+        FileNotFoundError: If the checkpoint or the sentinel is missing.
+        RuntimeError: If the checkpoint is broken or does not fit the config.
+        ValueError: If the config has no KPUBackbone.
+    """
+    place, config = _find_backbone(model)
+    arguments = {k: v for k, v in config.items() if k not in _LEFT_OUT}
+    norm = arguments.get('norm_cfg')
+    if norm is not None and norm['type'] in _SYNC:
+        # The same weights and results, on one process and on the CPU too.
+        arguments['norm_cfg'] = dict(norm, type='BN')
+    state = load_state(checkpoint)  # before minutes are spent on the rest
+    backbone = KPUBackbone(config['sentinel'], **arguments)
+    load_strictly(backbone, checkpoint, f'{place}.')
+    prefix = 'projectors.s2t.'
+    projectors = build_projectors(
+        {
+            name[len(prefix) :]: value
+            for name, value in state.items()
+            if name.startswith(prefix)
+        }
+    )
+    return Student(
+        backbone.eval(),
+        arguments,
+        dict(projectors),
+        {name: dict(cfg) for name, cfg in model.get('teachers', {}).items()},
+    )
+
+
+def _find_backbone(model: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    for place in ('student', 'backbone'):
+        config = model.get(place)
+        if isinstance(config, Mapping) and config.get('type') in _TYPES:
+            return place, dict(config)
+    raise ValueError(
+        f'the model {model.get("type")!r} has no kpu_mm.KPUBackbone as '
+        '`student` or `backbone`; pass the config of a distillation run.'
+    )

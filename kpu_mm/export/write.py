@@ -1,0 +1,159 @@
+"""Write a student into a folder that needs nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from kpu_mm.models.backbones import KPUBackbone
+from kpu_mm.models.backbones.sentinel import IMAGENET_MEAN, IMAGENET_STD
+from kpu_mm.version import __version__
+
+from .model_card import model_card
+from .program import export_program
+from .student import Student
+
+
+def write_student(
+    student: Student, folder: str | Path, with_program: bool = True
+) -> Path:
+    """Write a student; the folder appears at once and whole, or not at all.
+
+    Args:
+        student: What :func:`read_student` gave.
+        folder: Where to; must not exist, or be empty.
+        with_program: Also write ``student.pt2``, a torch.export program.
+            Defaults to True.
+
+    Returns:
+        The folder.
+
+    Raises:
+        FileExistsError: If the folder is not empty.
+        RuntimeError: If the program's results are not the student's.
+    """
+    folder = Path(folder).expanduser().absolute()
+    check_free(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent, prefix='.export-') as temporary:
+        partial = Path(temporary, folder.name)
+        partial.mkdir()
+        _fill(partial, student, with_program)
+        check_free(folder)
+        partial.replace(folder)
+    return folder
+
+
+def check_free(folder: Path) -> None:
+    """Raise unless a folder can be written without harm.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        FileExistsError: If it is a file or not empty.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(
+            f"'{folder}' exists already and is not an empty folder; remove "
+            'it or choose another one.'
+        )
+
+
+def _fill(folder: Path, student: Student, with_program: bool) -> None:
+    vit: Any = student.backbone.sentinel.model
+    vit.config._name_or_path = ''  # may be a path of this machine
+    vit.save_pretrained(folder / 'sentinel')
+    backbone = _rebuild(student, folder / 'sentinel')
+    _save(backbone, folder / 'model.safetensors')
+    config = describe(student, backbone)
+    if student.projectors:
+        projectors = nn.ModuleDict(student.projectors)
+        _save(projectors, folder / 'projectors.safetensors')
+    if with_program:
+        torch.export.save(export_program(backbone), folder / 'student.pt2')
+    (folder / 'config.json').write_text(
+        json.dumps(config, indent=2) + '\n', encoding='utf-8'
+    )
+    (folder / 'README.md').write_text(
+        model_card(config, with_program), encoding='utf-8'
+    )
+
+
+def _rebuild(student: Student, sentinel: Path) -> KPUBackbone:
+    """The student over the sentinel as it was saved."""
+    backbone = KPUBackbone(str(sentinel), **student.arguments)
+    name = student.backbone.sentinel.name
+    backbone.sentinel.name = Path(name).name if Path(name).is_dir() else name
+    backbone.load_state_dict(
+        {
+            name: value
+            for name, value in student.backbone.state_dict().items()
+            if not name.startswith(('sentinel.', '_extra_state'))
+        },
+        strict=False,
+    )
+    return backbone.eval().requires_grad_(False)
+
+
+def _save(module: nn.Module, path: Path) -> None:
+    state = {k: v.contiguous() for k, v in module.state_dict().items()}
+    save_file(state, path, metadata={'format': 'pt'})
+
+
+def describe(student: Student, backbone: KPUBackbone) -> dict[str, Any]:
+    """What ``config.json`` says.
+
+    Args:
+        student: The student.
+        backbone: The backbone that is written.
+
+    Returns:
+        Arguments, provenance, input and outputs.
+    """
+    teachers = {}
+    for name, config in student.teachers.items():
+        teachers[name] = dict(config=config)
+        if name in student.projectors:
+            teachers[name] |= _channels(student.projectors[name])
+    return dict(
+        kpu_mm_version=__version__,
+        torch_version=str(torch.__version__),
+        backbone=dict(
+            type='kpu_mm.KPUBackbone',
+            sentinel='sentinel',
+            **student.arguments,
+        ),
+        sentinel=dict(
+            name=backbone.sentinel.name, sha256=backbone.sentinel.checksum()
+        ),
+        input=dict(
+            channels='RGB',
+            range=[0, 255],
+            mean=list(IMAGENET_MEAN),
+            std=list(IMAGENET_STD),
+            min_size=32,
+        ),
+        strides=list(backbone.strides),
+        channels=backbone.embed_dims,
+        teachers=teachers,
+    )
+
+
+def _channels(projector: nn.Module) -> dict[str, Any]:
+    """Channels that a projector gives."""
+    biases = {
+        name.removesuffix('.2.bias'): len(bias)
+        for name, bias in projector.state_dict().items()
+        if name.endswith('.2.bias')
+    }
+    return dict(
+        summary_channels=biases.pop('summary', None),
+        map_channels=list(biases.values()),
+    )

@@ -1,0 +1,87 @@
+"""Load what ``tools/export.py`` wrote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..pretrained import load_state, read_config
+from .kpu_backbone import KPUBackbone
+
+
+def load_exported(folder: str | Path, **overrides: Any) -> KPUBackbone:
+    """Load an exported student.
+
+    Args:
+        folder: The folder that ``tools/export.py`` wrote.
+        **overrides: Arguments of :class:`KPUBackbone` that differ from the
+            student's own, such as ``frozen`` or ``out_indices``.
+
+    Returns:
+        The backbone in eval mode, in float32 on the CPU.
+
+    Raises:
+        FileNotFoundError: If a file of the folder is missing.
+        RuntimeError: If a file is broken, or weights are missing.
+        TypeError: If an override is no argument of KPUBackbone.
+    """
+    folder = Path(folder).expanduser()
+    arguments = read_config(folder).get('backbone')
+    if not isinstance(arguments, dict):
+        raise RuntimeError(
+            f"'{folder}' is not an exported student: its config.json has no "
+            "'backbone'; pass the folder that tools/export.py wrote."
+        )
+    arguments = {k: v for k, v in arguments.items() if k != 'type'}
+    arguments['sentinel'] = str(folder / arguments['sentinel'])
+    backbone = KPUBackbone(**{**arguments, **overrides})
+    load_strictly(backbone, folder / 'model.safetensors')
+    return backbone.eval()
+
+
+def load_strictly(
+    backbone: KPUBackbone, path: str | Path, prefix: str = ''
+) -> None:
+    """Fill all of a backbone from a file, or say in a sentence what is wrong.
+
+    A frozen sentinel need not be in the file; its checksum must agree.
+
+    Args:
+        backbone: The backbone.
+        path: A checkpoint or a file of weights.
+        prefix: Which of the names in the file are the backbone's. Defaults
+            to '', all.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        RuntimeError: If it is broken, or does not fit the backbone.
+    """
+    state = {
+        name[len(prefix) :]: value
+        for name, value in load_state(path).items()
+        if name.startswith(prefix)
+    }
+    if not state:
+        raise RuntimeError(
+            f"'{path}' has no weights named '{prefix}...'; pass a checkpoint "
+            'of the run that the config describes.'
+        )
+    own = {
+        **dict(backbone.named_parameters()),
+        **dict(backbone.named_buffers()),
+    }
+    for name, value in state.items():
+        if name in own and own[name].shape != value.shape:
+            raise RuntimeError(
+                f"'{path}' belongs to another config: {prefix}{name} is "
+                f'{tuple(value.shape)} there, but {tuple(own[name].shape)} '
+                'here; use the config of the run.'
+            )
+    missing, unexpected = backbone.load_state_dict(state, strict=False)
+    if missing or unexpected:
+        raise RuntimeError(
+            f"'{path}' belongs to another config: "
+            f'{len(missing)} keys are missing, first {missing[:3]}, and '
+            f'{len(unexpected)} are unexpected, first {unexpected[:3]}; use '
+            'the config of the run.'
+        )

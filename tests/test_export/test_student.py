@@ -1,0 +1,90 @@
+import copy
+
+import pytest
+import torch
+
+from kpu_mm.export import read_student
+
+
+@pytest.fixture
+def config(distilled):
+    return copy.deepcopy(distilled[0])
+
+
+def test_detector_s_backbone(distilled, config, tmp_path):
+    _, _, model = distilled
+    state = {
+        f'backbone.{name}': value
+        for name, value in model.student.state_dict().items()
+    }
+    state['bbox_head.weight'] = torch.zeros(1)
+    torch.save(dict(state_dict=state), tmp_path / 'detector.pth')
+    detector = dict(type='mmdet.DINO', backbone=config['student'])
+    student = read_student(detector, tmp_path / 'detector.pth')
+    assert not student.projectors and not student.teachers
+    for name, value in model.student.state_dict().items():
+        assert torch.equal(student.backbone.state_dict()[name], value)
+
+
+def test_trained_sentinel_wins_over_its_source(distilled, config, tmp_path):
+    state = dict(distilled[2].state_dict())
+    for name, value in distilled[2].student.sentinel.state_dict().items():
+        state[f'student.sentinel.{name}'] = value + 0.5
+    torch.save(dict(state_dict=state), tmp_path / 'trained.pth')
+    config['student']['frozen'] = 'none'
+    student = read_student(config, tmp_path / 'trained.pth')
+    for name, value in student.backbone.sentinel.state_dict().items():
+        assert torch.equal(value, state[f'student.sentinel.{name}'])
+
+
+def test_truncated_checkpoint(distilled, tmp_path):
+    broken = tmp_path / 'broken.pth'
+    broken.write_bytes(distilled[1].read_bytes()[:-2000])
+    with pytest.raises(RuntimeError, match=r'broken\.pth.*truncated'):
+        read_student(distilled[0], broken)
+
+
+def test_other_sizes(distilled, config):
+    config['student']['inplanes'] = 16
+    with pytest.raises(RuntimeError, match=r'student\.prior.* is \('):
+        read_student(config, distilled[1])
+
+
+def test_missing_keys(distilled, config):
+    config['student']['num_interactions'] = 4
+    with pytest.raises(RuntimeError, match=r'keys are missing'):
+        read_student(config, distilled[1])
+
+
+def test_another_sentinel(distilled, config, save_model):
+    from transformers import Dinov2Config, Dinov2Model
+
+    torch.manual_seed(1)
+    other = Dinov2Config(
+        hidden_size=48,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        image_size=56,
+        patch_size=14,
+        layer_norm_eps=1e-5,
+    )
+
+    def build():
+        model = Dinov2Model(other)
+        model.layernorm.bias.data += 1
+        return model
+
+    config['student']['sentinel'] = str(save_model('other', build))
+    with pytest.raises(RuntimeError, match='trained with sentinel'):
+        read_student(config, distilled[1])
+
+
+def test_checkpoint_of_something_else(distilled, config, tmp_path):
+    torch.save(dict(weight=torch.zeros(1)), tmp_path / 'head.pth')
+    with pytest.raises(RuntimeError, match=r"no weights named 'student\."):
+        read_student(config, tmp_path / 'head.pth')
+
+
+def test_model_without_kpu_backbone(distilled):
+    with pytest.raises(ValueError, match=r'no kpu_mm\.KPUBackbone'):
+        read_student(dict(type='mmdet.DINO', backbone={}), distilled[1])

@@ -1,0 +1,143 @@
+import copy
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from mmengine.registry import MODELS
+from safetensors.torch import load_file, save_file
+
+from kpu_mm.export import read_student, write_student
+from kpu_mm.models.backbones import load_exported
+from kpu_mm.models.projectors import load_projectors
+from kpu_mm.structures import Features
+
+
+@pytest.fixture(scope='module')
+def folder(distilled, tmp_path_factory):
+    config, checkpoint, _ = distilled
+    config = copy.deepcopy(config)
+    for teacher in config['teachers'].values():
+        teacher['source'] = '/not/on/this/machine'
+    student = read_student(config, checkpoint)
+    return write_student(student, tmp_path_factory.mktemp('out') / 'student')
+
+
+@pytest.fixture(scope='module')
+def images():
+    return torch.rand(2, 3, 70, 96) * 255
+
+
+@pytest.fixture(scope='module')
+def expected(distilled, images):
+    student = distilled[2].student
+    with torch.no_grad():
+        return student.extract(student.normalise(images))
+
+
+def assert_equal(features, expected):
+    assert torch.equal(features.summary, expected.summary)
+    for got, wanted in zip(features.maps, expected.maps, strict=True):
+        assert torch.equal(got, wanted)
+
+
+def test_loads_to_the_same_features(folder, images, expected):
+    student = load_exported(folder, out_indices=(2,))
+    assert not student.training and student.out_channels == (48,)
+    with torch.no_grad():
+        assert_equal(student.extract(student.normalise(images)), expected)
+
+
+def test_loads_in_a_config(folder, images, expected):
+    student = MODELS.build(
+        dict(
+            type='kpu_mm.KPUBackbone',
+            sentinel=str(folder / 'sentinel'),
+            inplanes=8,
+            num_interactions=2,
+            init_cfg=dict(
+                type='Pretrained', checkpoint=str(folder / 'model.safetensors')
+            ),
+        )
+    )
+    student.init_weights()
+    with torch.no_grad():
+        features = student.eval().extract(student.normalise(images))
+    assert_equal(features, expected)
+
+
+def test_projectors(folder, distilled, images, expected):
+    projectors = load_projectors(folder)
+    model = distilled[2]
+    assert set(projectors) == {'teacher', 'other'}
+    for name, levels in model.pairs.items():
+        maps = tuple(expected.maps[level] for _, level in levels)
+        features = Features(expected.summary, maps)
+        with torch.no_grad():
+            got = projectors[name](features)
+            assert_equal(got, model.projectors['s2t'][name](features))
+
+
+def test_config_and_card(folder, distilled):
+    config = json.loads((folder / 'config.json').read_text())
+    model = distilled[2]
+    assert config['backbone']['sentinel'] == 'sentinel'
+    assert config['backbone']['norm_cfg'] == dict(type='BN')
+    assert config['sentinel']['sha256'] == model.student.sentinel.checksum()
+    assert config['strides'] == [4, 8, 16, 32] and config['channels'] == 48
+    assert config['input']['mean'] == [123.675, 116.28, 103.53]
+    teacher = config['teachers']['teacher']
+    assert teacher['summary_channels'] == 48
+    assert teacher['map_channels'] == [48] * len(model.pairs['teacher'])
+    card = (folder / 'README.md').read_text()
+    assert config['sentinel']['sha256'] in card
+    for file in folder.iterdir():
+        assert f'`{file.name}' in card or file.name == 'README.md'
+
+
+def test_no_second_copy_of_the_sentinel(folder):
+    state = load_file(folder / 'model.safetensors')
+    assert not any(key.startswith('sentinel') for key in state)
+
+
+def test_importing_backbones_leaves_training_out():
+    code = (
+        'import sys, kpu_mm.models.backbones\n'
+        "bad = ('open_clip', 'kpu_mm.datasets', 'kpu_mm.engine', "
+        "'kpu_mm.models.teachers', 'kpu_mm.models.distillers')\n"
+        'assert not set(bad) & set(sys.modules), set(bad) & set(sys.modules)'
+    )
+    subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def test_another_sentinel_under_the_adapter(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / 'student')
+    weights = tmp_path / 'student' / 'sentinel' / 'model.safetensors'
+    state = load_file(weights)
+    state['layernorm.weight'] += 1
+    save_file(state, weights, metadata=dict(format='pt'))
+    with pytest.raises(RuntimeError, match='trained with sentinel'):
+        load_exported(tmp_path / 'student')
+
+
+def test_failure_leaves_nothing_behind(distilled, tmp_path, monkeypatch):
+    config, checkpoint, _ = distilled
+    student = read_student(config, checkpoint)
+
+    def fail(*_):
+        raise RuntimeError('disk is full')
+
+    monkeypatch.setattr('kpu_mm.export.write.model_card', fail)
+    with pytest.raises(RuntimeError, match='disk is full'):
+        write_student(student, tmp_path / 'out', with_program=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_refuses_a_folder_with_content(distilled, tmp_path):
+    config, checkpoint, _ = distilled
+    student = read_student(config, checkpoint)
+    (tmp_path / 'precious.txt').write_text('')
+    with pytest.raises(FileExistsError, match='not an empty folder'):
+        write_student(student, tmp_path)
