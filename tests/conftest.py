@@ -1,1 +1,5 @@
-pytest_plugins = ['tests.fixtures_teachers', 'tests.runs']
+pytest_plugins = [
+    'tests.fixtures_teachers',
+    'tests.runs',
+    'tests.fixtures_distilled',
+]
