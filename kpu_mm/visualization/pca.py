@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def pca_rgb(feature_map: Tensor) -> Tensor:
+def pca_rgb(feature_map: Tensor, like: Tensor | None = None) -> Tensor:
     """The three main directions of a map as red, green and blue.
 
     Each direction's sign is fixed (its largest entry is positive) and its
@@ -18,24 +18,26 @@ def pca_rgb(feature_map: Tensor) -> Tensor:
 
     Args:
         feature_map: (C, H, W).
+        like: Take centre, directions and stretch from this map, (C, H', W'),
+            so that equal features get equal colours. Defaults to None, the
+            map itself.
 
     Returns:
         (3, H, W) in [0, 1], float32.
     """
     channels, height, width = feature_map.shape
     values = feature_map.flatten(1).T.double()  # (HW, C)
-    values = values - values.mean(0)
-    _, directions = torch.linalg.eigh(values.T @ values)
+    basis = values if like is None else like.flatten(1).T.double()
+    centre = basis.mean(0)
+    basis = basis - centre
+    _, directions = torch.linalg.eigh(basis.T @ basis)
     main = directions[:, -3:].flip(1)  # (C, 3)
     strongest = main.abs().argmax(0, keepdim=True)
     main = main * main.gather(0, strongest).sign()
-    colours = values @ main  # (HW, 3)
-    bounds = torch.tensor(
-        [0.01, 0.99], dtype=values.dtype, device=values.device
-    )
-    low, high = colours.quantile(bounds, dim=0)
-    scaled = (colours - low) / (high - low).clamp(min=1e-12)
-    colours = scaled.clamp(0, 1).T.reshape(-1, height, width).float()
+    bounds = basis.new_tensor([0.01, 0.99])
+    low, high = (basis @ main).quantile(bounds, dim=0)
+    colours = ((values - centre) @ main - low) / (high - low).clamp(min=1e-12)
+    colours = colours.clamp(0, 1).T.reshape(-1, height, width).float()
     return F.pad(colours, (0, 0, 0, 0, 0, 3 - min(3, channels)))
 
 
@@ -44,12 +46,17 @@ def feature_panel(image: Tensor, maps: Sequence[Tensor]) -> np.ndarray:
 
     Args:
         image: Raw RGB in [0, 255], (3, H, W).
-        maps: Feature maps, each (C_i, H_i, W_i).
+        maps: Feature maps, each (C_i, H_i, W_i); those with as many channels
+            as the first share its colours.
 
     Returns:
         uint8 RGB, (224, 224 * (1 + maps), 3).
     """
-    tiles = [image.float() / 255, *(pca_rgb(m.float()) for m in maps)]
+    first = maps[0]
+    tiles = [
+        image.float() / 255,
+        *(pca_rgb(m, first if len(m) == len(first) else None) for m in maps),
+    ]
     resized = [
         F.interpolate(tile[None].cpu(), (224, 224), mode='nearest')[0]
         for tile in tiles

@@ -21,6 +21,12 @@ def test_two_channels_and_constant_maps():
     assert torch.isfinite(pca_rgb(torch.ones(6, 4, 4))).all()
 
 
+def test_equal_features_get_equal_colours():
+    m = torch.randn(6, 4, 8)
+    rgb = pca_rgb(m[:, :, :4], like=m)
+    torch.testing.assert_close(rgb, pca_rgb(m)[:, :, :4])
+
+
 def test_panel_keeps_the_image():
     image = torch.randint(256, (3, 224, 224)).byte()
     panel = feature_panel(image, [torch.randn(8, 7, 7)])

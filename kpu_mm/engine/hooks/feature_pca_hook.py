@@ -19,6 +19,9 @@ from kpu_mm.visualization import feature_panel
 class FeaturePCAHook(Hook):
     """Log panels of image, teacher and student features every N steps.
 
+    Where the distiller has s2t projectors the student is shown in the
+    teacher's space, in the teacher's colours, else in its own.
+
     Args:
         interval: Iterations between panels. Defaults to 1000.
         num_images: Images of each stream's batch to draw. Defaults to 2.
@@ -59,6 +62,8 @@ class FeaturePCAHook(Hook):
                 student, teacher = model.extract(
                     name, images, None if mask is None else mask[: len(images)]
                 )
+                if 's2t' in model.projectors:
+                    student = model.projectors['s2t'][name](student)
             panels = [
                 feature_panel(image, [teacher.maps[0][i], student.maps[0][i]])
                 for i, image in enumerate(images)
