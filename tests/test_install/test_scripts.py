@@ -1,0 +1,137 @@
+"""Shell scripts and the Makefile."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FIND_PYTHON = ROOT / 'tools' / 'install' / 'find_python.sh'
+SCRIPTS = [ROOT / '.ci' / 'run', *sorted(ROOT.glob('tools/**/*.sh'))]
+
+
+def run(*command, **env):
+    return subprocess.run(
+        [str(word) for word in command],
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+    )
+
+
+def make_program(path, text):
+    path.write_text(f'#!/bin/sh\n{text}\n')
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize('script', SCRIPTS, ids=lambda path: path.name)
+def test_script_parses_and_can_be_run(script):
+    done = run('bash', '-n', script)
+    assert done.returncode == 0, done.stderr
+    assert os.access(script, os.X_OK)
+
+
+def test_make_parses_and_helps():
+    done = run('make', '-C', ROOT, '--no-print-directory')
+    assert done.returncode == 0, done.stderr
+    targets = [line.split()[0] for line in done.stdout.splitlines()]
+    expected = 'help install demo test lint format clean'
+    assert set(targets) == set(expected.split())
+
+
+def test_python_that_fits_is_found(tmp_path):
+    for name in ('python3', 'python3.11', 'python3.12'):
+        make_program(tmp_path / name, 'exit 1')
+    make_program(tmp_path / 'python3.12', 'exit 0')
+    done = run(FIND_PYTHON, PYTHON='', PATH=f'{tmp_path}:/usr/bin:/bin')
+    assert done.stdout.strip() == str(tmp_path / 'python3.12')
+
+
+def test_named_python_that_does_not_fit_is_refused(tmp_path):
+    old = tmp_path / 'old'
+    answer = 'case "$2" in *platform*) echo Python 3.9.1;; *) exit 1;; esac'
+    make_program(old, answer)
+    done = run(FIND_PYTHON, PYTHON=str(old))
+    assert (done.returncode, done.stdout) == (2, '')
+    assert 'kpu_mm needs Python 3.10, 3.11 or 3.12' in done.stderr
+    assert f'{old} is Python 3.9.1' in done.stderr
+
+
+def test_missing_python_is_refused():
+    done = run(FIND_PYTHON, PYTHON='/no/python')
+    assert done.returncode == 2
+    assert '/no/python is not there' in done.stderr
+
+
+def record_arguments(path):
+    make_program(path, 'printf "%s\\n" "$@"')
+
+
+def test_dist_train_keeps_every_argument_whole(tmp_path):
+    record_arguments(tmp_path / 'python')
+    done = run(
+        'bash',
+        ROOT / 'tools' / 'dist_train.sh',
+        'a config.py',
+        '2',
+        '--cfg-options',
+        'model.name="a b"',
+        PYTHON=str(tmp_path / 'python'),
+        PORT='29511',
+        NNODES='2',
+        NODE_RANK='1',
+        MASTER_ADDR='10.0.0.1',
+    )
+    assert done.stdout.splitlines() == [
+        '-m',
+        'torch.distributed.run',
+        '--nnodes=2',
+        '--node_rank=1',
+        '--master_addr=10.0.0.1',
+        '--master_port=29511',
+        '--nproc_per_node=2',
+        str(ROOT / 'tools' / 'train.py'),
+        'a config.py',
+        '--launcher',
+        'pytorch',
+        '--cfg-options',
+        'model.name="a b"',
+    ]
+
+
+def test_slurm_train_keeps_every_argument_whole(tmp_path):
+    record_arguments(tmp_path / 'srun')
+    done = run(
+        'bash',
+        ROOT / 'tools' / 'slurm_train.sh',
+        'gpu',
+        'job',
+        'config.py',
+        'work dir',
+        '--amp',
+        PATH=f'{tmp_path}:{os.environ["PATH"]}',
+        PYTHON='python',
+        GPUS='4',
+        SRUN_ARGS='--quotatype=spot --time=1:00',
+    )
+    words = done.stdout.splitlines()
+    assert words[:2] == ['--partition=gpu', '--job-name=job']
+    # never more per node than there are in all
+    assert {'--ntasks=4', '--ntasks-per-node=4', '--gres=gpu:4'} < set(words)
+    assert {'--quotatype=spot', '--time=1:00'} < set(words)
+    assert words[-6:] == [
+        'config.py',
+        '--work-dir',
+        'work dir',
+        '--launcher',
+        'slurm',
+        '--amp',
+    ]
+
+
+@pytest.mark.parametrize('name', ['dist_train.sh', 'slurm_train.sh'])
+def test_too_few_arguments(name):
+    done = run('bash', ROOT / 'tools' / name, 'x')
+    assert done.returncode == 2
+    assert done.stderr.startswith('usage: bash')

@@ -1,0 +1,81 @@
+import argparse
+import os
+
+import pytest
+import torch
+
+from kpu_mm.utils.command_line import (
+    add_config_arguments,
+    read_config,
+    use_gloo_without_gpu,
+)
+
+
+def refused(capsys, *args):
+    with pytest.raises(SystemExit) as caught:
+        read_config(*args)
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_missing_file(capsys):
+    assert refused(capsys, 'no.py').endswith('no config file no.py.')
+
+
+@pytest.mark.parametrize(
+    ('text', 'words'),
+    [
+        ('a = = 3', 'SyntaxError'),
+        ("_base_ = 'gone.py'", 'gone.py'),
+        ("custom_imports = dict(imports=['gone_mm'])", 'gone_mm'),
+        ('a = 1 / 0', 'ZeroDivisionError'),
+    ],
+)
+def test_unreadable_file_gives_one_line(tmp_path, capsys, text, words):
+    path = tmp_path / 'config.py'
+    path.write_text(text)
+    line = refused(capsys, str(path))
+    assert str(path) in line
+    assert words in line
+    assert 'sys.path' not in line
+
+
+def test_options_change_the_config(tmp_path, capsys):
+    path = tmp_path / 'config.py'
+    path.write_text('a = dict(b=1)')
+    parser = argparse.ArgumentParser()
+    add_config_arguments(parser)
+    args = parser.parse_args([str(path), '--cfg-options', 'a.b=2', 'c=[1,2]'])
+    cfg = read_config(args.config, args.cfg_options)
+    assert (cfg.a.b, cfg.c) == (2, [1, 2])
+    line = refused(capsys, str(path), {'a.b.c': 3})
+    assert '--cfg-options do not fit' in line
+
+
+def test_pickles_are_not_run_unless_allowed(tmp_path, monkeypatch):
+    path = tmp_path / 'config.py'
+    path.write_text('a = 1')
+    name = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
+    monkeypatch.setenv(name, '0')
+    read_config(str(path))
+    assert os.environ[name] == '0'
+    monkeypatch.delenv(name)
+    read_config(str(path))
+    assert os.environ[name] == '1'
+
+
+@pytest.mark.parametrize(
+    ('launcher', 'gpu', 'calls'),
+    [
+        ('pytorch', False, ['gloo']),
+        ('pytorch', True, []),
+        ('none', False, []),
+    ],
+)
+def test_gloo_only_without_gpu(monkeypatch, launcher, gpu, calls):
+    called = []
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu)
+    monkeypatch.setattr(torch.distributed, 'init_process_group', called.append)
+    use_gloo_without_gpu(launcher)
+    assert called == calls
