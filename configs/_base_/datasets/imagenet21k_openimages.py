@@ -29,9 +29,7 @@ train_dataloader = dict(
             sources=sources,
             weights=weights,
             pipeline=[
-                dict(
-                    type='kpu_mm.DecodeResize', shortest=800, longest=1333
-                ),
+                dict(type='kpu_mm.DecodeResize', shortest=800, longest=1333),
                 dict(type='mmcv.RandomFlip', prob=0.5),
                 dict(type='kpu_mm.PackImage'),
             ],
