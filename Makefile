@@ -12,7 +12,9 @@ PYTHON ?=
 FOR ?= downstream
 # where `make install` installs: an active virtual environment, else .venv
 PY ?= $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV)/bin/python,$(VENV)/bin/python)
-# more arguments for pytest, as in `make test ARGS='-x -k clip'`
+# which tests, and more arguments for pytest, as in
+# `make test TESTS=tests/test_models ARGS='-x -k clip'`
+TESTS ?= tests
 ARGS ?=
 
 STAMPS := $(VENV)/.stamps
@@ -86,7 +88,7 @@ demo: $(STAMPS)/demo  ## distil, evaluate and draw on the CPU, without downloads
 	$(RUN) tools/demo_distill.py --work-dir work_dirs/demo
 
 test: $(STAMPS)/test  ## run the tests, detection included
-	$(RUN) -m pytest tests $(ARGS)
+	$(RUN) -m pytest $(TESTS) $(ARGS)
 
 lint: $(STAMPS)/lint  ## check style and types
 	$(RUN) -m ruff check .
