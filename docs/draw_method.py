@@ -1,7 +1,4 @@
-"""Draw docs/method.svg: one training step of KPU.
-
-    python docs/draw_method.py
-"""
+"""Draw docs/method.svg, one training step: python docs/draw_method.py."""
 
 from __future__ import annotations
 
@@ -51,6 +48,7 @@ def arrow(
 
 
 def main() -> None:
+    """Draw and save."""
     plt.rcParams.update(
         {'svg.hashsalt': 'kpu_mm', 'font.family': 'DejaVu Sans'}
     )

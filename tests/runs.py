@@ -60,7 +60,7 @@ def run_config(tmp_path_factory, dinov2_dir: Path) -> Path:
         CONFIG.format(
             base=str(BASE),
             sentinel=str(dinov2_dir),
-            teacher=f"dict(type='kpu_mm.DINOTeacher', source={str(dinov2_dir)!r})",
+            teacher=dict(type='kpu_mm.DINOTeacher', source=str(dinov2_dir)),
             dataset=DATASET.format(root=str(folder / 'images')),
         )
     )

@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any, ClassVar, TypedDict
 
 import torch
-from mmengine.dist import get_world_size
 from torch.utils.data import DataLoader, Dataset
 
 from ..registry import DATASETS, FUNCTIONS
@@ -68,11 +67,7 @@ class MultiStreamLoader:
 
     def __len__(self) -> int:
         """Iterations in which every stream has seen all of its images."""
-        world = get_world_size()
-        return max(
-            -(-len(item.dataset) // ((item.batch_size or 1) * world))  # type: ignore[arg-type]
-            for item in self.loaders.values()
-        )
+        return max(len(loader) for loader in self.loaders.values())
 
     @property
     def batch_size(self) -> int:

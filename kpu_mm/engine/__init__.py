@@ -2,7 +2,7 @@
 
 from .data_parallel import KPUDistributedDataParallel
 from .hooks import FeaturePCAHook, NonFiniteHook, SkippedImagesHook
-from .kpu_runner import KPURunner
+from .kpu_runner import KPUFlexibleRunner, KPURunner
 from .multi_stream_train_loop import MultiStreamTrainLoop
 from .optimizers import AutocastOptimWrapper, TrainableConstructor
 
@@ -10,6 +10,7 @@ __all__ = [
     'AutocastOptimWrapper',
     'FeaturePCAHook',
     'KPUDistributedDataParallel',
+    'KPUFlexibleRunner',
     'KPURunner',
     'MultiStreamTrainLoop',
     'NonFiniteHook',

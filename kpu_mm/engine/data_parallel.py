@@ -40,7 +40,7 @@ class KPUDistributedDataParallel(MMDistributedDataParallel):
             find_unused_parameters=find_unused_parameters,
         )
 
-    def train_step(  # type: ignore[override]
+    def train_step(
         self, data: dict[str, Any], optim_wrapper: OptimWrapper
     ) -> dict[str, Any]:
         """One step; a per-stream backward synchronises by itself, once."""

@@ -10,6 +10,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from mmengine.runner.utils import set_random_seed
 
 from kpu_mm.datasets import MultiStreamLoader
+from kpu_mm.datasets.multi_stream_loader import StreamsBatch
 from kpu_mm.registry import LOOPS
 
 
@@ -56,8 +57,7 @@ class MultiStreamTrainLoop(IterBasedTrainLoop):
         """
         # A large prime keeps the seeds of ranks and iterations apart.
         set_random_seed(
-            (self.runner.seed + 1_000_003 * get_rank() + self._iter) % 2**32,
-            deterministic=self.runner.deterministic,
+            (self.runner.seed + 1_000_003 * get_rank() + self._iter) % 2**32
         )
         super().run_iter(data_batch)
 
@@ -72,12 +72,12 @@ class _StreamIterator:
     def __init__(self, loader: MultiStreamLoader, runner: Runner) -> None:
         self._loader = loader
         self._runner = runner
-        self._iterator: Iterator[dict[str, Any]] | None = None
+        self._iterator: Iterator[StreamsBatch] | None = None
 
     def skip_iter(self, num_iters: int) -> None:
         self._loader.start_at(num_iters)
 
-    def __next__(self) -> dict[str, Any]:
+    def __next__(self) -> StreamsBatch:
         if self._iterator is None:
             self._loader.set_seed(self._runner.seed)
             self._iterator = iter(self._loader)

@@ -60,7 +60,7 @@ def max_pool(x):
 
 def sample(maps, x, y):
     """Bilinear value of (B, C, H, W) at cell coordinates (B, Q)."""
-    b, c, h, w = maps.shape
+    _, c, h, w = maps.shape
     x0, y0 = torch.floor(x), torch.floor(y)
     out = 0
     for cx, cy in ((x0, y0), (x0 + 1, y0), (x0, y0 + 1), (x0 + 1, y0 + 1)):
@@ -73,7 +73,7 @@ def sample(maps, x, y):
 
 
 def attention(query, points, value, shapes, w, heads, num_points):
-    b, q, _ = query.shape
+    b = len(query)
     v = linear(value, w['value_proj'])
     offsets = linear(query, w['sampling_offsets'])
     logits = linear(query, w['attention_weights'])
@@ -209,7 +209,9 @@ def vit_adapter(image, vit, weights, heads, num_points, blocks):
     fine, *coarse = spatial_prior(image, w['prior'])
     shapes = [tuple(m.shape[-2:]) for m in coarse]
     embed = w['level_embed']
-    c = to_tokens([m + e[:, None, None] for m, e in zip(coarse, embed)])
+    c = to_tokens(
+        [m + e[:, None, None] for m, e in zip(coarse, embed, strict=True)]
+    )
     level_points = centres(shapes, c.dtype)
     patch_points = centres([grid], c.dtype)
     h = vit.embeddings(image)
@@ -245,5 +247,5 @@ def vit_adapter(image, vit, weights, heads, num_points, blocks):
     maps = [fine + up[:, :, : fine.shape[2], : fine.shape[3]], *maps]
     return summary, [
         batch_norm(m + resize(o, m.shape[-2:]), w['norms'][str(i)])
-        for i, (m, o) in enumerate(zip(maps, outs))
+        for i, (m, o) in enumerate(zip(maps, outs, strict=True))
     ]

@@ -10,7 +10,7 @@ def test_main_directions_become_colours():
     signals = torch.randn(3, 10, 12) * torch.tensor([9.0, 3, 1])[:, None, None]
     m = torch.cat((torch.zeros(2, 10, 12), signals))
     rgb = pca_rgb(m)
-    assert rgb.shape == (3, 10, 12) and 0 <= rgb.min() and rgb.max() <= 1
+    assert rgb.shape == (3, 10, 12) and rgb.min() >= 0 and rgb.max() <= 1
     for colour, signal in zip(rgb, signals, strict=True):
         pair = torch.stack((colour.flatten(), signal.flatten()))
         assert torch.corrcoef(pair)[0, 1] > 0.9

@@ -249,7 +249,7 @@ class KPUBackbone(BaseModule):
                 block, *inputs, use_reentrant=False
             )
             return out
-        return block(*inputs)  # type: ignore[no-any-return]
+        return block(*inputs)
 
     def _merge(
         self, maps: list[Tensor], vit_maps: list[Tensor]

@@ -87,9 +87,8 @@ class Sentinel(nn.Module):
             )
         else:
             self.name = 'random'
-            config = AutoConfig.for_model(**source)
-            model = AutoModel.from_config(config)
-        config = model.config
+            model = AutoModel.from_config(AutoConfig.for_model(**source))
+        config: Any = model.config
         if config.model_type not in _FAMILIES:
             raise ValueError(
                 f'{self.name} is a {config.model_type!r} model; the sentinel '
@@ -98,8 +97,8 @@ class Sentinel(nn.Module):
         family = _FAMILIES[config.model_type]
         model.requires_grad_(True)
         # Never used: masks belong to DINO's own pre-training.
-        model.embeddings.mask_token.requires_grad_(False)
-        self.model = model.eval()
+        model.get_parameter('embeddings.mask_token').requires_grad_(False)
+        self.model: Any = model.eval()
         self._layers = family.layers
         self._norm = family.norm
         self._rope = family.rope

@@ -44,7 +44,8 @@ class KPUDistiller(BaseModel):
             that is left out is off. Defaults to 1.0 for all three.
         projector: Config of the projectors. Defaults to
             ``dict(type='kpu_mm.MLPProjector')``.
-        align: Config of L_align. Defaults to ``dict(type='kpu_mm.AlignLoss')``.
+        align: Config of L_align. Defaults to
+            ``dict(type='kpu_mm.AlignLoss')``.
         balancer: Config of what weighs teachers against each other.
             Defaults to ``dict(type='kpu_mm.EqualBalancer')``.
         backward: 'joint', one backward over all streams as in the paper, or
@@ -126,7 +127,7 @@ class KPUDistiller(BaseModel):
                 modules[name] = MODELS.build(
                     cfg, default_args=out_of if term == 't2s' else into
                 )
-        self.projectors = nn.ModuleDict(projectors)
+        self.projectors: Any = nn.ModuleDict(projectors)
 
     # ---- the method -------------------------------------------------------
 
@@ -203,9 +204,7 @@ class KPUDistiller(BaseModel):
 
     # ---- what MMEngine calls ----------------------------------------------
 
-    def forward(  # type: ignore[override]
-        self, streams: Streams, mode: str = 'loss'
-    ) -> dict[str, Any]:
+    def forward(self, streams: Streams, mode: str = 'loss') -> dict[str, Any]:
         """Losses of the streams, or the student's features of them.
 
         Args:
@@ -241,7 +240,7 @@ class KPUDistiller(BaseModel):
         """One optimisation step over all streams."""
         return _BACKWARD[self.backward](self, data, optim_wrapper)
 
-    def parse_losses(  # type: ignore[override]
+    def parse_losses(
         self, losses: dict[str, Tensor]
     ) -> tuple[Tensor, dict[str, float]]:
         """The loss to go back from, and all values averaged over ranks.

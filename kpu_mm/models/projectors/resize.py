@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Size, Tensor
 
 from kpu_mm.structures import Features
 
@@ -35,7 +35,7 @@ def resize(features: Features, like: Features) -> Features:
     return Features(features.summary, maps, masks)
 
 
-def _bilinear(m: Tensor, size: tuple[int, int]) -> Tensor:
+def _bilinear(m: Tensor, size: Size) -> Tensor:
     if m.shape[-2:] == size:
         return m
     return F.interpolate(m, size, mode='bilinear', align_corners=False)

@@ -49,7 +49,7 @@ def test_parameter_counts_of_vit_b():
 
 def test_untrained_summary_is_dinov2s(tmp_path):
     torch.manual_seed(1)
-    vit = Dinov2Model(Dinov2Config(**{k: v for k, v in TINY.items()})).eval()
+    vit = Dinov2Model(Dinov2Config(**TINY)).eval()
     randomise(vit)
     vit.save_pretrained(tmp_path)
     backbone = build(sentinel=str(tmp_path)).eval()
@@ -89,7 +89,9 @@ def test_agrees_with_the_equations(size):
 
     probes = [torch.randn_like(m) for m in (summary, *maps)]
     for outs in ((got.summary, *got.maps), (summary, *maps)):
-        sum((o * p).sum() for o, p in zip(outs, probes, strict=True)).backward()
+        sum(
+            (o * p).sum() for o, p in zip(outs, probes, strict=True)
+        ).backward()
     for name, p in backbone.named_parameters():
         if not name.startswith('sentinel'):
             torch.testing.assert_close(
@@ -171,7 +173,11 @@ def test_frozen_all_and_none():
 
 @pytest.mark.parametrize(
     'kwargs',
-    [dict(out_indices=(1, 2, 3)), dict(out_indices=[0]), dict(out_type='summary')],
+    [
+        dict(out_indices=(1, 2, 3)),
+        dict(out_indices=[0]),
+        dict(out_type='summary'),
+    ],
 )
 def test_every_trained_parameter_serves_the_output(kwargs):
     backbone = build(**kwargs)

@@ -4,9 +4,7 @@ STUDENT = (4, 8, 16, 32)
 
 
 def test_the_papers_teachers_reach_every_level():
-    pairs = pair_levels(
-        dict(clip=(16,), grounding_dino=(8, 16, 32)), STUDENT
-    )
+    pairs = pair_levels(dict(clip=(16,), grounding_dino=(8, 16, 32)), STUDENT)
     assert pairs == dict(
         clip=[(0, 2)], grounding_dino=[(0, 0), (0, 1), (1, 2), (2, 3)]
     )

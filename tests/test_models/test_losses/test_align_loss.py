@@ -65,9 +65,7 @@ def test_mean_over_maps_and_zero_when_equal():
         AlignLoss()(same, same), torch.zeros(3), atol=1e-6, rtol=0
     )
     other = Features(None, (torch.randn(3, 5, 4, 4), maps[1]))
-    one = AlignLoss()(
-        Features(None, maps[:1]), Features(None, other.maps[:1])
-    )
+    one = AlignLoss()(Features(None, maps[:1]), Features(None, other.maps[:1]))
     torch.testing.assert_close(
         AlignLoss()(Features(None, maps), other), one / 2
     )
@@ -82,9 +80,7 @@ def test_padding_counts_nowhere():
         Features(None, (a[..., :3],)), Features(None, (b[..., :3],))
     )
     a[..., 3:] = 1e6
-    masked = AlignLoss()(
-        Features(None, (a,), (mask,)), Features(None, (b,))
-    )
+    masked = AlignLoss()(Features(None, (a,), (mask,)), Features(None, (b,)))
     torch.testing.assert_close(masked, cropped)
     # where both have masks a cell counts only if both see the image
     other = mask.clone()
