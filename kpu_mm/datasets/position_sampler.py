@@ -43,7 +43,7 @@ class PositionSampler(Sampler[int]):
         self.batch_size = batch_size
         self.rank = own_rank if rank is None else rank
         self.world_size = own_world_size if world_size is None else world_size
-        self._num_images = len(dataset)  # type: ignore[arg-type]
+        self._dataset = dataset
         self._iteration = 0
 
     def start(self, iteration: int) -> None:
@@ -54,7 +54,8 @@ class PositionSampler(Sampler[int]):
 
     def __len__(self) -> int:
         """This process's share of the images; the order itself is endless."""
-        return -(-self._num_images // self.world_size)
+        images = len(self._dataset)  # type: ignore[arg-type]
+        return -(-images // self.world_size)
 
     def __iter__(self) -> Iterator[int]:
         iteration = self._iteration
