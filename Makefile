@@ -68,22 +68,6 @@ install: $(if $(filter $(VENV)/%,$(PY)),$(STAMPS)/venv)  ## install kpu_mm for u
 	'$(PY)' $(MM) --for $(FOR)
 	'$(PY)' $(PIP) --no-deps --editable .
 
-demo: $(STAMPS)/runtime requirements/demo.txt
-	$(PINNED) -r requirements/demo.txt
-	@touch $@
-
-$(STAMPS)/lint: $(STAMPS)/runtime requirements/tests.txt
-	$(PINNED) -r requirements/tests.txt
-	@touch $@
-
-$(STAMPS)/test: $(STAMPS)/lint requirements/downstream.txt
-	$(PINNED) -r requirements/downstream.txt
-	$(RUN) $(MM) --for downstream
-	@touch $@
-
-install: $(if $(filter $(VENV)/%,$(PY)),$(STAMPS)/venv)  ## install kpu_mm for use: FOR=downstream or FOR=distill
-	'$(PY)' tools/install/install.py --for $(FOR)
-
 demo: $(STAMPS)/demo  ## distil, evaluate and draw on the CPU, without downloads
 	$(RUN) tools/demo_distill.py --work-dir work_dirs/demo
 
@@ -100,5 +84,5 @@ format: $(STAMPS)/lint  ## rewrite the sources in the project's style
 	$(RUN) -m ruff format .
 
 clean:  ## remove what builds and tests leave behind; .venv stays
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache kpu_mm/.mim
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find kpu_mm tests tools configs -name __pycache__ -prune -exec rm -rf {} +

@@ -12,9 +12,12 @@ SCRIPTS = [ROOT / '.ci' / 'run', *sorted(ROOT.glob('tools/**/*.sh'))]
 
 
 def run(*command, **env):
+    # the tests may themselves run under make, or in an environment
+    inner = ('MAKEFLAGS', 'MAKELEVEL', 'MFLAGS', 'VIRTUAL_ENV')
+    outside = {k: v for k, v in os.environ.items() if k not in inner}
     return subprocess.run(
         [str(word) for word in command],
-        env={**os.environ, **env},
+        env={**outside, **env},
         capture_output=True,
         text=True,
     )
@@ -34,10 +37,31 @@ def test_script_parses_and_can_be_run(script):
 
 def test_make_parses_and_helps():
     done = run('make', '-C', ROOT, '--no-print-directory')
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, '')
     targets = [line.split()[0] for line in done.stdout.splitlines()]
     expected = 'help install demo test lint format clean'
     assert set(targets) == set(expected.split())
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'python', 'venv'),
+    [
+        ((), '.venv/bin/python', True),
+        (('VIRTUAL_ENV=/my/env',), '/my/env/bin/python', False),
+        (('VIRTUAL_ENV=/my/env', 'PY=/usr/bin/py'), '/usr/bin/py', False),
+    ],
+)
+def test_make_install_takes_the_active_environment(
+    tmp_path, arguments, python, venv
+):
+    for name in ('Makefile', 'setup.py'):
+        (tmp_path / name).symlink_to(ROOT / name)
+    done = run('make', '-n', '-C', tmp_path, 'install', *arguments)
+    assert done.returncode == 0, done.stderr
+    assert ('-m venv' in done.stdout) == venv
+    assert f"'{python}' tools/install/install_mm.py --for downstream" in (
+        done.stdout
+    )
 
 
 def test_python_that_fits_is_found(tmp_path):
