@@ -27,6 +27,7 @@ _COMPUTED = 'relative_position_index'
 _BROKEN = (
     SafetensorError,
     RuntimeError,
+    OSError,
     EOFError,
     KeyError,
     ValueError,
