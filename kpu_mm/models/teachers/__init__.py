@@ -1,7 +1,22 @@
 """Frozen teachers: raw images in, features out."""
 
 from .base_teacher import BaseTeacher
+from .clip_teacher import CLIPTeacher
 from .dino_teacher import DINOTeacher
+from .grounding_dino_teacher import GroundingDINOTeacher, InjectedMaps
+from .mm_teacher import MMTeacher
 from .teacher_bank import TeacherBank
+from .timm_teacher import TimmTeacher
+from .transformers_teacher import TransformersTeacher
 
-__all__ = ['BaseTeacher', 'DINOTeacher', 'TeacherBank']
+__all__ = [
+    'BaseTeacher',
+    'CLIPTeacher',
+    'DINOTeacher',
+    'GroundingDINOTeacher',
+    'InjectedMaps',
+    'MMTeacher',
+    'TeacherBank',
+    'TimmTeacher',
+    'TransformersTeacher',
+]

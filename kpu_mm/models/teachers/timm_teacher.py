@@ -1,0 +1,138 @@
+"""Any model of timm that shows its intermediate maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import timm
+from torch import Tensor
+
+from kpu_mm.registry import MODELS
+
+from ..hub import fetch_file
+from ..pretrained import load_state
+from .base_teacher import BaseTeacher
+
+
+@MODELS.register_module()
+class TimmTeacher(BaseTeacher):
+    """Pooled features and intermediate maps of a timm model.
+
+    The summary is ``forward_head(..., pre_logits=True)``; the maps are those
+    of ``forward_intermediates``, after the final norm where the model has
+    one.
+
+    Args:
+        model: Name of a timm model, with a tag for hub weights, such as
+            'vit_base_patch14_reg4_dinov2.lvd142m'.
+        checkpoint: Weights of the whole model, classifier included, in a
+            local file; None takes the tag's from the hub. Defaults to None.
+        indices: Blocks or stages of the maps; an int takes the last n.
+            Defaults to 1.
+        mean: Mean in units of [0, 1]; None takes the model's. Defaults to
+            None.
+        std: Standard deviation, as ``mean``. Defaults to None.
+        resolution: Interpolate positions to this (H, W); None keeps the
+            size of a model that takes one only. Defaults to None.
+
+    Raises:
+        RuntimeError: If the weights don't fill the model.
+        ValueError: If the model is unknown or has no maps.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        checkpoint: str | None = None,
+        indices: int | Sequence[int] = 1,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        resolution: tuple[int, int] | None = None,
+    ) -> None:
+        if (mean is None) != (std is None):
+            raise ValueError('give both mean and std, or neither')
+        built = _build(model, checkpoint, resolution)
+        if not hasattr(built, 'forward_intermediates'):
+            raise ValueError(
+                f"timm's '{model}' has no forward_intermediates; choose "
+                'another model'
+            )
+        config = built.pretrained_cfg
+        if resolution is None and config.get('fixed_input_size'):
+            resolution = tuple(config['input_size'][1:])
+        super().__init__(
+            mean or config['mean'],
+            std or config['std'],
+            resolution,
+            _patch(built),
+        )
+        self.indices = indices if isinstance(indices, int) else list(indices)
+        self.model = built
+        self.probe()
+
+    def extract(
+        self, images: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Run the model.
+
+        Args:
+            images: Normalised images, (B, 3, H, W).
+            mask: Not used: padding is zero and part of the image.
+
+        Returns:
+            Pooled features (B, D) and the maps (B, C, H, W).
+        """
+        model: Any = self.model
+        last, maps = model.forward_intermediates(
+            images, indices=self.indices, norm=True, output_fmt='NCHW'
+        )
+        return model.forward_head(last, pre_logits=True), tuple(maps)
+
+
+def _build(
+    name: str, checkpoint: str | None, resolution: tuple[int, int] | None
+) -> Any:
+    # only in its trained form, classifier and all, does timm load strictly
+    if not timm.is_model(name.partition('.')[0]):
+        raise ValueError(f"timm has no model '{name}'; see timm.list_models()")
+    if checkpoint is None:
+        known = timm.list_pretrained(f'{name.partition(".")[0]}.*')
+        config = timm.get_pretrained_cfg(name) if name in known else None
+        if config is None or not config.hf_hub_id:
+            raise ValueError(
+                f"timm's '{name}' would have random weights: name one of "
+                f'{known}, or set checkpoint'
+            )
+        files: tuple[str, ...] = ('model.safetensors', 'pytorch_model.bin')
+        if config.hf_hub_filename:
+            files = (config.hf_hub_filename,)
+        checkpoint = str(fetch_file(config.hf_hub_id, *files))
+    state = load_state(checkpoint)
+    options: dict[str, Any] = (
+        {} if resolution is None else {'img_size': resolution}
+    )
+    try:
+        model: Any = timm.create_model(
+            name,
+            pretrained=True,
+            pretrained_cfg_overlay={
+                'state_dict': state,
+                'custom_load': False,
+                'source': 'timm',
+            },
+            **options,
+        )
+    except (RuntimeError, KeyError, TypeError) as error:
+        text = ' '.join(str(error).split())[:300]
+        raise RuntimeError(
+            f"'{checkpoint}' does not fit timm's '{name}': {text}"
+        ) from error
+    del model.pretrained_cfg['state_dict']
+    return model
+
+
+def _patch(model: Any) -> int:
+    embed = getattr(model, 'patch_embed', None)
+    sizes = getattr(embed, 'patch_size', None)
+    return sizes[0] if isinstance(sizes, tuple) else 1

@@ -1,0 +1,166 @@
+"""Any vision model of transformers."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from torch import Tensor
+from transformers import AutoConfig, AutoModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING
+
+from kpu_mm.registry import MODELS
+
+from ..hub import fetch_folder
+from ..pretrained import load_transformers
+from .base_teacher import BaseTeacher, to_map
+from .normalization import read_normalization
+
+
+@MODELS.register_module()
+class TransformersTeacher(BaseTeacher):
+    """The last hidden state, or stages, of a vision model.
+
+    Without ``out_indices`` the model is an ``AutoModel``: its last hidden
+    state is a map (B, C, H, W) or patch tokens behind optional prefix
+    tokens. With ``out_indices`` it is the model's backbone class, and those
+    stages are the maps. Whatever fits neither is refused.
+
+    Args:
+        source: Folder of a transformers model, or its name on the hub.
+        summary: 'cls' for the first token, 'pooler' for the pooled output,
+            None for no summary. Defaults to None.
+        out_indices: Stages of the backbone class, where 0 is the stem; needs
+            ``summary=None``. Defaults to None.
+        mean: Mean in units of [0, 1]; None reads it from the folder's
+            preprocessor_config.json. Defaults to None.
+        std: Standard deviation, as ``mean``. Defaults to None.
+        resolution: Resize every image to this (H, W), for models that take
+            one size only; None keeps its size. Defaults to None.
+
+    Raises:
+        ValueError: If the model cannot be read this way.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        summary: Literal['cls', 'pooler'] | None = None,
+        out_indices: Sequence[int] | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        resolution: tuple[int, int] | None = None,
+    ) -> None:
+        if summary not in ('cls', 'pooler', None):
+            raise ValueError(
+                f"summary must be 'cls', 'pooler' or None, is {summary!r}"
+            )
+        if out_indices is not None and summary is not None:
+            raise ValueError(
+                'a backbone class gives maps only: set summary=None, or '
+                'remove out_indices'
+            )
+        folder = fetch_folder(source)
+        mean, std = read_normalization(folder, mean, std)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        if hasattr(config, 'vision_config') and hasattr(config, 'text_config'):
+            raise ValueError(
+                f"'{source}' reads images and text: pass a saved vision "
+                'tower, or use CLIPTeacher or GroundingDINOTeacher'
+            )
+        # a convolutional model's patch_size is its stem's, not its grid's
+        patch = getattr(config, 'patch_size', None)
+        divisor = patch if isinstance(patch, int) else 1
+        super().__init__(mean, std, resolution, divisor)
+        self.source = source
+        self.summary = summary
+        self.stages = out_indices is not None
+        self.model = _load(folder, config, summary, out_indices)
+        parameters = inspect.signature(self.model.forward).parameters
+        # without it, some take the size of their training only
+        self.options: dict[str, bool] = (
+            {'interpolate_pos_encoding': True}
+            if 'interpolate_pos_encoding' in parameters
+            else {}
+        )
+        try:
+            self.probe()
+        except (ValueError, RuntimeError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"'{source}' cannot be read as a teacher: {error}; if it "
+                'takes images of one size only, set resolution to it'
+            ) from error
+
+    def extract(
+        self, images: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor | None, tuple[Tensor, ...]]:
+        """Run the model.
+
+        Args:
+            images: Normalised images, (B, 3, H, W).
+            mask: Not used: padding is zero and part of the image.
+
+        Returns:
+            The summary (B, D) or None, and the maps (B, C, H, W).
+
+        Raises:
+            ValueError: If the output has no such summary or grid.
+        """
+        out: Any = self.model(images, **self.options)
+        if self.stages:
+            return None, tuple(out.feature_maps)
+        hidden = out.last_hidden_state
+        prefix = 0
+        if hidden.ndim == 3:
+            grid = (
+                images.shape[-2] // self.size_divisor,
+                images.shape[-1] // self.size_divisor,
+            )
+            prefix = hidden.shape[1] - grid[0] * grid[1]
+            if prefix < 0 or self.size_divisor == 1:
+                raise ValueError(
+                    f'its {hidden.shape[1]} tokens are no grid of '
+                    f'{grid[0]} x {grid[1]} patches; set out_indices'
+                )
+            maps = to_map(hidden[:, prefix:], grid)
+        else:
+            maps = hidden
+        return self._summarize(out, hidden, prefix), (maps,)
+
+    def _summarize(
+        self, out: Any, hidden: Tensor, prefix: int
+    ) -> Tensor | None:
+        if self.summary is None:
+            return None
+        if self.summary == 'cls':
+            if not prefix:
+                raise ValueError("it has no class token: summary='cls'")
+            return hidden[:, 0]
+        pooled = getattr(out, 'pooler_output', None)
+        if pooled is None:
+            raise ValueError("it has no pooled output: summary='pooler'")
+        return pooled.flatten(1)
+
+
+def _load(
+    folder: Any,
+    config: Any,
+    summary: str | None,
+    out_indices: Sequence[int] | None,
+) -> Any:
+    if out_indices is None:
+        # weights of a classifier have no pooler, which then goes unread
+        unread = () if summary == 'pooler' else ('pooler.', 'mask_token')
+        return load_transformers(AutoModel, folder, may_miss=unread)
+    if type(config) not in MODEL_FOR_BACKBONE_MAPPING:
+        raise ValueError(
+            f"'{config.model_type}' has no backbone class in transformers: "
+            'remove out_indices'
+        )
+    return load_transformers(
+        MODEL_FOR_BACKBONE_MAPPING[type(config)],
+        folder,
+        may_miss=('mask_token',),
+        out_indices=list(out_indices),
+    )

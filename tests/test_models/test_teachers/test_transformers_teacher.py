@@ -1,0 +1,146 @@
+import pytest
+import torch
+from transformers import (
+    ConvNextBackbone,
+    ConvNextConfig,
+    ConvNextModel,
+    Dinov2Backbone,
+    Dinov2Model,
+    SiglipVisionConfig,
+    SiglipVisionModel,
+    SwinConfig,
+    SwinModel,
+    ViTConfig,
+    ViTForImageClassification,
+    ViTModel,
+)
+
+from kpu_mm.models.teachers import TransformersTeacher
+
+SMALL = dict(
+    hidden_size=32,
+    intermediate_size=64,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    image_size=64,
+    patch_size=16,
+)
+
+
+@pytest.fixture(scope='module')
+def vit_dir(save_model):
+    return save_model('vit', lambda: ViTModel(ViTConfig(**SMALL)))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('summary', ['cls', 'pooler', None])
+def test_equals_a_vit(vit_dir, summary):
+    teacher = TransformersTeacher(str(vit_dir), summary=summary)
+    images = torch.rand(2, 3, 96, 64) * 255
+    features = teacher(images)
+    model = ViTModel.from_pretrained(vit_dir).requires_grad_(False)
+    out = model(teacher.prepare(images)[0], interpolate_pos_encoding=True)
+    ours = features.maps[0].flatten(2).transpose(1, 2)
+    assert torch.equal(ours, out.last_hidden_state[:, 1:])
+    expected = {
+        'cls': out.last_hidden_state[:, 0],
+        'pooler': out.pooler_output,
+        None: None,
+    }[summary]
+    if summary is None:
+        assert features.summary is None
+        assert teacher.summary_channels is None
+    else:
+        assert torch.equal(features.summary, expected)
+        assert teacher.summary_channels == 32
+    assert teacher.channels == (32,)
+    assert teacher.strides == (16,)
+
+
+def test_unread_pooler_may_miss(save_model):
+    config = ViTConfig(**SMALL)
+    folder = save_model('vit_cls', lambda: ViTForImageClassification(config))
+    assert TransformersTeacher(str(folder), summary='cls').channels == (32,)
+    with pytest.raises(RuntimeError, match=r'missing_keys .*pooler'):
+        TransformersTeacher(str(folder), summary='pooler')
+
+
+@torch.no_grad()
+def test_model_without_class_token(save_model):
+    config = SiglipVisionConfig(**SMALL)
+    folder = save_model('siglip_hf', lambda: SiglipVisionModel(config))
+    teacher = TransformersTeacher(str(folder), summary='pooler')
+    images = torch.rand(1, 3, 64, 64) * 255
+    model = SiglipVisionModel.from_pretrained(folder).requires_grad_(False)
+    out = model(teacher.prepare(images)[0], interpolate_pos_encoding=True)
+    assert torch.equal(teacher(images).summary, out.pooler_output)
+    assert teacher(images).maps[0].shape == (1, 32, 4, 4)
+    with pytest.raises(ValueError, match='no class token'):
+        TransformersTeacher(str(folder), summary='cls')
+
+
+@torch.no_grad()
+def test_equals_a_convnet(save_model):
+    config = ConvNextConfig(hidden_sizes=[8, 16, 24, 32], depths=[1] * 4)
+    folder = save_model('convnext', lambda: ConvNextModel(config))
+    teacher = TransformersTeacher(str(folder), summary='pooler')
+    images = torch.rand(2, 3, 64, 96) * 255
+    model = ConvNextModel.from_pretrained(folder)
+    out = model(teacher.prepare(images)[0])
+    assert torch.equal(teacher(images).maps[0], out.last_hidden_state)
+    assert torch.equal(teacher(images).summary, out.pooler_output)
+    assert teacher.channels == (32,)
+    assert teacher.strides == (32,)
+
+
+def test_stages_have_norms_of_their_own(save_model):
+    config = ConvNextConfig(
+        hidden_sizes=[8, 16, 24, 32],
+        depths=[1] * 4,
+        out_indices=[1, 2, 3, 4],
+    )
+    # which the files of a classifier lack: transformers makes them up
+    folder = save_model('bare', lambda: ConvNextModel(config))
+    with pytest.raises(RuntimeError, match='hidden_states_norms'):
+        TransformersTeacher(str(folder), out_indices=(1, 2, 3, 4))
+    folder = save_model('stages', lambda: ConvNextBackbone(config))
+    stages = TransformersTeacher(str(folder), out_indices=(1, 2, 3, 4))
+    assert stages.channels == (8, 16, 24, 32)
+    assert stages.strides == (4, 8, 16, 32)
+
+
+@torch.no_grad()
+def test_stages_equal_the_backbone_class(dinov2_dir):
+    teacher = TransformersTeacher(str(dinov2_dir), out_indices=[2, 4])
+    images = torch.rand(1, 3, 70, 84) * 255
+    model = Dinov2Backbone.from_pretrained(
+        dinov2_dir, out_indices=[2, 4]
+    ).requires_grad_(False)
+    out = model(teacher.prepare(images)[0])
+    for ours, theirs in zip(
+        teacher(images).maps, out.feature_maps, strict=True
+    ):
+        assert torch.equal(ours, theirs)
+    last = Dinov2Model.from_pretrained(dinov2_dir).requires_grad_(False)(
+        teacher.prepare(images)[0]
+    )
+    tokens = teacher(images).maps[1].flatten(2).transpose(1, 2)
+    assert torch.equal(tokens, last.last_hidden_state[:, 1:])
+
+
+def test_refuses_tokens_that_are_no_grid(save_model):
+    config = SwinConfig(
+        image_size=64, embed_dim=16, depths=[1, 1], num_heads=[1, 2]
+    )
+    folder = save_model('swin', lambda: SwinModel(config))
+    with pytest.raises(ValueError, match=r'no grid of .*set out_indices'):
+        TransformersTeacher(str(folder))
+
+
+def test_refuses_what_it_cannot_read(dinov2_dir, grounding_dino_dir):
+    with pytest.raises(ValueError, match=r'cannot be read|images and text'):
+        TransformersTeacher(str(grounding_dino_dir))
+    with pytest.raises(ValueError, match='maps only'):
+        TransformersTeacher(str(dinov2_dir), 'cls', out_indices=[1])
+    with pytest.raises(ValueError, match="'cls', 'pooler' or None"):
+        TransformersTeacher(str(dinov2_dir), summary='mean')
