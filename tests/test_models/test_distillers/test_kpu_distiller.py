@@ -222,20 +222,11 @@ def test_bfloat16_autocast_is_close(cfg):
     torch.testing.assert_close(exact, fast, rtol=0.02, atol=0)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    'option',
-    [dict(compile=dict(backend='inductor')), dict(channels_last=True)],
-    ids=lambda o: next(iter(o)),
-)
-def test_faster_options_give_the_same_losses(cfg, option):
-    streams = make_streams()
-    plain = build(cfg)
-    fast = build(cfg, **option)
-    for a, b in ((plain.train(), fast.train()),):
-        first, second = a(streams), b(streams)
-        first['loss'].backward()
-        second['loss'].backward()
+def assert_same_step(plain, fast, streams):
+    fast.load_state_dict(plain.state_dict())
+    first, second = plain.train()(streams), fast.train()(streams)
+    first['loss'].backward()
+    second['loss'].backward()
     for key in first:
         torch.testing.assert_close(
             first[key], second[key], rtol=1e-4, atol=1e-5
@@ -245,8 +236,27 @@ def test_faster_options_give_the_same_losses(cfg, option):
     ):
         if p.grad is not None:
             torch.testing.assert_close(
-                p.grad, q.grad, rtol=1e-3, atol=1e-5, msg=name
+                p.grad,
+                q.grad,
+                rtol=1e-3,
+                atol=1e-4 * p.grad.abs().max().item(),
+                msg=lambda text, name=name: f'{name}: {text}',
             )
+
+
+def test_channels_last_gives_the_same_step(cfg):
+    streams = make_streams()
+    assert_same_step(build(cfg), build(cfg, channels_last=True), streams)
+
+
+@pytest.mark.slow
+def test_compiled_gives_the_same_step(cfg):
+    # one block and one teacher: the compiler takes its time on a CPU
+    cfg['student'].update(num_interactions=1, num_extra_extractors=0)
+    cfg['teachers'].pop('gdino')
+    streams = dict(dino=make_streams()['dino'])
+    fast = build(cfg, compile=dict(backend='aot_eager'))
+    assert_same_step(build(cfg), fast, streams)
 
 
 def test_tensor_mode_gives_student_features(cfg):
