@@ -29,6 +29,7 @@ _BROKEN = (
     RuntimeError,
     OSError,
     EOFError,
+    OSError,  # a seek before the start of a short file
     KeyError,
     ValueError,
     struct.error,

@@ -70,5 +70,5 @@ def test_whole_cache_needs_no_hub(online, monkeypatch):
         lambda *a, **k: whole(*a, **k, cache_dir=online),
     )
     assert hub.fetch_folder('org/model') == snapshot
-    with pytest.raises(FileNotFoundError, match="'org/half'.*not in the"):
+    with pytest.raises(FileNotFoundError, match=r"'org/half'.*not in the"):
         hub.fetch_folder('org/half')
