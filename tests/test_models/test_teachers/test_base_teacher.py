@@ -49,14 +49,15 @@ def test_uint8_and_float_agree():
 
 
 def test_resizing_equals_pillow():
-    images = torch.randint(0, 256, (1, 3, 60, 90), dtype=torch.uint8)
+    # away from black and white: Pillow clips after each of its two passes
+    images = torch.randint(64, 192, (1, 3, 60, 90), dtype=torch.uint8)
     toy = Toy(resolution=(32, 40))
     prepared, _ = toy.prepare(images)
     ours = (prepared * toy.std + toy.mean) * 255
     pixels = Image.fromarray(images[0].permute(1, 2, 0).numpy())
     theirs = np.asarray(pixels.resize((40, 32), Image.Resampling.BICUBIC))
     difference = ours[0].permute(1, 2, 0).numpy() - theirs
-    assert np.abs(difference).max() <= 1.01  # Pillow rounds twice
+    assert np.abs(difference).max() < 1.5  # and rounds after each
 
 
 def test_nearest_multiple():
