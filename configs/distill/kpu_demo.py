@@ -3,7 +3,7 @@
 _base_ = ['../_base_/schedules/kpu_40k.py', '../_base_/default_runtime.py']
 
 root = '{{$KPU_MM_DEMO:work_dirs/demo}}'
-max_iters = 240
+max_iters = 160
 
 model = dict(
     type='kpu_mm.KPUDistiller',
@@ -58,7 +58,7 @@ optim_wrapper = dict(type='OptimWrapper', optimizer=dict(lr=1e-3))
 param_scheduler = dict(T_max=max_iters)
 train_cfg = dict(max_iters=max_iters)
 default_hooks = dict(
-    logger=dict(interval=20), checkpoint=dict(interval=max_iters // 2)
+    logger=dict(interval=10), checkpoint=dict(interval=max_iters // 2)
 )
 custom_hooks = [
     dict(type='kpu_mm.NonFiniteHook'),
