@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -10,8 +9,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import build_norm_layer
-from mmengine.logging import print_log
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -27,14 +24,12 @@ from ..adapters import (
     split_levels,
 )
 from ..layers import DeformableAttention
-from ..pretrained import load_state
 from .sentinel import IMAGENET_MEAN, IMAGENET_STD, Sentinel
-
-_PREFIXES = ('student.', 'backbone.')
+from .sentinel_checkpoints import SentinelCheckpoints
 
 
 @MODELS.register_module()
-class KPUBackbone(BaseModule):
+class KPUBackbone(SentinelCheckpoints):
     """Frozen sentinel and trainable adapter, from image to pyramid.
 
     KPU (https://arxiv.org/abs/2508.14707) over DINOv2
@@ -158,7 +153,7 @@ class KPUBackbone(BaseModule):
         )
         self._init_adapter()
         self._freeze()
-        self._guard_checkpoints()
+        self._guard_checkpoints(self.sentinel, trained=frozen == 'none')
         for key, value in (('mean', IMAGENET_MEAN), ('std', IMAGENET_STD)):
             self.register_buffer(
                 key, torch.tensor(value).view(3, 1, 1), persistent=False
@@ -319,111 +314,7 @@ class KPUBackbone(BaseModule):
         super().train(mode and self.frozen != 'all')
         return self
 
-    # ---- checkpoints ------------------------------------------------------
-
-    def _guard_checkpoints(self) -> None:
-        """Keep a frozen sentinel out of checkpoints, by name and checksum."""
-        self._sentinel_from_source = self.frozen != 'none'
-        self._state_holds_sentinel = False
-        self._checksum = (
-            self.sentinel.checksum() if self._sentinel_from_source else None
-        )
-        self._register_state_dict_hook(_drop_sentinel)
-        self.register_load_state_dict_pre_hook(_fill_in_sentinel)
-        self.register_load_state_dict_post_hook(_compare_sentinel)
-
-    def get_extra_state(self) -> Tensor:
-        """Name and checksum of the sentinel, as JSON in a uint8 tensor."""
-        state = {
-            'sentinel': self.sentinel.name,
-            'sha256': self._checksum if self._sentinel_from_source else None,
-        }
-        return torch.tensor(
-            list(json.dumps(state).encode()), dtype=torch.uint8
-        )
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Check that the checkpoint belongs to this sentinel.
-
-        Raises:
-            RuntimeError: If it was trained with other sentinel weights.
-        """
-        saved = json.loads(bytes(state.tolist()).decode())
-        if self._state_holds_sentinel or not self._sentinel_from_source:
-            return
-        if saved['sha256'] != self._checksum:
-            assert self._checksum is not None
-            raise RuntimeError(
-                f'the checkpoint was trained with sentinel '
-                f'{saved["sentinel"]!r} (sha256 {saved["sha256"][:12]}...), '
-                f'but this backbone has {self.sentinel.name!r} (sha256 '
-                f'{self._checksum[:12]}...); set `sentinel` to the weights '
-                'that it was trained with.'
-            )
-
-    def init_weights(self) -> None:
-        """Load ``init_cfg``'s checkpoint, if one is given."""
-        if self.init_cfg is None or self.is_init:
-            super().init_weights()
-            return
-        if self.init_cfg.get('type') != 'Pretrained':
-            raise ValueError(
-                f'init_cfg={self.init_cfg}: KPUBackbone takes '
-                "dict(type='Pretrained', checkpoint=...) only."
-            )
-        path = self.init_cfg['checkpoint']
-        state = load_state(path)
-        prefix = self.init_cfg.get('prefix')
-        for candidate in (prefix,) if prefix else _PREFIXES:
-            part = {
-                key[len(candidate) :]: value
-                for key, value in state.items()
-                if key.startswith(candidate)
-            }
-            if part:
-                state = part
-                break
-        missing, unexpected = self.load_state_dict(state, strict=False)
-        if len(unexpected) == len(state):
-            raise RuntimeError(
-                f'{path}: no key fits KPUBackbone; the first are '
-                f'{list(state)[:3]}.'
-            )
-        print_log(
-            f'KPUBackbone loaded {path}: missing keys '
-            f'{missing or "none"}, unexpected keys {unexpected or "none"}',
-            logger='current',
-        )
-        self._is_init = True
-
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     if value not in choices:
         raise ValueError(f'{name}={value!r}: choose from {tuple(choices)}.')
-
-
-def _drop_sentinel(
-    module: KPUBackbone, state: dict[str, Any], prefix: str, _: Any
-) -> None:
-    if module._sentinel_from_source:
-        for key in [k for k in state if k.startswith(prefix + 'sentinel.')]:
-            del state[key]
-
-
-def _fill_in_sentinel(
-    module: KPUBackbone, state: dict[str, Any], prefix: str, *_: Any
-) -> None:
-    """A checkpoint without sentinel weights leaves them as they are."""
-    prefix = prefix + 'sentinel.'
-    module._state_holds_sentinel = any(key.startswith(prefix) for key in state)
-    if not module._state_holds_sentinel:
-        own = module.sentinel.state_dict(prefix=prefix, keep_vars=True)
-        state.update({key: value.data for key, value in own.items()})
-
-
-def _compare_sentinel(module: KPUBackbone, _: Any) -> None:
-    """Weights that replaced the source's belong into our checkpoints too."""
-    if module._state_holds_sentinel and module._sentinel_from_source:
-        module._sentinel_from_source = (
-            module.sentinel.checksum() == module._checksum
-        )
