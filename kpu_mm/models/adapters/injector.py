@@ -19,9 +19,9 @@ class Injector(nn.Module):
 
     Args:
         embed_dims: Channels.
-        init_gamma: Initial value of gamma. Defaults to 0.0.
         attention: Arguments of :class:`DeformableAttention` besides
             ``embed_dims``.
+        init_gamma: Initial value of gamma. Defaults to 0.0.
     """
 
     def __init__(
