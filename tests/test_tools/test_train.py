@@ -15,6 +15,7 @@ import torch
 from tests.runs import losses_of
 
 ROOT = Path(__file__).parents[2]
+NO_DROP_PATH = 'model.student.drop_path_rate=0'
 ENV = dict(
     os.environ,
     PYTHONPATH=str(ROOT),
@@ -131,15 +132,18 @@ def test_truncated_newest_checkpoint_is_passed_over(
     assert 'truncated' in result.stderr
 
 
+@pytest.fixture(scope='module')
+def joined_run(run_config, tmp_path_factory):
+    """One process with the batch that two will share."""
+    work_dir = tmp_path_factory.mktemp('one')
+    result = train(run_config, work_dir, *log_window_of_one(NO_DROP_PATH))
+    assert result.returncode == 0, result.stderr[-3000:]
+    return work_dir
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('backward', ['joint', 'per_stream'])
-def test_two_processes_equal_one(run_config, tmp_path, backward):
-    options = (
-        f'model.backward={backward}',
-        'model.student.drop_path_rate=0',
-    )
-    one = train(run_config, tmp_path / 'one', *log_window_of_one(*options))
-    assert one.returncode == 0, one.stderr[-3000:]
+def test_two_processes_equal_one(run_config, joined_run, tmp_path, backward):
     two = subprocess.run(
         [
             'bash',
@@ -148,7 +152,7 @@ def test_two_processes_equal_one(run_config, tmp_path, backward):
             '2',
             '--work-dir',
             str(tmp_path / 'two'),
-            *log_window_of_one(*options),
+            *log_window_of_one(NO_DROP_PATH, f'model.backward={backward}'),
             'train_dataloader.dino.batch_size=2',
             'train_dataloader.coarse.batch_size=1',
         ],
@@ -157,7 +161,7 @@ def test_two_processes_equal_one(run_config, tmp_path, backward):
         text=True,
     )
     assert two.returncode == 0, two.stderr[-3000:]
-    expected, got = losses_of(tmp_path / 'one'), losses_of(tmp_path / 'two')
+    expected, got = losses_of(joined_run), losses_of(tmp_path / 'two')
     assert len(expected) == 12
     for step, row in expected.items():
         for key, value in row.items():
