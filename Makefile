@@ -68,7 +68,7 @@ install: $(if $(filter $(VENV)/%,$(PY)),$(STAMPS)/venv)  ## install kpu_mm for u
 	'$(PY)' $(MM) --for $(FOR)
 	'$(PY)' $(PIP) --no-deps --editable .
 
-demo: $(STAMPS)/demo  ## distil, evaluate and draw on the CPU, without downloads
+demo: $(STAMPS)/demo  ## distil two small teachers on the CPU, draw and export
 	$(RUN) tools/demo_distill.py --work-dir work_dirs/demo
 
 test: $(STAMPS)/test  ## run the tests, detection included
