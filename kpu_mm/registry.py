@@ -5,6 +5,12 @@ config. Keep this file free of heavy imports: ``locations`` are imported on
 the first look-up.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
 from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
@@ -20,13 +26,47 @@ from mmengine.registry import RUNNERS as MMENGINE_RUNNERS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
-from .models import PARTS as MODEL_PARTS
+from .models import DETECTION_PARTS, PARTS
 
-# backbones, teachers, projectors, losses, balancers, distillers
-MODELS = Registry(
+
+class ModelRegistry(Registry):
+    """Models, of which those that need MMDetection are imported last.
+
+    A name that no other part has makes them come in, so distillation starts
+    without MMDetection and runs where it is not installed.
+    """
+
+    _complete = False
+
+    def get(self, key: str) -> Any:
+        """Find a class by its name.
+
+        Args:
+            key: The name, with or without a scope.
+
+        Raises:
+            ImportError: If the name may be one of those that need
+                MMDetection, which is not installed.
+        """
+        found = super().get(key)
+        if found is not None or self._complete:
+            return found
+        if find_spec('mmdet') is None:
+            raise ImportError(
+                f'{key!r} is no model that runs without MMDetection, which '
+                'is not installed; correct the name, or run `make install`.'
+            )
+        self._complete = True
+        for part in DETECTION_PARTS:
+            import_module(f'kpu_mm.models.{part}')
+        return super().get(key)
+
+
+# backbones, teachers, projectors, losses, balancers, distillers, heads
+MODELS = ModelRegistry(
     'model',
     parent=MMENGINE_MODELS,
-    locations=[f'kpu_mm.models.{part}' for part in MODEL_PARTS],
+    locations=[f'kpu_mm.models.{part}' for part in PARTS],
 )
 # image sources and the unlabelled dataset over them
 DATASETS = Registry(

@@ -1,7 +1,8 @@
-"""Models: backbones, teachers, projectors, losses, balancers, distillers.
+"""Models: backbones, teachers, projectors, losses, distillers, heads.
 
 A part is imported when one of its names is asked for, so that who takes a
-backbone loads neither teachers nor distillers. The registry imports them all.
+backbone loads neither teachers nor distillers, and who distils needs no
+MMDetection. The registry imports them in the same way.
 """
 
 from __future__ import annotations
@@ -16,14 +17,18 @@ PARTS = (
     'projectors',
     'teachers',
     'distillers',
+    'multi_task',
+    'classifiers',
 )
+# these import MMDetection
+DETECTION_PARTS = ('heads', 'detectors')
 
 
 def __getattr__(name: str) -> Any:
-    if name in PARTS:
+    if name in PARTS + DETECTION_PARTS:
         return import_module(f'{__name__}.{name}')
     if not name.startswith('_'):
-        for part in PARTS:
+        for part in PARTS + DETECTION_PARTS:
             module = import_module(f'{__name__}.{part}')
             if name in module.__all__:
                 return getattr(module, name)

@@ -1,0 +1,3 @@
+# What all downstream runs share; each sets its own `default_scope`.
+_base_ = './default_runtime.py'
+custom_hooks = [dict(type='kpu_mm.NonFiniteHook')]

@@ -1,0 +1,3 @@
+"""Classifiers."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Detectors."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Heads of detection models."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Several tasks on one backbone."""
+
+__all__: list[str] = []
