@@ -22,20 +22,29 @@ def resize(features: Features, like: Features) -> Features:
     """
     sizes = [m.shape[-2:] for m in like.maps]
     maps = tuple(
-        _bilinear(m, size)
+        resize_map(m, size)
         for m, size in zip(features.maps, sizes, strict=True)
     )
     if features.masks is None:
         return Features(features.summary, maps)
     masks = tuple(
         # 1 up to rounding where all four neighbours are valid
-        _bilinear(mask.float(), size) > 1 - 1e-4
+        resize_map(mask.float(), size) > 1 - 1e-4
         for mask, size in zip(features.masks, sizes, strict=True)
     )
     return Features(features.summary, maps, masks)
 
 
-def _bilinear(m: Tensor, size: Size) -> Tensor:
+def resize_map(m: Tensor, size: Size | tuple[int, int]) -> Tensor:
+    """Resize a map bilinearly; one that has the size is given back.
+
+    Args:
+        m: (B, C, H, W).
+        size: Target height and width.
+
+    Returns:
+        (B, C, h, w).
+    """
     if m.shape[-2:] == size:
         return m
     return F.interpolate(m, size, mode='bilinear', align_corners=False)

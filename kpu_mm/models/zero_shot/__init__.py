@@ -1,0 +1,13 @@
+"""The student and the teachers' own decoders, without any training."""
+
+from .projected_backbone import ProjectedBackbone
+from .text_bank import TextBank
+from .zero_shot_cls_head import ZeroShotClsHead
+from .zero_shot_seg_head import ZeroShotSegHead
+
+__all__ = [
+    'ProjectedBackbone',
+    'TextBank',
+    'ZeroShotClsHead',
+    'ZeroShotSegHead',
+]
