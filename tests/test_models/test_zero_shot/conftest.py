@@ -3,20 +3,7 @@ import shutil
 
 import pytest
 
-SIGLIP_WORDS = [
-    'a',
-    'photo',
-    'of',
-    'the',
-    'cat',
-    'dog',
-    'red',
-    'car',
-    '.',
-    'my',
-    'remote',
-    'control',
-]
+WORDS = 'a,photo,of,the,cat,dog,red,car,.,my,remote,control'
 
 
 @pytest.fixture(scope='session')
@@ -26,7 +13,7 @@ def siglip_text_dir(siglip_dir, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp('siglip') / 'text'
     shutil.copytree(siglip_dir, folder)
-    words = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', *SIGLIP_WORDS]
+    words = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', *WORDS.split(',')]
     (folder / 'vocab.txt').write_text('\n'.join(words))
     tokenizer = BertTokenizerFast(str(folder / 'vocab.txt'))
     tokenizer.save_pretrained(folder)
