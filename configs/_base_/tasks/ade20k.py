@@ -60,7 +60,7 @@ ade20k_train_dataloader = dict(
         ),
         pipeline=[
             dict(type='LoadImageFromFile'),
-            dict(type='LoadAnnotations', reduce_zero_label=True),
+            dict(type='LoadAnnotations'),
             dict(
                 type='RandomResize',
                 scale=(2048, 512),
@@ -91,7 +91,7 @@ ade20k_val_dataloader = dict(
             dict(type='LoadImageFromFile'),
             dict(type='Resize', scale=(2048, 512), keep_ratio=True),
             # after Resize: the prediction is resized to the labels
-            dict(type='LoadAnnotations', reduce_zero_label=True),
+            dict(type='LoadAnnotations'),
             dict(type='PackSegInputs'),
         ],
     ),
