@@ -10,7 +10,9 @@ from kpu_mm.datasets import EndlessDataset
 class Noisy(torch.utils.data.Dataset):
     """Draws from every generator that transforms draw from."""
 
-    metainfo = {'classes': ('a', 'b')}
+    @property
+    def metainfo(self):
+        return {'classes': ('a', 'b')}
 
     def __len__(self):
         return 5
