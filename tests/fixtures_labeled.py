@@ -174,7 +174,7 @@ JOINT = """
 _base_ = ['./tasks.py', './settings.py']
 model = dict(
     type='kpu_mm.MultiTaskModel',
-    backbone=_base_.backbone,
+    backbone=dict(out_type='features', **_base_.backbone),
     tasks=dict(coco=_base_.coco_model,
                ade20k=_base_.ade20k_model,
                imagenet=dict(features=dict(out_type='summary'),

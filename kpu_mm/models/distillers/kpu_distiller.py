@@ -72,7 +72,9 @@ class KPUDistiller(MultiStreamModel):
         super().__init__(backward=backward, init_cfg=init_cfg)
         self.terms = dict(terms or dict.fromkeys(TERMS, 1.0))
         _check(self.terms, teachers)
-        self.student = MODELS.build(student)
+        self.student = MODELS.build(
+            student, default_args=dict(out_type='features')
+        )
         self.teachers = TeacherBank(teachers)
         self.align = MODELS.build(align or dict(type='kpu_mm.AlignLoss'))
         self.balancer = MODELS.build(
