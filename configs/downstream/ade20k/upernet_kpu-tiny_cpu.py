@@ -3,7 +3,7 @@
 #   --cfg-options data_root=... train_dataloader.dataset.indices=8
 _base_ = './upernet_kpu-vitb_frozen-80k.py'
 
-size = (224, 224)
+size = (168, 168)
 channels = 64
 max_iters = 1000
 load = [
@@ -15,6 +15,7 @@ model = dict(
     data_preprocessor=dict(size=size),
     backbone=dict(
         sentinel=dict(
+            _delete_=True,
             model_type='dinov2',
             hidden_size=channels,
             num_hidden_layers=4,
@@ -42,7 +43,7 @@ model = dict(
     test_cfg=dict(_delete_=True, mode='whole'),
 )
 train_dataloader = dict(
-    batch_size=4,
+    batch_size=2,
     num_workers=1,
     dataset=dict(
         pipeline=[
