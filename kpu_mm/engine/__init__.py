@@ -2,14 +2,17 @@
 
 from .data_parallel import KPUDistributedDataParallel
 from .hooks import FeaturePCAHook, NonFiniteHook, SkippedImagesHook
+from .knn_test_loop import KNNTestLoop
 from .kpu_runner import KPUFlexibleRunner, KPURunner
 from .multi_stream_train_loop import MultiStreamTrainLoop
 from .optimizers import AutocastOptimWrapper, TrainableConstructor
 from .resumable_train_loop import ResumableTrainLoop
+from .unwrapped import Unwrapped
 
 __all__ = [
     'AutocastOptimWrapper',
     'FeaturePCAHook',
+    'KNNTestLoop',
     'KPUDistributedDataParallel',
     'KPUFlexibleRunner',
     'KPURunner',
@@ -18,4 +21,5 @@ __all__ = [
     'ResumableTrainLoop',
     'SkippedImagesHook',
     'TrainableConstructor',
+    'Unwrapped',
 ]
