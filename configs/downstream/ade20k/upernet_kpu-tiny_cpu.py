@@ -3,9 +3,9 @@
 #   --cfg-options data_root=... train_dataloader.dataset.indices=8
 _base_ = './upernet_kpu-vitb_frozen-80k.py'
 
-size = (168, 168)
+size = (112, 112)
 channels = 64
-max_iters = 1000
+max_iters = 800
 load = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=size, keep_ratio=False),
@@ -20,7 +20,7 @@ model = dict(
             hidden_size=channels,
             num_hidden_layers=4,
             num_attention_heads=4,
-            image_size=224,
+            image_size=112,
             patch_size=14,
         ),
         frozen='none',
