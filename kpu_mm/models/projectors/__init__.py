@@ -2,6 +2,6 @@
 
 from .exported import load_projectors
 from .mlp_projector import MLPProjector
-from .resize import resize, resize_map
+from .resize import resize
 
-__all__ = ['MLPProjector', 'load_projectors', 'resize', 'resize_map']
+__all__ = ['MLPProjector', 'load_projectors', 'resize']

@@ -126,7 +126,7 @@ class CLIPTeacher(BaseTeacher):
             read = read.unflatten(0, tokens.shape[:2])
         else:
             read = tokens @ self.visual.proj
-        return to_map(read, m.shape[-2:])
+        return to_map(read, (m.shape[-2], m.shape[-1]))
 
     def tokenizer(self) -> Callable[[list[str]], Tensor]:
         """The tokenizer of the text tower.

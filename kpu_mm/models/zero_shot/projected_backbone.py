@@ -12,15 +12,16 @@ from torch import Tensor, nn
 from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
 
-from ..frozen import FrozenModule
 from ..level_record import TeacherLevels
-from ..projectors import resize_map
+from ..projectors.resize import bilinear
 from ..student import open_student
 from ..teachers.base_teacher import resize_mask
+from ..unseen import Unseen
+from .teacher_encoder import check_out_type, select
 
 
 @MODELS.register_module()
-class ProjectedBackbone(FrozenModule):
+class ProjectedBackbone(Unseen):
     """A frozen student whose features are projected into a teacher's space.
 
     Inference of KPU (https://arxiv.org/abs/2508.14707): the s2t projectors
@@ -29,7 +30,8 @@ class ProjectedBackbone(FrozenModule):
     student level of the closest stride, resized to ceil(H / stride) x
     ceil(W / stride). Images come in as every OpenMMLab backbone takes them,
     normalised by the data preprocessor with ImageNet's mean and standard
-    deviation (RGB); :meth:`encode` takes raw ones.
+    deviation (RGB); :meth:`encode` takes raw ones. Its weights come from
+    ``source`` and are absent from checkpoints.
 
     Args:
         source: A checkpoint of a distillation run, or a folder that
@@ -56,10 +58,6 @@ class ProjectedBackbone(FrozenModule):
         out_type: str = 'maps',
     ) -> None:
         super().__init__()
-        if out_type not in ('maps', 'summary'):
-            raise ValueError(
-                f"out_type={out_type!r}: choose from ('maps', 'summary')."
-            )
         student = open_student(source, config)
         if teacher not in student.projectors:
             raise ValueError(
@@ -88,10 +86,7 @@ class ProjectedBackbone(FrozenModule):
             else projector.summary[-1].out_features
         )
         self.channels = tuple(mlp[-1].out_features for mlp in projector.maps)
-        if out_type == 'summary' and self.summary_channels is None:
-            raise ValueError(
-                f"teacher {teacher!r} has no summary; use out_type='maps'."
-            )
+        check_out_type(out_type, self.summary_channels)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Features as OpenMMLab's necks and heads take them.
@@ -103,11 +98,7 @@ class ProjectedBackbone(FrozenModule):
             The teacher's maps, from fine to coarse (B, C_i, H_i, W_i), or
             for ``out_type='summary'`` one tensor (B, D).
         """
-        features = self.extract(images)
-        if self.out_type == 'maps':
-            return features.maps
-        assert features.summary is not None
-        return (features.summary,)
+        return select(self.extract(images), self.out_type)
 
     def extract(self, images: Tensor) -> Features:
         """Summary and maps in the teacher's space.
@@ -118,7 +109,7 @@ class ProjectedBackbone(FrozenModule):
         height, width = images.shape[-2:]
         features = self.student.extract(images)
         maps = tuple(
-            resize_map(
+            bilinear(
                 features.maps[level],
                 (math.ceil(height / stride), math.ceil(width / stride)),
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,17 +16,16 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..frozen import FrozenModule
 from ..pretrained import load_state
 from ..teachers import CLIPTeacher
 
 
-class TextBank:
+class TextBank(FrozenModule):
     """Text embeddings, computed once for each class list.
 
     Zero-shot classification as in CLIP (https://arxiv.org/abs/2103.00020):
-    a class is the mean of its prompts' embeddings. It is no ``nn.Module``:
-    the owner's state dict and optimizer never meet the text tower; the owner
-    forwards its ``_apply`` to :meth:`apply`.
+    a class is the mean of its prompts' embeddings.
 
     Args:
         clip: Arguments of :class:`CLIPTeacher` besides ``with_text``.
@@ -38,11 +37,16 @@ class TextBank:
     def __init__(
         self, clip: Mapping[str, Any], cache_dir: str | Path | None = None
     ) -> None:
+        super().__init__()
         self.teacher = CLIPTeacher(**clip, with_text=True)
-        self.model: Any = self.teacher.model
         self.cache_dir = None if cache_dir is None else Path(cache_dir)
         self._embeddings: dict[str, Tensor] = {}
         self._weights: str | None = None
+
+    @property
+    def model(self) -> Any:
+        """The CLIP with both towers."""
+        return self.teacher.model
 
     @torch.no_grad()
     def embed(
@@ -98,14 +102,6 @@ class TextBank:
         if self.model.logit_bias is None:
             return logits.softmax(-1)
         return logits.sigmoid()
-
-    def apply(self, fn: Callable[[Tensor], Tensor]) -> None:
-        """Apply what the owner's ``to()`` does to tensors.
-
-        Args:
-            fn: Tensor to tensor, as given to ``nn.Module._apply``.
-        """
-        self.teacher._apply(fn)
 
     def _stored(
         self, key: str, classes: Sequence[str], templates: Sequence[str]

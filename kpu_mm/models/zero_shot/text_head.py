@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
-from typing_extensions import Self
+from torch import Tensor
 
+from ..unseen import Unseen
 from .class_names import find_classes
 from .text_bank import TextBank, find_templates
 
 
-class TextHead(nn.Module):
+class TextHead(Unseen):
     """A head whose weights are text embeddings of class names.
 
     It has no parameters and an empty state dict. The embeddings are computed
@@ -68,9 +68,3 @@ class TextHead(nn.Module):
     def text(self) -> Tensor:
         """One unit column for each class, (D, K)."""
         return self.bank.embed(self.classes, self.templates)
-
-    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
-        """Take the text tower along when the head moves."""
-        super()._apply(fn, recurse)
-        self.bank.apply(fn)
-        return self

@@ -9,7 +9,7 @@ from torch import Size, Tensor
 
 from kpu_mm.registry import MODELS
 
-from ..projectors import resize_map
+from ..projectors.resize import bilinear
 from .text_head import TextHead
 
 
@@ -81,4 +81,4 @@ class ZeroShotSegHead(TextHead):
         # MMSegmentation's windows come as a Size, and have no padding
         if not isinstance(size, Size):
             size = meta.get('pad_shape', size)
-        return resize_map(self(inputs), (size[0], size[1]))
+        return bilinear(self(inputs), (size[0], size[1]))

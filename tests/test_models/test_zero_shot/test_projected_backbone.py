@@ -89,10 +89,13 @@ def test_masks_and_padding(checkpoint, images):
     assert first.masks[0][1, 0, 0].tolist() == [True] * 3 + [False] * 3
 
 
-def test_stays_frozen(checkpoint):
+def test_state_comes_from_its_source(checkpoint):
     owner = nn.Sequential(ProjectedBackbone(checkpoint, 'other')).train()
-    assert not any(m.training for m in owner[0].modules())
-    assert not any(p.requires_grad for p in owner.parameters())
+    assert not owner.state_dict() and not list(owner.parameters())
+    before = owner[0].projector.maps[0][0].weight.clone()
+    # weights of the encoder it stands in for are not taken
+    owner.load_state_dict({'0.stem.weight': torch.ones(3)}, strict=True)
+    assert torch.equal(owner[0].projector.maps[0][0].weight, before)
 
 
 def test_takes_the_level_of_the_closest_stride():

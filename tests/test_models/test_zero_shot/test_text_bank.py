@@ -93,6 +93,6 @@ def test_prompt_over_the_limit(bank, siglip_text_dir):
 def test_follows_its_owner(clip_dir):
     bank = TextBank(dict(model=f'local-dir:{clip_dir}'))
     bank.embed(['cat'], TEMPLATES)
-    bank.apply(lambda t: t.to('meta'))
+    bank.to('meta')
     assert bank.model.logit_scale.device.type == 'meta'
     assert bank.embed(['cat'], TEMPLATES).device.type == 'meta'
