@@ -10,7 +10,10 @@ import torch
 import torch.nn.functional as F
 import transformers
 from torch import Tensor, nn
-from transformers import GroundingDinoForObjectDetection
+from transformers import (
+    GroundingDinoForObjectDetection,
+    GroundingDinoProcessor,
+)
 from transformers.models.mm_grounding_dino import (
     modeling_mm_grounding_dino as mm_grounding_dino,
 )
@@ -110,6 +113,7 @@ class GroundingDINOTeacher(BaseTeacher):
         check_text_attention(model)
         self.model = model if with_text else None
         self.encoder = model.model.backbone.conv_encoder
+        self.folder = folder
         self.probe()
 
     def extract(
@@ -127,6 +131,24 @@ class GroundingDINOTeacher(BaseTeacher):
         if mask is None:
             mask = images.new_ones(images[:, 0].shape, dtype=torch.bool)
         return None, tuple(level for level, _ in self.encoder(images, mask))
+
+    def processor(self) -> GroundingDinoProcessor:
+        """The tokenizer and the post-processing of the detector.
+
+        Raises:
+            FileNotFoundError: If its files are not at hand.
+        """
+        try:
+            return GroundingDinoProcessor.from_pretrained(
+                self.folder, local_files_only=True
+            )
+        # a tokenizer without files fails with a TypeError
+        except (OSError, ValueError, TypeError) as error:
+            raise FileNotFoundError(
+                f"The processor in '{self.folder}' cannot be read: put "
+                'preprocessor_config.json, tokenizer.json and '
+                'tokenizer_config.json there.'
+            ) from error
 
     @contextmanager
     def inject(self, maps: Sequence[Tensor]) -> Iterator[nn.Module]:

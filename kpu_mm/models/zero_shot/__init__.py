@@ -1,15 +1,20 @@
 """The student and the teachers' own decoders, without any training."""
 
+from .grounding_decoder import Boxes, GroundingDecoder
 from .projected_backbone import ProjectedBackbone
 from .teacher_encoder import TeacherEncoder
 from .text_bank import TextBank
 from .zero_shot_cls_head import ZeroShotClsHead
+from .zero_shot_detector import ZeroShotDetector
 from .zero_shot_seg_head import ZeroShotSegHead
 
 __all__ = [
+    'Boxes',
+    'GroundingDecoder',
     'ProjectedBackbone',
     'TeacherEncoder',
     'TextBank',
     'ZeroShotClsHead',
+    'ZeroShotDetector',
     'ZeroShotSegHead',
 ]

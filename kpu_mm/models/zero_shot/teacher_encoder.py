@@ -39,6 +39,11 @@ class TeacherEncoder(Unseen):
         check_out_type(out_type, self.teacher.summary_channels)
         self.out_type = out_type
 
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of each map."""
+        return self.teacher.channels
+
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Features as OpenMMLab's necks and heads take them.
 
