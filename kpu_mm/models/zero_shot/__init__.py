@@ -1,5 +1,6 @@
 """The student and the teachers' own decoders, without any training."""
 
+from .florence_detector import FlorenceDetector
 from .grounding_decoder import Boxes, GroundingDecoder
 from .projected_backbone import ProjectedBackbone
 from .teacher_encoder import TeacherEncoder
@@ -10,6 +11,7 @@ from .zero_shot_seg_head import ZeroShotSegHead
 
 __all__ = [
     'Boxes',
+    'FlorenceDetector',
     'GroundingDecoder',
     'ProjectedBackbone',
     'TeacherEncoder',

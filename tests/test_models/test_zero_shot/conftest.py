@@ -22,3 +22,75 @@ def siglip_text_dir(siglip_dir, tmp_path_factory):
     config['model_cfg']['text_cfg']['hf_tokenizer_name'] = 'any'
     path.write_text(json.dumps(config))
     return folder
+
+
+@pytest.fixture(scope='session')
+def florence_dir(save_model):
+    """A tiny Florence-2 with its tokens for locations."""
+    from transformers import (
+        AddedToken,
+        BartConfig,
+        BartTokenizerFast,
+        CLIPImageProcessor,
+        Florence2Config,
+        Florence2ForConditionalGeneration,
+        Florence2Processor,
+    )
+
+    special = ['<s>', '<pad>', '</s>', '<unk>', '<mask>']
+    letters = [chr(c) for c in range(33, 127)] + ['Ġ']
+    vocab = {word: i for i, word in enumerate(special + letters)}
+
+    def build_tokenizer(folder):
+        (folder / 'vocab.json').write_text(json.dumps(vocab))
+        (folder / 'merges.txt').write_text('#version: 0.2\n')
+        tokenizer = BartTokenizerFast(
+            str(folder / 'vocab.json'),
+            str(folder / 'merges.txt'),
+            extra_special_tokens={'image_token': '<image>'},
+        )
+        tokenizer.add_tokens(
+            [AddedToken(f'<loc_{i}>', normalized=False) for i in range(1000)]
+        )
+        return tokenizer
+
+    image_token = len(vocab)  # the first that is added
+    config = Florence2Config(
+        vision_config=dict(
+            depths=(1, 1, 1, 1),
+            embed_dim=(8, 8, 16, 16),
+            num_heads=(1, 1, 2, 2),
+            num_groups=(1, 1, 2, 2),
+            window_size=4,
+            drop_path_rate=0.0,
+            projection_dim=32,
+        ),
+        text_config=BartConfig(
+            vocab_size=image_token + 1001,
+            d_model=32,
+            encoder_layers=1,
+            decoder_layers=1,
+            encoder_attention_heads=2,
+            decoder_attention_heads=2,
+            encoder_ffn_dim=64,
+            decoder_ffn_dim=64,
+            max_position_embeddings=128,
+            forced_bos_token_id=0,
+        ).to_dict(),
+        image_token_id=image_token,
+    )
+    folder = save_model(
+        'florence', lambda: Florence2ForConditionalGeneration(config)
+    )
+    size = dict(height=64, width=64)
+    images = CLIPImageProcessor(
+        size=size, crop_size=size, do_center_crop=False, image_seq_length=5
+    )
+    processor = Florence2Processor(
+        images,
+        build_tokenizer(folder),
+        # what released models answer the prompt of detection with
+        post_processor_config=dict(description_with_bboxes={}),
+    )
+    processor.save_pretrained(folder)
+    return folder
