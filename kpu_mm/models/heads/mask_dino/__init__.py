@@ -1,0 +1,1 @@
+"""Mask DINO (https://arxiv.org/abs/2206.02777)."""
