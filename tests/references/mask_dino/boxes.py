@@ -38,8 +38,8 @@ def box_of_mask(mask, kind):
     if not mask.any():
         empty = [0.0, 0, 0, 0] if kind == 'bitmask' else [1.0, 1, 0, 0]
         return torch.tensor(empty, dtype=torch.float64)
-    rows = [y for y in range(h) if mask[y].any()]
-    columns = [x for x in range(w) if mask[:, x].any()]
+    rows = mask.any(1).nonzero().flatten().tolist()
+    columns = mask.any(0).nonzero().flatten().tolist()
     extra = {'bitmask': 1, 'mask2box': 0}[kind]
     x0, y0 = columns[0] / w, rows[0] / h
     x1, y1 = (columns[-1] + extra) / w, (rows[-1] + extra) / h

@@ -51,7 +51,15 @@ def losses(prediction, targets, pairs, normaliser, rand, points=12544):
     return {name: WEIGHTS[name] * x / normaliser for name, x in out.items()}
 
 
-def step_losses(output, targets, denoising, matcher_points, rand, ranks=None):
+def step_losses(
+    output,
+    targets,
+    denoising,
+    matcher_points,
+    rand,
+    ranks=None,
+    points=12544,
+):
     """All scalars of a step as ``{set: {term: loss}}``.
 
     ``ranks``: objects on every rank; None means this rank alone.
@@ -63,9 +71,11 @@ def step_losses(output, targets, denoising, matcher_points, rand, ranks=None):
     out = {}
 
     def matched(name, prediction):
-        points = matcher_points(len(targets)).to(prediction.masks.dtype)
-        pairs = match(prediction, targets, points)
-        out[name] = losses(prediction, targets, pairs, normaliser, rand)
+        where = matcher_points(len(targets)).to(prediction.masks.dtype)
+        pairs = match(prediction, targets, where)
+        out[name] = losses(
+            prediction, targets, pairs, normaliser, rand, points
+        )
 
     for i, prediction in enumerate(output.sets):
         matched(i, Prediction(*(x[:, size:] for x in prediction)))
@@ -80,6 +90,6 @@ def step_losses(output, targets, denoising, matcher_points, rand, ranks=None):
         part = Prediction(*(x[:, :size] for x in prediction))
         pairs = [[(slot, t) for t, slot in image] for image in denoising.slots]
         out['dn', i] = losses(
-            part, targets, pairs, normaliser * denoising.groups, rand
+            part, targets, pairs, normaliser * denoising.groups, rand, points
         )
     return out

@@ -15,6 +15,7 @@ from torch import Tensor
 
 _PIXEL = 'sem_seg_head.pixel_decoder.'
 _QUERY = 'sem_seg_head.predictor.'
+_OURS = 'bbox_head'
 _SWIN = 'backbone.patch_embed.proj.weight'
 
 # what training kept beside the model; nothing here reads it
@@ -29,10 +30,43 @@ _ALIASES = (
 # applied one after another
 _RENAMES = (
     (r'^backbone\.stem\.', 'backbone.'),
-    *((rf'^(backbone)\.res{i + 1}\.', rf'\1.layer{i}.') for i in range(1, 5)),
-    (r'^(backbone\..*?)conv(\d)\.norm\.', r'\1bn\2.'),
-    (r'^(backbone\..*)shortcut\.norm\.', r'\1downsample.1.'),
-    (r'^(backbone\..*)shortcut\.', r'\1downsample.0.'),
+    *(
+        (rf'^backbone\.res{i + 1}\.', f'backbone.layer{i}.')
+        for i in range(1, 5)
+    ),
+    (r'\.conv(\d)\.norm\.', r'.bn\1.'),
+    (r'\.shortcut\.norm\.', '.downsample.1.'),
+    (r'\.shortcut\.', '.downsample.0.'),
+    (r'^sem_seg_head\.pixel_decoder\.', f'{_OURS}.pixel_decoder.'),
+    (r'\.transformer\.level_embed$', '.level_encoding.weight'),
+    (r'\.transformer\.encoder\.', '.encoder.'),
+    (r'\.input_proj\.(\d)\.0\.', r'.input_convs.\1.conv.'),
+    (r'\.input_proj\.(\d)\.1\.', r'.input_convs.\1.gn.'),
+    (r'\.adapter_1\.norm\.', '.lateral_conv.gn.'),
+    (r'\.adapter_1\.', '.lateral_conv.conv.'),
+    (r'\.layer_1\.norm\.', '.output_conv.gn.'),
+    (r'\.layer_1\.', '.output_conv.conv.'),
+    (r'\.mask_features\.', '.mask_feature.'),
+    (r'\.encoder\.layers\.(\d+)\.norm1\.', r'.encoder.layers.\1.norms.0.'),
+    (r'\.encoder\.layers\.(\d+)\.norm2\.', r'.encoder.layers.\1.norms.1.'),
+    # a decoder layer attends to the queries first, with its second norm
+    (r'\.decoder\.layers\.(\d+)\.norm2\.', r'.decoder.layers.\1.norms.0.'),
+    (r'\.decoder\.layers\.(\d+)\.norm1\.', r'.decoder.layers.\1.norms.1.'),
+    (r'\.decoder\.layers\.(\d+)\.norm3\.', r'.decoder.layers.\1.norms.2.'),
+    (r'\.(decoder\.layers\.\d+\.self_attn)\.', r'.\1.attn.'),
+    (r'\.linear1\.', '.ffn.layers.0.0.'),
+    (r'\.linear2\.', '.ffn.layers.1.'),
+    (r'^sem_seg_head\.predictor\.decoder\.', f'{_OURS}.decoder.'),
+    (r'^sem_seg_head\.predictor\.', f'{_OURS}.predictor.'),
+    (r'\.predictor\.enc_output\.', '.queries.memory_trans_fc.'),
+    (r'\.predictor\.enc_output_norm\.', '.queries.memory_trans_norm.'),
+    (r'\.predictor\.query_feat\.', '.queries.content_embedding.'),
+    (r'\.predictor\.query_embed\.', '.queries.box_embedding.'),
+    (r'\.predictor\.label_enc\.', '.denoising.label_embedding.'),
+    (r'\.predictor\.class_embed\.', '.predictor.cls.'),
+    (r'\.predictor\.mask_embed\.', '.predictor.mask.'),
+    (r'\.predictor\._bbox_embed\.', '.predictor.box.'),
+    (r'\.predictor\.decoder_norm\.', '.predictor.norm.'),
 )
 
 
@@ -133,7 +167,7 @@ def convert_official(
         raise ValueError(
             'the checkpoint does not fit the model, which '
             + '; '.join(f'{k} {_list(v)}' for k, v in faults.items() if v)
-            + '. Choose a config of the checkpoint\'s architecture.'
+            + ". Choose a config of the checkpoint's architecture."
         )
     return {ours: value for ours, (_, value) in renamed.items()}
 

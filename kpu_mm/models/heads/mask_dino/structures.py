@@ -55,9 +55,7 @@ class Predictions(NamedTuple):
         Returns:
             (B, N, h, w).
         """
-        return torch.einsum(
-            'bnc,bchw->bnhw', self.mask_queries, mask_features
-        )
+        return torch.einsum('bnc,bchw->bnhw', self.mask_queries, mask_features)
 
 
 class Queries(NamedTuple):
