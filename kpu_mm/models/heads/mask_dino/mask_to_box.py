@@ -23,7 +23,6 @@ def mask_to_box(masks: Tensor, box_init: str) -> Tensor:
     Returns:
         (..., 4) float32.
     """
-    height, width = masks.shape[-2:]
     far = torch.finfo(torch.float32).max / 4
     sides = []
     for occupied in (masks.any(-2), masks.any(-1)):

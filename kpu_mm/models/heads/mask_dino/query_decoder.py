@@ -11,6 +11,12 @@ from mmdet.models.layers import (
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
 
+from .deformable import (
+    ffn_cfg,
+    full_precision,
+    init_transformer,
+    level_arguments,
+)
 from .structures import PixelFeatures
 
 
@@ -41,8 +47,28 @@ class QueryDecoder(BaseModule):
         num_points: int = 4,
     ) -> None:
         super().__init__()
-        raise NotImplementedError
-        # self.layers, self.ref_point_head
+        attention = dict(
+            embed_dims=embed_dims, num_heads=num_heads, batch_first=True
+        )
+        self.layers = ModuleList(
+            DeformableDetrTransformerDecoderLayer(
+                self_attn_cfg=dict(attention),
+                cross_attn_cfg=dict(
+                    attention,
+                    num_levels=num_levels,
+                    num_points=num_points,
+                    dropout=0.0,
+                ),
+                ffn_cfg=ffn_cfg(embed_dims, ffn_channels),
+            )
+            for _ in range(num_layers)
+        )
+        self.ref_point_head = MLP(2 * embed_dims, embed_dims, embed_dims, 2)
+        self.num_position_feats = embed_dims // 2
+
+    def init_weights(self) -> None:
+        """Initialise as the published models were."""
+        init_transformer(self)
 
     def forward(
         self,
@@ -67,4 +93,27 @@ class QueryDecoder(BaseModule):
             the boxes each layer started from, each (B, N, 4). These keep
             their gradient into the layer before, and no further.
         """
-        raise NotImplementedError
+        levels = level_arguments(features.shapes, features.memory)
+        states, starts = [], []
+        start = references
+        with full_precision(content):
+            state = content.float()
+            for layer in self.layers:
+                starts.append(start)
+                position = self.ref_point_head(
+                    coordinate_to_encoding(references, self.num_position_feats)
+                )
+                state = layer(
+                    state,
+                    query_pos=position,
+                    value=features.memory,
+                    self_attn_mask=blocked,
+                    reference_points=references[:, :, None],
+                    **levels,
+                )
+                states.append(state)
+                start = (
+                    box_head(state) + inverse_sigmoid(references)
+                ).sigmoid()
+                references = start.detach()
+        return states, starts

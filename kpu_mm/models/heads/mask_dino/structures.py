@@ -109,7 +109,7 @@ class DenoisingQueries(NamedTuple):
         blocked: Self-attention mask of denoising and matching queries, (D +
             N, D + N) bool, True where a row may not look.
         pairs: Slot and object of every noised object, one for each image.
-        groups: How often every object appears.
+        groups: How often every object appears; 0 without queries.
     """
 
     content: Tensor
@@ -125,7 +125,8 @@ class HeadOutputs(NamedTuple):
     Args:
         matching: The initial prediction, then one of each decoder layer, of
             the N matching queries.
-        denoising: The same of the D denoising queries; empty without them.
+        denoising: The same of the D denoising queries; empty if the forward
+            pass had none.
         selected: The encoder's predictions; None for learned queries.
         mask_features: (B, C, h, w).
     """
