@@ -6,9 +6,9 @@
 #       val_evaluator.ann_file=FOLDER/annotations/instances_val2017.json
 _base_ = './mask-dino_kpu-vitb_frozen-80k.py'
 
-size = (192, 192)
+size = (160, 160)
 channels = 64
-max_iters = 2000
+max_iters = 1500
 load = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=size, keep_ratio=True, backend='pillow'),
@@ -41,7 +41,7 @@ model = dict(
         decoder=dict(num_layers=3, ffn_channels=128),
         denoising=dict(num_queries=30),
     ),
-    train_cfg=dict(num_points=1024),
+    train_cfg=dict(num_points=512),
 )
 train_dataloader = dict(
     batch_size=4,
@@ -56,7 +56,6 @@ train_dataloader = dict(
                 poly2mask=False,
             ),
             load[1],
-            dict(type='RandomFlip', prob=0.5),
             dict(type='kpu_mm.RasteriseMasks'),
             dict(type='PackDetInputs'),
         ]
@@ -78,5 +77,5 @@ test_dataloader = val_dataloader
 
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
 param_scheduler = dict(T_max=max_iters)
-train_cfg = dict(max_iters=max_iters, val_interval=500)
-default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=250))
+train_cfg = dict(max_iters=max_iters, val_interval=250)
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=100))

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from mmdet.structures.bbox import bbox_xyxy_to_cxcywh
+from mmengine.structures import InstanceData
 from torch import Tensor
 
 from .mask_to_box import mask_to_box
@@ -64,10 +65,9 @@ def _pad(masks: Tensor, canvas: tuple[int, int], value: int = 0) -> Tensor:
 def _things(
     sample: Any, canvas: tuple[int, int], device: torch.device
 ) -> Target:
-    found = sample.gt_instances if 'gt_instances' in sample else ()
-    missing = [
-        key for key in ('bboxes', 'labels', 'masks') if key not in found
-    ]
+    found = sample.get('gt_instances', InstanceData())
+    wanted = ('bboxes', 'labels', 'masks')
+    missing = [key for key in wanted if key not in found]
     if missing:
         raise ValueError(
             f'{_name(sample)} comes without {" and ".join(missing)} in '
