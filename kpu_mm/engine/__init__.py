@@ -32,7 +32,7 @@ __all__ = [
     'ResumableTrainLoop',
     'SkippedImagesHook',
     'TrainableConstructor',
+    'Unwrapped',
     'split_checkpoint',
     'tasks_in',
-    'Unwrapped',
 ]
