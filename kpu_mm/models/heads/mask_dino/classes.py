@@ -77,6 +77,7 @@ class SoftmaxClasses(nn.Module):
         self.num_outputs = num_classes + 1
         weight = torch.ones(num_classes + 1)
         weight[-1] = background_weight
+        self.weight: Tensor
         self.register_buffer('weight', weight, persistent=False)
 
     def loss(

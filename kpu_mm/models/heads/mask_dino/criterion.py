@@ -13,6 +13,7 @@ from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from mmdet.utils import reduce_mean
 from torch import Tensor, nn
 
+from .classes import FocalClasses, SoftmaxClasses
 from .deformable import full_precision
 from .giou import generalised_iou
 from .matcher import HungarianMatcher, TermWeights
@@ -31,7 +32,7 @@ class Criterion(nn.Module):
     Mask DINO (https://arxiv.org/abs/2206.02777).
 
     Args:
-        class_loss: :class:`FocalClasses` or :class:`SoftmaxClasses`.
+        classes: :class:`FocalClasses` or :class:`SoftmaxClasses`.
         weights: Of the five terms, in matching and loss alike, by the names
             in :class:`TermWeights`; None takes the paper's. Defaults to
             None.
@@ -43,14 +44,14 @@ class Criterion(nn.Module):
 
     def __init__(
         self,
-        class_loss: nn.Module,
+        classes: FocalClasses | SoftmaxClasses,
         weights: dict[str, float] | None = None,
         num_points: int = 12544,
         oversample_ratio: float = 3.0,
         importance_sample_ratio: float = 0.75,
     ) -> None:
         super().__init__()
-        self.class_loss = class_loss
+        self.classes = classes
         self.weights = TermWeights(**(weights or {}))
         self.num_points = num_points
         self.oversample_ratio = oversample_ratio
@@ -151,7 +152,7 @@ class Criterion(nn.Module):
         """
         logits = predictions.logits.float()
         labels = torch.full(
-            logits.shape[:2], self.class_loss.num_classes, device=logits.device
+            logits.shape[:2], self.classes.num_classes, device=logits.device
         )
         for row, target, pair in zip(labels, targets, pairs, strict=True):
             row[pair.queries] = target.labels[pair.objects]
@@ -177,7 +178,7 @@ class Criterion(nn.Module):
             masks, true_masks, reduction='none'
         )
         terms = dict(
-            cls=self.class_loss.loss(logits, labels, normaliser),
+            cls=self.classes.loss(logits, labels, normaliser),
             bbox=(boxes - true_boxes).abs().sum() / normaliser,
             iou=(1 - iou).sum() / normaliser,
             mask=cross_entropy.mean(1).sum() / normaliser,

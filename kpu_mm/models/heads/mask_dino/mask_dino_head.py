@@ -40,7 +40,7 @@ class MaskDINOHead(BaseModule):
             None.
         denoising: Arguments of :class:`Denoising` besides ``num_classes``
             and ``embed_dims``; None trains without. Defaults to None.
-        train_cfg: Arguments of :class:`Criterion` besides ``class_loss``.
+        train_cfg: Arguments of :class:`Criterion` besides ``classes``.
             Defaults to None.
         test_cfg: Arguments of :class:`Postprocessor` besides ``classes``
             and ``num_things``. Defaults to None.

@@ -11,6 +11,7 @@ from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
 
+from .classes import FocalClasses, SoftmaxClasses
 from .structures import Predictions
 
 
@@ -50,7 +51,7 @@ class Postprocessor:
 
     def __init__(
         self,
-        classes: Any,
+        classes: FocalClasses | SoftmaxClasses,
         num_things: int,
         instance_on: bool = True,
         semantic_on: bool = False,
@@ -124,15 +125,18 @@ class Postprocessor:
             labels[things],
             queries[things],
         )
+        boxes = frame.boxes(predictions.boxes[queries])
+        # A query may appear with several classes: its mask is drawn once.
+        queries, source = queries.unique(return_inverse=True)
         masks = frame.masks(predictions.mask_queries[queries], mask_features)
         inside = masks > 0
         area = inside.sum((1, 2))
         mask_scores = (masks.sigmoid() * inside).sum((1, 2)) / (area + 1e-6)
         return InstanceData(
-            bboxes=frame.boxes(predictions.boxes[queries]),
+            bboxes=boxes,
             labels=labels,
-            scores=scores * mask_scores,
-            masks=inside,
+            scores=scores * mask_scores[source],
+            masks=inside[source],
         )
 
     def semantic(self, logits: Tensor, masks: Tensor) -> PixelData:
