@@ -66,8 +66,9 @@ class KPUBackbone(SentinelCheckpoints):
         out_indices: Which of strides 4, 8, 16 and 32 :meth:`forward` gives.
             Defaults to (0, 1, 2, 3).
         out_type: 'pyramid'; for classification heads 'summary', or
-            'summary_spatial': summary and mean of the map of stride 16.
-            Parts of no use to it are not trained. Defaults to 'pyramid'.
+            'summary_spatial': summary and mean of the map of stride 16;
+            'features' for owners that call :meth:`extract`. Parts of no use
+            to it are not trained. Defaults to 'pyramid'.
         norm_cfg: Config of the norm layers. Defaults to ``dict(type='BN')``.
         with_cp: Recompute interaction blocks in the backward pass to save
             memory. Defaults to False.
@@ -164,7 +165,7 @@ class KPUBackbone(SentinelCheckpoints):
         images = (images.to(self.mean.dtype) - self.mean) / self.std
         return images if mask is None else images * mask.unsqueeze(1)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, images: Tensor) -> tuple[Any, ...]:
         """Features as OpenMMLab's necks and heads take them.
 
         Args:
@@ -173,7 +174,8 @@ class KPUBackbone(SentinelCheckpoints):
         Returns:
             For ``out_type='pyramid'`` the maps of ``out_indices``, each
             (B, C, ceil(H / stride), ceil(W / stride)); for 'summary' one
-            tensor (B, C); for 'summary_spatial' one tensor (B, 2 C).
+            tensor (B, C); for 'summary_spatial' one tensor (B, 2 C); for
+            'features' what :meth:`extract` gives.
         """
         return self.outputs.select(self.extract(images))
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from kpu_mm.structures import Features
 
@@ -15,13 +14,19 @@ if TYPE_CHECKING:
 
 # The map whose stride is closest to the patches of a ViT.
 _POOLED = 2
+# Which maps an output other than a pyramid is made of.
+_USED = {
+    'summary': (),
+    'summary_spatial': (_POOLED,),
+    'features': (0, 1, 2, 3),
+}
 
 
 class Outputs:
     """Choice among the features of a backbone.
 
     Args:
-        kind: 'pyramid', 'summary', or 'summary_spatial'.
+        kind: 'pyramid', 'summary', 'summary_spatial', or 'features'.
         indices: Which of the four maps a pyramid has.
 
     Raises:
@@ -29,9 +34,7 @@ class Outputs:
     """
 
     def __init__(self, kind: str, indices: Sequence[int]) -> None:
-        check_choice(
-            'out_type', kind, ('pyramid', 'summary', 'summary_spatial')
-        )
+        check_choice('out_type', kind, ('pyramid', *_USED))
         if not indices or not set(indices) <= {0, 1, 2, 3}:
             raise ValueError(
                 f'out_indices={tuple(indices)}: choose from 0, 1, 2 and '
@@ -44,9 +47,11 @@ class Outputs:
         """Channels of each tensor, if each feature has ``dims``."""
         if self.kind == 'pyramid':
             return (dims,) * len(self.indices)
+        if self.kind == 'features':
+            return (dims,) * 4
         return (dims,) if self.kind == 'summary' else (2 * dims,)
 
-    def select(self, features: Features) -> tuple[Tensor, ...]:
+    def select(self, features: Features) -> tuple[Any, ...]:
         """Take from features what was chosen.
 
         Args:
@@ -54,8 +59,10 @@ class Outputs:
 
         Returns:
             The maps, or one tensor: (B, C) for 'summary', (B, 2 C) for
-            'summary_spatial'.
+            'summary_spatial'; for 'features' all as it is.
         """
+        if self.kind == 'features':
+            return features
         if self.kind == 'pyramid':
             return tuple(features.maps[i] for i in self.indices)
         assert features.summary is not None
@@ -72,11 +79,7 @@ class Outputs:
         Args:
             backbone: The backbone that gives these outputs.
         """
-        used = {
-            'pyramid': self.indices,
-            'summary': (),
-            'summary_spatial': (_POOLED,),
-        }[self.kind]
+        used = _USED.get(self.kind, self.indices)
         unused: list[Any] = [
             norm for i, norm in enumerate(backbone.norms) if i not in used
         ]

@@ -338,3 +338,13 @@ def test_pretrained_init(tmp_path, prefix):
 def test_bad_options(kwargs, message):
     with pytest.raises(ValueError, match=message):
         build(**kwargs)
+
+
+def test_a_student_trains_all_of_itself(dinov2_dir):
+    backbone = KPUBackbone(
+        str(dinov2_dir), frozen='none', inplanes=8, out_type='features'
+    )
+    summary, maps, _ = backbone(torch.rand(2, 3, 56, 56))
+    (summary.sum() + sum(m.pow(2).sum() for m in maps)).backward()
+    without = [n for n, p in backbone.named_parameters() if p.grad is None]
+    assert without == ['sentinel.model.embeddings.mask_token']
