@@ -7,6 +7,7 @@ from .hooks import (
     NonFiniteHook,
     SkippedImagesHook,
 )
+from .knn_test_loop import KNNTestLoop
 from .kpu_runner import KPUFlexibleRunner, KPURunner
 from .multi_stream_train_loop import MultiStreamTrainLoop
 from .multi_task_test_loop import MultiTaskTestLoop
@@ -14,11 +15,13 @@ from .multi_task_val_loop import MultiTaskValLoop
 from .optimizers import AutocastOptimWrapper, TrainableConstructor
 from .resumable_train_loop import ResumableTrainLoop
 from .split_checkpoint import split_checkpoint, tasks_in
+from .unwrapped import Unwrapped
 
 __all__ = [
     'AutocastOptimWrapper',
     'FeaturePCAHook',
     'JointCheckpointHook',
+    'KNNTestLoop',
     'KPUDistributedDataParallel',
     'KPUFlexibleRunner',
     'KPURunner',
@@ -29,6 +32,7 @@ __all__ = [
     'ResumableTrainLoop',
     'SkippedImagesHook',
     'TrainableConstructor',
+    'Unwrapped',
     'split_checkpoint',
     'tasks_in',
 ]
