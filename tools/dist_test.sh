@@ -2,6 +2,7 @@
 # Test on several GPUs, or processes on a machine without GPUs:
 #     bash tools/dist_test.sh CONFIG CHECKPOINT GPUS \
 #         [arguments of tools/test.py]
+# CHECKPOINT is `none` for a model whose config names all its weights.
 # For several machines and another interpreter see tools/distributed.sh.
 set -euo pipefail
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
+from torch import nn
 
 from kpu_mm.utils.command_line import (
     add_run_arguments,
@@ -36,8 +37,8 @@ def parse_args() -> argparse.Namespace:
     add_run_arguments(parser)
     parser.add_argument(
         'checkpoint',
-        help="checkpoint file; 'none' for k-NN, whose backbone has its "
-        'weights from init_cfg',
+        help="checkpoint file; 'none' for a model whose config names all "
+        'its weights: k-NN and zero-shot evaluation',
     )
     parser.add_argument(
         '--out',
@@ -136,8 +137,17 @@ def augment(cfg: Config) -> None:
     dataset.pipeline = cfg.tta_pipeline
 
 
+def forget_computed(model: nn.Module, state: dict[str, Any], *_: Any) -> None:
+    """Drop what some versions of transformers save, though it is computed."""
+    own = model.state_dict()
+    for name in [n for n in state if n.endswith('.position_ids')]:
+        if name not in own:
+            del state[name]
+
+
 def fit_exactly(runner: Runner) -> None:
     """Turn down checkpoints whose weights are not those of the model."""
+    runner.model.register_load_state_dict_pre_hook(forget_computed)
     load = partial(runner.load_checkpoint, strict=True)
 
     def load_or_refuse(filename: str, **kwargs: Any) -> dict[str, Any]:
@@ -152,13 +162,22 @@ def fit_exactly(runner: Runner) -> None:
 
 
 def find_checkpoint(cfg: Config, path: str) -> str | None:
-    """The checkpoint, or None where the test loop does without."""
-    untrained = str(cfg.test_cfg.get('type')).endswith('KNNTestLoop')
-    if path == 'none' and untrained:
-        return None
+    """The checkpoint, or None where the config names all weights."""
+    if path == 'none':
+        return cfg.get('load_from')
     if not Path(path).is_file():
         refuse(f'there is no checkpoint {path}.')
     return path
+
+
+def refuse_random_weights(cfg: Config, model: nn.Module) -> None:
+    """Turn down a test without a checkpoint of a model that needs one."""
+    untrained = str(cfg.test_cfg.get('type')).endswith('KNNTestLoop')
+    if not untrained and model.state_dict():
+        refuse(
+            'checkpoint none: the model of this config has weights that only '
+            'a checkpoint gives; pass one.'
+        )
 
 
 def main() -> None:
@@ -179,6 +198,8 @@ def main() -> None:
     use_gloo_without_gpu(args.launcher)
     runner = build_runner(cfg)
     fit_exactly(runner)
+    if cfg.load_from is None:
+        refuse_random_weights(cfg, runner.model)
     runner.test()
 
 

@@ -132,8 +132,11 @@ class GroundingDINOTeacher(BaseTeacher):
             mask = images.new_ones(images[:, 0].shape, dtype=torch.bool)
         return None, tuple(level for level, _ in self.encoder(images, mask))
 
-    def processor(self) -> GroundingDinoProcessor:
+    def processor(self) -> Any:
         """The tokenizer and the post-processing of the detector.
+
+        Returns:
+            A GroundingDinoProcessor.
 
         Raises:
             FileNotFoundError: If its files are not at hand.

@@ -50,7 +50,8 @@ class GroundingDecoder(Unseen):
         super().__init__()
         self.teacher = GroundingDINOTeacher(**teacher, with_text=True)
         self.processor = self.teacher.processor()
-        config = self.teacher.model.config
+        model: Any = self.teacher.model
+        config = model.config
         self.width = config.max_text_len
         self.limit = min(
             self.width, config.text_config.max_position_embeddings

@@ -99,7 +99,8 @@ def _write(names: Sequence[str], tokenizer: Any, width: int) -> Prompt:
     """As the processor of transformers writes a list of labels."""
     text = '. '.join(names) + '.'
     tokens = tokenizer(text, return_tensors='pt').input_ids
-    (phrases,) = build_label_maps(torch.empty(1, 1, width), tokens)
+    logits: Any = torch.empty(1, 1, width)  # only its width counts
+    (phrases,) = build_label_maps(logits, tokens)
     if len(phrases) != len(names):
         stops = [name for name in names if set(name) & set('.?')]
         raise ValueError(

@@ -158,7 +158,8 @@ class ZeroShotDetector(BaseModel):
                 "among PackDetInputs' meta_keys)."
             )
         if isinstance(text, str) and sample.get('custom_entities', False):
-            text = [part for part in text.split('.') if part.strip()]
+            parts = map(str.strip, text.split('.'))
+            text = [part for part in parts if part]
         return text if isinstance(text, str) else tuple(text)
 
 

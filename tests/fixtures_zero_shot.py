@@ -1,7 +1,13 @@
+"""Tiny models for zero-shot work, and a student of them."""
+
 import json
 import shutil
 
 import pytest
+import torch
+from mmengine.config import Config
+
+from kpu_mm.models import KPUDistiller
 
 WORDS = 'a,photo,of,the,cat,dog,red,car,.,my,remote,control'
 
@@ -93,4 +99,40 @@ def florence_dir(save_model):
         post_processor_config=dict(description_with_bboxes={}),
     )
     processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope='session')
+def zero_shot_run(tmp_path_factory, dinov2_dir, clip_dir, grounding_dino_dir):
+    """A run's folder: config and checkpoint of a student of two teachers."""
+    model = dict(
+        type='kpu_mm.KPUDistiller',
+        student=dict(
+            type='kpu_mm.KPUBackbone',
+            sentinel=str(dinov2_dir),
+            inplanes=8,
+            num_interactions=2,
+        ),
+        teachers=dict(
+            clip=dict(
+                type='kpu_mm.CLIPTeacher', model=f'local-dir:{clip_dir}'
+            ),
+            grounding_dino=dict(
+                type='kpu_mm.GroundingDINOTeacher',
+                source=str(grounding_dino_dir),
+            ),
+        ),
+        projector=dict(type='kpu_mm.MLPProjector', hidden=24),
+    )
+    folder = tmp_path_factory.mktemp('zero_shot')
+    Config(dict(model=model)).dump(folder / 'run.py')
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        distiller = KPUDistiller(**{k: model[k] for k in model if k != 'type'})
+        for name, p in distiller.named_parameters():
+            if 'sentinel' not in name:
+                p.data += 0.1 * torch.randn_like(p)
+    torch.save(
+        dict(state_dict=distiller.state_dict(), meta={}), folder / 'iter_1.pth'
+    )
     return folder

@@ -1,0 +1,6 @@
+# Nothing is trained, and configs name all weights, so that tools/test.py takes
+# `none` for a checkpoint.
+_base_ = './default_runtime.py'
+model_wrapper_cfg = dict(_delete_=True, type='kpu_mm.Unwrapped')
+custom_hooks = []
+test_cfg = dict(type='TestLoop')
