@@ -109,10 +109,11 @@ def test_row(name, small, run, tmp_path):
     assert 'florence' in name or METRICS[task] in metrics_of(tmp_path)
 
 
-def images_of(found):
-    """RGB of the images in the order of predictions, (1, 3, H, W) each."""
+def images_of(found, side, **kwargs):
+    """RGB of the images in the order of predictions, (1, 3, S, S) each."""
     for sample in found:
         image = mmcv.imread(sample['img_path'], channel_order='rgb')
+        image = mmcv.imresize(image, (side, side), **kwargs)
         yield torch.from_numpy(image).permute(2, 0, 1)[None]
 
 
@@ -127,7 +128,7 @@ def test_clip_row_is_open_clip(small, run, clip_dir):
         model, open_clip.get_tokenizer('ViT-B-16'), CLASSES, TEMPLATES
     )
     prepare = CLIPTeacher(f'local-dir:{clip_dir}').prepare
-    x = prepare(torch.cat(list(images_of(found))))[0]
+    x = prepare(torch.cat(list(images_of(found, 64))))[0]
     features = model.encode_image(x, normalize=True)
     expected = (model.logit_scale.exp() * features @ text).softmax(-1)
     for score, sample in zip(expected, found, strict=True):
@@ -147,14 +148,17 @@ def test_clip_row_of_segmentation_is_open_clip(small, run, clip_dir):
         model, open_clip.get_tokenizer('ViT-B-16'), CLASSES, TEMPLATES
     )
     prepare = CLIPTeacher(f'local-dir:{clip_dir}').prepare
-    for image, sample in zip(images_of(found), found, strict=True):
+    for image, sample in zip(images_of(found, 96), found, strict=True):
         _, tokens = model.visual(prepare(image)[0])
         tokens = torch.nn.functional.normalize(
             tokens @ model.visual.proj, dim=-1
         )
         logits = (model.logit_scale.exp() * tokens @ text).unflatten(1, (4, 4))
         logits = torch.nn.functional.interpolate(
-            logits.permute(0, 3, 1, 2), (64, 64), mode='bilinear'
+            logits.permute(0, 3, 1, 2), (96, 96), mode='bilinear'
+        )
+        logits = torch.nn.functional.interpolate(
+            logits, (64, 64), mode='bilinear'
         )
         assert torch.equal(sample['seg_logits']['data'], logits[0])
 
@@ -169,7 +173,8 @@ def test_grounding_dino_row_is_transformers(small, run, grounding_dino_dir):
     processor = GroundingDinoProcessor.from_pretrained(grounding_dino_dir)
     batch = processor(text=[list(CLASSES)], return_tensors='pt')
     prepare = GroundingDINOTeacher(str(grounding_dino_dir)).prepare
-    for image, sample in zip(images_of(found), found, strict=True):
+    images = images_of(found, 96, backend='pillow')
+    for image, sample in zip(images, found, strict=True):
         out = model.eval()(pixel_values=prepare(image)[0], **batch)
         # [CLS] square . bar . stripe . [SEP], each one token here
         scores = out.logits.sigmoid()[0][:, [1, 3, 5]]
