@@ -111,6 +111,9 @@ def shrink(cfg, sentinel, **backbone):
         model.neck.update(start_level=0, in_channels=[WIDTH] * 3)
     if 'roi_head' in model:
         model.roi_head.bbox_head.fc_out_channels = 16
+        model.train_cfg.rpn_proposal.max_per_img = 50
+        model.train_cfg.rcnn.sampler.num = 16
+        model.test_cfg.rpn.max_per_img = 20
     if model.type == 'DINO':  # three levels, fewer cells than queries
         own['out_indices'] = (1, 2, 3)
         model.num_queries = 10
@@ -192,7 +195,9 @@ def test_frozen_features_stay_bit_for_bit(dinov2_dir):
         assert torch.equal(value, before[name]), name
 
 
-def test_distilled_checkpoint_in_a_stock_config(dinov2_dir, tmp_path, capsys):
+def test_distilled_checkpoint_in_a_stock_config(
+    dinov2_dir, tmp_path, monkeypatch
+):
     """Missing and unexpected keys are named."""
     backbone = dict(
         type='kpu_mm.KPUBackbone', inplanes=8, sentinel=str(dinov2_dir)
