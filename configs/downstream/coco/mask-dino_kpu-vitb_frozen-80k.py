@@ -13,7 +13,10 @@ test_dataloader = val_dataloader
 val_evaluator = _base_.coco_val_evaluator
 test_evaluator = val_evaluator
 visualizer = _base_.coco_visualizer
-default_hooks = dict(visualization=dict(type='DetVisualizationHook'))
+default_hooks = dict(
+    visualization=dict(type='DetVisualizationHook'),
+    joint_checkpoint=dict(type='kpu_mm.JointCheckpointHook', task='coco'),
+)
 
 # as Mask DINO is trained
 optim_wrapper = dict(clip_grad=dict(max_norm=0.01, norm_type=2))
