@@ -128,6 +128,21 @@ def test_a_single_config_finds_what_the_joint_run_finds(
 
 
 @pytest.mark.slow
+def test_two_processes_find_what_one_finds(
+    labeled, checkpoint, joint_test, tmp_path
+):
+    config = labeled / 'joint.py'
+    where = ('--work-dir', tmp_path)
+    result = run_tool(
+        'dist_test.sh', config, checkpoint, 2, *where, PORT='29545'
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert metrics_of(tmp_path) == pytest.approx(
+        metrics_of(joint_test), rel=1e-6, nan_ok=True
+    )
+
+
+@pytest.mark.slow
 def test_augmented_segmentation(labeled, checkpoint, run, tmp_path):
     config = tmp_path / 'tta.py'
     config.write_text(
