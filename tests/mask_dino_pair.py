@@ -41,7 +41,7 @@ def randomise(module):
             if is_norm and name == 'weight':
                 nn.init.uniform_(parameter, 0.5, 1.5)
             else:
-                nn.init.normal_(parameter, std=0.2)
+                nn.init.normal_(parameter, std=0.1)
 
 
 def build_reference(
@@ -120,36 +120,31 @@ def head_config(
     )
 
 
-def official_state(reference):
-    state = reference.state_dict()
-    return {f'sem_seg_head.{name}': value for name, value in state.items()}
-
-
 def build_pair(**options):
     """Both in eval mode; options are those of :func:`head_config`."""
     head = MaskDINOHead(**head_config(**options)).eval()
     options.pop('points', None)
     reference = build_reference(**options)
-    load(head, reference)
+    head.load_state_dict(renamed(head, reference.state_dict()))
     return Pair(reference, head)
 
 
-def load(head, reference):
+def renamed(head, values):
+    """The reference's names to values -> the head's."""
     ours = {f'bbox_head.{k}': v for k, v in head.state_dict().items()}
-    weights = convert_official(official_state(reference), ours)
-    head.load_state_dict(
-        {name.removeprefix('bbox_head.'): v for name, v in weights.items()}
-    )
+    official = {f'sem_seg_head.{k}': v for k, v in values.items()}
+    converted = convert_official(official, ours)
+    return {k.removeprefix('bbox_head.'): v for k, v in converted.items()}
 
 
-def random_maps(batch=2, canvas=(128, 192), channels=CHANNELS):
+def random_maps(batch=2, canvas=(64, 96), channels=CHANNELS):
     return [
         torch.randn(batch, c, canvas[0] // s, canvas[1] // s)
         for c, s in zip(channels, (4, 8, 16, 32), strict=True)
     ]
 
 
-def random_targets(counts, canvas=(128, 192), classes=7):
+def random_targets(counts, canvas=(64, 96), classes=7):
     """Objects that are filled rectangles with the boxes around them."""
     targets = []
     for count in counts:

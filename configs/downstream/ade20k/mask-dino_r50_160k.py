@@ -49,11 +49,7 @@ train_dataloader = dict(
                 resize_type='ResizeShortestEdge',
                 max_size=2048,
             ),
-            dict(
-                type='mmseg.RandomCrop',
-                crop_size=crop_size,
-                cat_max_ratio=0.75,
-            ),
+            dict(type='RandomCrop', crop_size=crop_size),
             dict(type='PhotoMetricDistortion'),
             dict(type='RandomFlip', prob=0.5),
             dict(

@@ -180,7 +180,8 @@ def _without_aliases(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
         one = name
         for pattern, replacement in _ALIASES:
             one = re.sub(f'^{pattern}', replacement, one)
-        if not torch.equal(kept.setdefault(one, value), value):
+        other = kept.setdefault(one, value)
+        if other is not value and not torch.equal(other, value):
             raise ValueError(
                 f'{name} and {one} should be the same weights, but differ: '
                 'this checkpoint was made with other code.'

@@ -32,14 +32,14 @@ def make_target(
 
     Raises:
         ValueError: If the sample lacks boxes, masks or the segmentation map
-            that the classes call for, or has a label beyond them.
+            that the classes call for, has a label beyond them, or masks of
+            another size than the image.
     """
-    canvas = sample.batch_input_shape
     parts = []
     if num_things:
-        parts.append(_things(sample, canvas, device))
+        parts.append(_things(sample, device))
     if num_stuff:
-        parts.append(_stuff(sample, canvas, num_things, num_stuff, device))
+        parts.append(_stuff(sample, num_things, num_stuff, device))
     target = Target(*(torch.cat(part) for part in zip(*parts, strict=True)))
     num_classes = num_things + num_stuff
     if len(target.labels) and target.labels.max() >= num_classes:
@@ -56,15 +56,20 @@ def _name(sample: Any) -> str:
     return str(sample.metainfo.get('img_path', 'an image'))
 
 
-def _pad(masks: Tensor, canvas: tuple[int, int], value: int = 0) -> Tensor:
-    height, width = masks.shape[-2:]
-    padding = (0, canvas[1] - width, 0, canvas[0] - height)
-    return F.pad(masks, padding, value=value)
+def _pad(masks: Tensor, sample: Any) -> Tensor:
+    """(M, h, w) at the image's or the canvas's size -> (M, H, W)."""
+    size = tuple(masks.shape[-2:])
+    canvas = tuple(sample.batch_input_shape)
+    image = tuple(sample.img_shape[:2])
+    if size not in (image, canvas):
+        raise ValueError(
+            f'{_name(sample)} has masks of size {size}, but the image has '
+            f'{image}: resize, crop and pad both alike.'
+        )
+    return F.pad(masks, (0, canvas[1] - size[1], 0, canvas[0] - size[0]))
 
 
-def _things(
-    sample: Any, canvas: tuple[int, int], device: torch.device
-) -> Target:
+def _things(sample: Any, device: torch.device) -> Target:
     found = sample.get('gt_instances', InstanceData())
     wanted = ('bboxes', 'labels', 'masks')
     missing = [key for key in wanted if key not in found]
@@ -74,21 +79,18 @@ def _things(
             'gt_instances: load annotations with with_bbox=True and '
             'with_mask=True.'
         )
-    scale = found.bboxes.new_tensor((canvas[1], canvas[0]) * 2)
+    height, width = sample.batch_input_shape
+    scale = found.bboxes.new_tensor((width, height, width, height))
     masks = found.masks.to_tensor(torch.bool, device)
     return Target(
         found.labels,
         bbox_xyxy_to_cxcywh(found.bboxes / scale),
-        _pad(masks, canvas),
+        _pad(masks, sample),
     )
 
 
 def _stuff(
-    sample: Any,
-    canvas: tuple[int, int],
-    num_things: int,
-    num_stuff: int,
-    device: torch.device,
+    sample: Any, num_things: int, num_stuff: int, device: torch.device
 ) -> Target:
     if 'gt_sem_seg' not in sample:
         raise ValueError(
@@ -99,5 +101,5 @@ def _stuff(
     labels_map = sample.gt_sem_seg.sem_seg[0].to(device)
     labels = labels_map.unique()
     labels = labels[(labels >= num_things) & (labels != IGNORED)].long()
-    masks = _pad(labels_map == labels[:, None, None], canvas)
+    masks = _pad(labels_map == labels[:, None, None], sample)
     return Target(labels, mask_to_box(masks, 'bitmask'), masks)
