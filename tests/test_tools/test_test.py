@@ -1,7 +1,7 @@
 """tools/test.py, in a process of its own once and else in this one."""
 
-import importlib.util
 import pickle
+import runpy
 import sys
 
 import pytest
@@ -40,15 +40,11 @@ def checkpoint(labeled, tmp_path_factory):
 @pytest.fixture
 def run(monkeypatch):
     """The tool in this process."""
-    spec = importlib.util.spec_from_file_location(
-        'tools_test', ROOT / 'tools' / 'test.py'
-    )
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = str(ROOT / 'tools' / 'test.py')
 
     def call(*arguments):
-        monkeypatch.setattr(sys, 'argv', ['test.py', *map(str, arguments)])
-        tool.main()
+        monkeypatch.setattr(sys, 'argv', [tool, *map(str, arguments)])
+        runpy.run_path(tool, run_name='__main__')
 
     return call
 
