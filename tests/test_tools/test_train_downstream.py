@@ -8,6 +8,7 @@ import torch
 from tests.runs import kill_training_at, losses_of, run_tool
 
 TASKS = ('coco', 'ade20k', 'imagenet')
+HALVES = [f'train_dataloader.{task}.batch_size=1' for task in TASKS]
 WORKERS = dict(
     coco=['train_dataloader.num_workers=1'],
     joint=[f'train_dataloader.{task}.num_workers=1' for task in TASKS[:2]],
@@ -75,22 +76,29 @@ def test_all_tasks_are_validated(whole_runs):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('backward', ['joint', 'per_stream'])
-def test_two_processes_equal_one(labeled, whole_runs, tmp_path, backward):
-    """The tasks' losses are normalised over the images of all ranks."""
+@pytest.mark.parametrize(
+    ('name', 'options'),
+    [
+        ('coco', ['train_dataloader.batch_size=1']),
+        ('joint', [*HALVES, 'model.backward=joint']),
+        ('joint', [*HALVES, 'model.backward=per_stream']),
+    ],
+    ids=['coco', 'joint', 'per_stream'],
+)
+def test_two_processes_equal_one(name, options, labeled, whole_runs, tmp_path):
+    """The losses are normalised over the images of all ranks."""
     two = run_tool(
         'dist_train.sh',
-        labeled / 'joint.py',
+        labeled / f'{name}.py',
         2,
         '--work-dir',
         tmp_path,
         '--cfg-options',
-        f'model.backward={backward}',
-        *(f'train_dataloader.{task}.batch_size=1' for task in TASKS),
+        *options,
         PORT='29543',
     )
     assert two.returncode == 0, two.stderr[-3000:]
-    expected, got = losses_of(whole_runs / 'joint'), losses_of(tmp_path)
+    expected, got = losses_of(whole_runs / name), losses_of(tmp_path)
     assert len(expected) == 4
     for step, row in expected.items():
         for key, value in row.items():
@@ -99,5 +107,5 @@ def test_two_processes_equal_one(labeled, whole_runs, tmp_path, backward):
             ), (step, key)
     # each rank evaluates its share, the metrics are of all
     assert validation_of(tmp_path).keys() == (
-        validation_of(whole_runs / 'joint').keys()
+        validation_of(whole_runs / name).keys()
     )
