@@ -1,7 +1,7 @@
 # A trial on a CPU: a small student with random weights and a narrow decoder,
 # trained end to end on small square images: Mask DINO sees padding, so a
-# canvas that never changes is learnt sooner. Its data may be any folder in the layout
-# of COCO:
+# canvas that never changes is learnt sooner. Its data may be any folder in the
+# layout of COCO:
 #   --cfg-options train_dataloader.dataset.data_root=FOLDER/
 #       val_dataloader.dataset.data_root=FOLDER/
 #       val_evaluator.ann_file=FOLDER/annotations/instances_val2017.json
