@@ -1,3 +1,7 @@
 # What all downstream runs share; each sets its own `default_scope`.
 _base_ = './default_runtime.py'
-custom_hooks = [dict(type='kpu_mm.NonFiniteHook')]
+custom_hooks = [
+    dict(type='kpu_mm.NonFiniteHook'),
+    dict(type='kpu_mm.ClassCountHook'),
+    dict(type='kpu_mm.BackboneFitHook'),
+]
