@@ -5,3 +5,5 @@ custom_hooks = [
     dict(type='kpu_mm.ClassCountHook'),
     dict(type='kpu_mm.BackboneFitHook'),
 ]
+# metrics at the iteration they are of
+default_hooks = dict(logger=dict(log_metric_by_epoch=False))
