@@ -13,11 +13,11 @@ from torch import nn
 
 from kpu_mm.models.backbones import KPUBackbone
 from kpu_mm.models.backbones.sentinel import IMAGENET_MEAN, IMAGENET_STD
+from kpu_mm.models.student import Student
 from kpu_mm.version import __version__
 
 from .model_card import model_card
 from .program import export_program
-from .student import Student
 
 
 def write_student(
@@ -122,6 +122,8 @@ def describe(student: Student, backbone: KPUBackbone) -> dict[str, Any]:
         teachers[name] = dict(config=config)
         if name in student.projectors:
             teachers[name] |= _channels(student.projectors[name])
+        if name in student.levels:
+            teachers[name] |= student.levels[name]._asdict()
     return dict(
         kpu_mm_version=__version__,
         torch_version=str(torch.__version__),

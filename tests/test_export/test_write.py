@@ -91,6 +91,8 @@ def test_config_and_card(folder, distilled):
     teacher = config['teachers']['teacher']
     assert teacher['summary_channels'] == 48
     assert teacher['map_channels'] == [48] * len(model.pairs['teacher'])
+    assert teacher['pairs'] == [list(p) for p in model.pairs['teacher']]
+    assert teacher['strides'] == [14]
     card = (folder / 'README.md').read_text()
     assert config['sentinel']['sha256'] in card
     for file in folder.iterdir():

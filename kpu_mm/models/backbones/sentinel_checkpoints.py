@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-import torch
 from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from ..json_state import from_tensor, to_tensor
 from ..pretrained import load_state
 from .sentinel import Sentinel
 
@@ -40,9 +39,7 @@ class SentinelCheckpoints(BaseModule):
             'sentinel': self.sentinel.name,
             'sha256': self._checksum if self._sentinel_from_source else None,
         }
-        return torch.tensor(
-            list(json.dumps(state).encode()), dtype=torch.uint8
-        )
+        return to_tensor(state)
 
     def set_extra_state(self, state: Tensor) -> None:
         """Check that the checkpoint belongs to this sentinel.
@@ -50,7 +47,7 @@ class SentinelCheckpoints(BaseModule):
         Raises:
             RuntimeError: If it was trained with other sentinel weights.
         """
-        saved = json.loads(bytes(state.tolist()).decode())
+        saved = from_tensor(state)
         if self._state_holds_sentinel or not self._sentinel_from_source:
             return
         if saved['sha256'] != self._checksum:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
 
+from ..level_record import LevelRecord, TeacherLevels
 from ..projectors import resize
 from ..teachers import TeacherBank
 from .backward import joint_step, per_stream_step
@@ -91,6 +92,12 @@ class KPUDistiller(BaseModel):
         self.pairs = pair_levels(
             {name: t.strides for name, t in self.teachers.items()},
             self.student.strides,
+        )
+        self.level_record = LevelRecord(
+            {
+                name: TeacherLevels(teacher.strides, tuple(self.pairs[name]))
+                for name, teacher in self.teachers.items()
+            }
         )
         self._build_projectors(projector or dict(type='kpu_mm.MLPProjector'))
         self.memory_format = torch.contiguous_format

@@ -3,7 +3,8 @@ import copy
 import pytest
 import torch
 
-from kpu_mm.export import read_student
+from kpu_mm.export import read_student, write_student
+from kpu_mm.models.student import load_student
 
 
 @pytest.fixture
@@ -88,3 +89,39 @@ def test_checkpoint_of_something_else(distilled, config, tmp_path):
 def test_model_without_kpu_backbone(distilled):
     with pytest.raises(ValueError, match=r'no kpu_mm\.KPUBackbone'):
         read_student(dict(type='mmdet.DINO', backbone={}), distilled[1])
+
+
+def test_levels_come_from_the_checkpoint(distilled, config):
+    _, checkpoint, model = distilled
+    for teacher in config['teachers'].values():
+        teacher['source'] = '/not/on/this/machine'
+    levels = read_student(config, checkpoint).levels
+    assert {k: list(v.pairs) for k, v in levels.items()} == model.pairs
+    assert levels['teacher'].strides == (14,)
+    assert levels['other'].strides == (16,)
+
+
+def test_checkpoint_without_levels(distilled, config, tmp_path):
+    state = dict(distilled[2].state_dict())
+    del state['level_record._extra_state']
+    torch.save(dict(state_dict=state), tmp_path / 'old.pth')
+    student = read_student(config, tmp_path / 'old.pth')
+    assert not student.levels and student.projectors
+    folder = write_student(student, tmp_path / 'out', with_program=False)
+    assert not load_student(folder).levels
+
+
+def test_exported_folder_is_the_same_student(distilled, config, tmp_path):
+    student = read_student(config, distilled[1])
+    folder = write_student(student, tmp_path / 'out', with_program=False)
+    loaded = load_student(folder)
+    assert loaded.levels == student.levels
+    assert loaded.arguments == student.arguments
+    assert loaded.teachers == student.teachers
+    for ours, theirs in (
+        (loaded.backbone, student.backbone),
+        (loaded.projectors['other'], student.projectors['other']),
+    ):
+        for name, value in theirs.state_dict().items():
+            if not name.endswith('_extra_state'):
+                assert torch.equal(ours.state_dict()[name], value)

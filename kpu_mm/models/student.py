@@ -1,4 +1,4 @@
-"""The student of a run, read without building its teachers."""
+"""What a distillation run has learnt, read without building its teachers."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from kpu_mm.models.backbones import KPUBackbone
-from kpu_mm.models.backbones.exported import load_strictly
-from kpu_mm.models.pretrained import load_state
-from kpu_mm.models.projectors.exported import build_projectors
+from .backbones import KPUBackbone, load_exported
+from .backbones.exported import load_strictly
+from .level_record import TeacherLevels, read_levels
+from .pretrained import load_state, read_config
+from .projectors.exported import build_projectors, load_projectors
 
 _TYPES = ('kpu_mm.KPUBackbone', 'KPUBackbone', KPUBackbone)
 _SYNC = ('SyncBN', 'MMSyncBN')
 # what concerns training, or is set anew
 _LEFT_OUT = ('type', 'sentinel', 'init_cfg', 'with_cp', 'frozen')
+_RECORD = 'level_record._extra_state'
 
 
 class Student(NamedTuple):
@@ -28,12 +30,16 @@ class Student(NamedTuple):
         projectors: For each teacher the projector into its space; empty for
             a model without teachers.
         teachers: The teachers' configs by name.
+        levels: For each teacher which of its maps and which of the
+            student's levels the projector connects; empty for a checkpoint
+            that does not record it.
     """
 
     backbone: KPUBackbone
     arguments: dict[str, Any]
     projectors: dict[str, nn.Module]
     teachers: dict[str, Any]
+    levels: dict[str, TeacherLevels]
 
 
 def read_student(model: Mapping[str, Any], checkpoint: str | Path) -> Student:
@@ -76,6 +82,40 @@ def read_student(model: Mapping[str, Any], checkpoint: str | Path) -> Student:
         arguments,
         dict(projectors),
         {name: dict(cfg) for name, cfg in model.get('teachers', {}).items()},
+        read_levels(state[_RECORD]) if _RECORD in state else {},
+    )
+
+
+def load_student(folder: str | Path) -> Student:
+    """Load all of an exported student.
+
+    Args:
+        folder: The folder that ``tools/export.py`` wrote.
+
+    Returns:
+        The student.
+
+    Raises:
+        FileNotFoundError: If a file of the folder is missing.
+        RuntimeError: If a file is broken, or weights are missing.
+    """
+    folder = Path(folder).expanduser()
+    backbone = load_exported(folder)
+    config = read_config(folder)
+    described = config['teachers']
+    projected = any('map_channels' in t for t in described.values())
+    return Student(
+        backbone,
+        {k: v for k, v in config['backbone'].items() if k not in _LEFT_OUT},
+        dict(load_projectors(folder)) if projected else {},
+        {name: teacher['config'] for name, teacher in described.items()},
+        {
+            name: TeacherLevels(
+                tuple(teacher['strides']), tuple(map(tuple, teacher['pairs']))
+            )
+            for name, teacher in described.items()
+            if 'pairs' in teacher
+        },
     )
 
 
