@@ -19,6 +19,7 @@ PARTS = (
     'distillers',
     'multi_task',
     'classifiers',
+    'zero_shot',
 )
 # these import MMDetection
 DETECTION_PARTS = ('heads', 'detectors')

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mmengine.config import Config
 from torch import nn
 
 from .backbones import KPUBackbone, load_exported
@@ -40,6 +41,48 @@ class Student(NamedTuple):
     projectors: dict[str, nn.Module]
     teachers: dict[str, Any]
     levels: dict[str, TeacherLevels]
+
+
+def open_student(
+    source: str | Path, config: str | Path | None = None
+) -> Student:
+    """Load a student from wherever it is.
+
+    Args:
+        source: A folder that ``tools/export.py`` wrote, or a checkpoint.
+        config: Config of the run that wrote the checkpoint; None takes the
+            one that MMEngine left beside it. Defaults to None.
+
+    Returns:
+        The student.
+
+    Raises:
+        FileNotFoundError: If something is missing.
+        RuntimeError: If something is broken or does not fit.
+        ValueError: If a config is given for a folder.
+    """
+    source = Path(source).expanduser()
+    if source.is_dir():
+        if config is not None:
+            raise ValueError(
+                f"the exported student '{source}' brings its own config; "
+                f"remove config='{config}'."
+            )
+        return load_student(source)
+    if not source.is_file():
+        raise FileNotFoundError(
+            f"The student '{source}' does not exist: pass a checkpoint of a "
+            'distillation run or a folder that tools/export.py wrote.'
+        )
+    if config is None:
+        beside = sorted(source.parent.glob('*.py'))
+        if len(beside) != 1:
+            raise FileNotFoundError(
+                f"There are {len(beside)} configs beside '{source}': pass "
+                'the one of its run as config.'
+            )
+        config = beside[0]
+    return read_student(Config.fromfile(config).model.to_dict(), source)
 
 
 def read_student(model: Mapping[str, Any], checkpoint: str | Path) -> Student:

@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import open_clip
+import torch
+from open_clip.timm_model import TimmModel
 from torch import Tensor
 
 from kpu_mm.registry import MODELS
 
-from .base_teacher import BaseTeacher
+from .base_teacher import BaseTeacher, to_map
 from .clip_loading import find_clip
 
 
@@ -97,6 +99,34 @@ class CLIPTeacher(BaseTeacher):
             output_fmt='NCHW',
         )
         return out['image_features'], tuple(out['image_intermediates'])
+
+    @torch.no_grad()
+    def to_text_space(self, m: Tensor) -> Tensor:
+        """Read each patch token as the tower reads its pooled one.
+
+        The map is before the layers that lead into the space of text
+        embeddings. This gives what the tower makes of an image all of whose
+        tokens are the same one: its projection, or for attention pooling
+        (SigLIP) what the pooling makes of one value.
+
+        Args:
+            m: The map that :meth:`extract` gives, or a student's of the
+                same kind, (B, C, H, W).
+
+        Returns:
+            (B, D, H, W), D as in the summary.
+        """
+        tokens = m.flatten(2).transpose(1, 2).contiguous()  # (B, N, C)
+        if isinstance(self.visual, TimmModel):
+            trunk = self.visual.trunk
+            alike = tokens.flatten(0, 1)[:, None].expand(
+                -1, trunk.num_prefix_tokens + 1, -1
+            )
+            read = self.visual.head(trunk.forward_head(alike))
+            read = read.unflatten(0, tokens.shape[:2])
+        else:
+            read = tokens @ self.visual.proj
+        return to_map(read, (m.shape[-2], m.shape[-1]))
 
     def tokenizer(self) -> Callable[[list[str]], Tensor]:
         """The tokenizer of the text tower.

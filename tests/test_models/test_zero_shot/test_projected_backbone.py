@@ -1,0 +1,140 @@
+import copy
+import shutil
+
+import pytest
+import torch
+from mmengine.config import Config
+from torch import nn
+
+from kpu_mm.export import read_student, write_student
+from kpu_mm.models import ProjectedBackbone
+from kpu_mm.models.level_record import TeacherLevels
+from kpu_mm.models.projectors import resize
+from kpu_mm.models.zero_shot.projected_backbone import closest_pairs
+from kpu_mm.registry import MODELS
+from kpu_mm.structures import Features
+
+
+@pytest.fixture(scope='module')
+def run(distilled, tmp_path_factory):
+    """A run's folder: its checkpoint and the config beside it."""
+    config, checkpoint, _ = distilled
+    folder = tmp_path_factory.mktemp('run')
+    shutil.copy(checkpoint, folder / 'iter_1.pth')
+    Config(dict(model=copy.deepcopy(config))).dump(folder / 'run.py')
+    return folder
+
+
+@pytest.fixture(scope='module')
+def checkpoint(run):
+    return str(run / 'iter_1.pth')
+
+
+@pytest.fixture(scope='module')
+def images():
+    return torch.rand(2, 3, 70, 96) * 255
+
+
+def test_gives_what_was_compared_with_the_teacher(
+    distilled, checkpoint, images
+):
+    """The distiller's own s2t path, where teacher maps have one level."""
+    model = distilled[2]
+    backbone = ProjectedBackbone(checkpoint, 'other')
+    with torch.no_grad():
+        student, teacher = model.extract('other', images)
+        expected = model.projectors['s2t']['other'](
+            resize(student, like=teacher)
+        )
+        features = backbone.encode(images)
+    own = [
+        i for i, (_, level) in enumerate(model.pairs['other']) if level == 2
+    ]
+    assert torch.equal(features.summary, expected.summary)
+    # 70 rows are 4 patches of 16 for the teacher, ceil(70 / 16) here
+    assert features.maps[0].shape == (2, 48, 5, 6)
+    with torch.no_grad():
+        whole = model.extract('other', images[..., :64, :])
+        like = model.projectors['s2t']['other'](resize(*whole))
+        ours = backbone.encode(images[..., :64, :])
+    assert torch.equal(ours.maps[0], like.maps[own[0]])
+
+
+def test_exported_folder_gives_the_same(
+    distilled, checkpoint, images, tmp_path
+):
+    student = read_student(distilled[0], distilled[1])
+    folder = write_student(student, tmp_path / 'out', with_program=False)
+    cfg = dict(
+        type='kpu_mm.ProjectedBackbone', teacher='teacher', out_type='summary'
+    )
+    pair = [
+        MODELS.build(dict(cfg, source=str(s))) for s in (checkpoint, folder)
+    ]
+    with torch.no_grad():
+        summary, other = (b(b.student.normalise(images))[0] for b in pair)
+    assert torch.equal(summary, other)
+    assert summary.shape == (2, pair[0].summary_channels)
+
+
+def test_masks_and_padding(checkpoint, images):
+    backbone = ProjectedBackbone(checkpoint, 'other')
+    mask = torch.ones(2, 70, 96, dtype=torch.bool)
+    mask[1, :, 48:] = False
+    with torch.no_grad():
+        noise = torch.where(mask[:, None], images, torch.rand(1) * 255)
+        first, second = (backbone.encode(x, mask) for x in (images, noise))
+    assert torch.equal(first.maps[0], second.maps[0])
+    assert first.masks[0].shape == (2, 1, 5, 6)
+    assert first.masks[0][1, 0, 0].tolist() == [True] * 3 + [False] * 3
+
+
+def test_state_comes_from_its_source(checkpoint):
+    owner = nn.Sequential(ProjectedBackbone(checkpoint, 'other')).train()
+    assert not owner.state_dict() and not list(owner.parameters())
+    before = owner[0].projector.maps[0][0].weight.clone()
+    # weights of the encoder it stands in for are not taken
+    owner.load_state_dict({'0.stem.weight': torch.ones(3)}, strict=True)
+    assert torch.equal(owner[0].projector.maps[0][0].weight, before)
+
+
+def test_takes_the_level_of_the_closest_stride():
+    levels = TeacherLevels((8, 16), ((0, 0), (0, 1), (1, 2)))
+    assert closest_pairs(levels, (4, 8, 16, 32)) == [(1, 1), (2, 2)]
+    alone = TeacherLevels((14,), ((0, 0), (0, 1), (0, 2), (0, 3)))
+    assert closest_pairs(alone, (4, 8, 16, 32)) == [(2, 2)]
+
+
+def test_clear_messages(run, checkpoint, distilled, tmp_path):
+    with pytest.raises(ValueError, match=r"no projector.*'clip'; .*'other'"):
+        ProjectedBackbone(checkpoint, 'clip')
+    with pytest.raises(ValueError, match='out_type'):
+        ProjectedBackbone(checkpoint, 'other', out_type='pyramid')
+    with pytest.raises(FileNotFoundError, match='does not exist: pass a'):
+        ProjectedBackbone(str(tmp_path / 'nowhere.pth'), 'other')
+    alone = shutil.copy(checkpoint, tmp_path / 'alone.pth')
+    with pytest.raises(FileNotFoundError, match='There are 0 configs'):
+        ProjectedBackbone(alone, 'other')
+    state = dict(distilled[2].state_dict())
+    del state['level_record._extra_state']
+    torch.save(dict(state_dict=state), tmp_path / 'old.pth')
+    with pytest.raises(RuntimeError, match='save it again'):
+        ProjectedBackbone(
+            str(tmp_path / 'old.pth'), 'other', config=str(run / 'run.py')
+        )
+
+
+def test_projector_sees_student_maps_only(checkpoint, images):
+    """A projector that is linear gives the student's maps back."""
+    backbone = ProjectedBackbone(checkpoint, 'other')
+    backbone.projector = _Same()
+    with torch.no_grad():
+        x = backbone.student.normalise(images)
+        features, own = backbone.extract(x), backbone.student.extract(x)
+    assert torch.equal(features.summary, own.summary)
+    assert torch.equal(features.maps[0], own.maps[2])
+
+
+class _Same(nn.Module):
+    def forward(self, features):
+        return Features(*features)
