@@ -76,7 +76,9 @@ _GRAPHS = """
 ## Graphs
 
 Input: `images`, float32 (B, 3, H, W), RGB in [0, 255], any B, H and W from
-{min_size}; normalisation is inside. Outputs, by name, with their channels: {outputs}.
+{min_size}; normalisation is inside. Outputs by name, with their channels:
+{outputs}.
+
 `summary` is (B, C), `map_s` (B, C, ceil(H / s), ceil(W / s)); `NAME_summary`
 and `NAME_map_i` are what teacher NAME would give, maps on its own grid.
 
