@@ -34,7 +34,11 @@ HOOKS = {
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add_run_arguments(parser)
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument(
+        'checkpoint',
+        help="checkpoint file; 'none' for k-NN, whose backbone has its "
+        'weights from init_cfg',
+    )
     parser.add_argument(
         '--out',
         help='write the predictions to this .pkl file; with several tasks, '
@@ -66,7 +70,7 @@ def dump_predictions(cfg: Config, out: str) -> None:
         refuse(f'--out {out}: the name of the file must end in .pkl.')
     if not is_joint(cfg):
         cfg.test_evaluator = with_dump(
-            cfg.test_evaluator, cfg.default_scope, path
+            cfg.test_evaluator, cfg.get('default_scope'), path
         )
         return
     cfg.test_evaluator = {
@@ -147,14 +151,22 @@ def fit_exactly(runner: Runner) -> None:
     runner.load_checkpoint = load_or_refuse
 
 
+def find_checkpoint(cfg: Config, path: str) -> str | None:
+    """The checkpoint, or None where the test loop does without."""
+    untrained = str(cfg.test_cfg.get('type')).endswith('KNNTestLoop')
+    if path == 'none' and untrained:
+        return None
+    if not Path(path).is_file():
+        refuse(f'there is no checkpoint {path}.')
+    return path
+
+
 def main() -> None:
     args = parse_args()
     cfg = read_run_config(args)
-    if not Path(args.checkpoint).is_file():
-        refuse(f'there is no checkpoint {args.checkpoint}.')
     if cfg.get('test_cfg') is None or cfg.get('test_dataloader') is None:
         refuse(f'{args.config} has no test_cfg or no test_dataloader.')
-    cfg.load_from = args.checkpoint
+    cfg.load_from = find_checkpoint(cfg, args.checkpoint)
     cfg.resume = False
     if args.out:
         dump_predictions(cfg, args.out)

@@ -1,3 +1,5 @@
 # What all downstream runs share; each sets its own `default_scope`.
 _base_ = './default_runtime.py'
 custom_hooks = [dict(type='kpu_mm.NonFiniteHook')]
+# metrics at the iteration they are of
+default_hooks = dict(logger=dict(log_metric_by_epoch=False))

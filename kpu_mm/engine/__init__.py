@@ -12,7 +12,11 @@ from .kpu_runner import KPUFlexibleRunner, KPURunner
 from .multi_stream_train_loop import MultiStreamTrainLoop
 from .multi_task_test_loop import MultiTaskTestLoop
 from .multi_task_val_loop import MultiTaskValLoop
-from .optimizers import AutocastOptimWrapper, TrainableConstructor
+from .optimizers import (
+    AutocastOptimWrapper,
+    LayerDecayConstructor,
+    TrainableConstructor,
+)
 from .resumable_train_loop import ResumableTrainLoop
 from .split_checkpoint import split_checkpoint, tasks_in
 from .unwrapped import Unwrapped
@@ -25,6 +29,7 @@ __all__ = [
     'KPUDistributedDataParallel',
     'KPUFlexibleRunner',
     'KPURunner',
+    'LayerDecayConstructor',
     'MultiStreamTrainLoop',
     'MultiTaskTestLoop',
     'MultiTaskValLoop',

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -42,7 +43,7 @@ class BackboneView(BaseModule):
                 f'out_type={out_type!r}.'
             )
         # In a tuple: an attribute that is a module would be registered.
-        self._shared = (backbone,)
+        self._shared: tuple[Any] = (backbone,)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Features of normalised images, as the task's model takes them.
