@@ -7,20 +7,7 @@ import torch
 
 from kpu_mm.export.graphs import write_graphs
 from kpu_mm.export.onnx_graph import open_onnx
-from kpu_mm.export.raw_student import RawStudent
-from kpu_mm.models.backbones import KPUBackbone
-from kpu_mm.models.level_record import TeacherLevels
-from kpu_mm.models.projectors import MLPProjector, TeacherHead
 
-SENTINELS = {
-    # 5 x 5 positions: images of 64 and 70 pixels meet the shortcut of
-    # transformers for the size of pre-training
-    'dinov2': dict(image_size=70, patch_size=14),
-    'dinov2_with_registers': dict(
-        image_size=70, patch_size=14, num_register_tokens=2
-    ),
-    'dinov3_vit': dict(image_size=64, patch_size=16, intermediate_size=48),
-}
 SIZES = ((1, 64, 64), (3, 33, 129), (2, 160, 70))
 ALONE = """
 import sys, torch
@@ -40,41 +27,14 @@ assert not {'kpu_mm', 'transformers', 'mmengine'} & set(sys.modules)
 """
 
 
-@torch.no_grad()
-def build(family):
-    torch.manual_seed(0)
-    sentinel = dict(
-        model_type=family,
-        hidden_size=24,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        **SENTINELS[family],
-    )
-    backbone = KPUBackbone(
-        sentinel,
-        num_interactions=1,
-        num_extra_extractors=0,
-        inplanes=4,
-        num_points=1,
-    )
-    # a teacher at stride 14, as CLIP L/14 is
-    projector = MLPProjector(24, 5, (24,), (6,), hidden=8)
-    levels = TeacherLevels((14,), ((0, 2),))
-    head = TeacherHead(projector, levels, backbone.strides)
-    model = RawStudent(backbone, dict(clip=head))
-    for p in model.parameters():
-        p += 0.1 * torch.randn_like(p)
-    return model.eval().requires_grad_(False)
-
-
 def images(*size):
     return torch.rand(size[0], 3, *size[1:]) * 255
 
 
 @pytest.fixture(scope='module')
-def written(tmp_path_factory):
+def written(tmp_path_factory, raw_student):
     folder = tmp_path_factory.mktemp('graphs')
-    model = build('dinov2')
+    model = raw_student('dinov2')
     return folder, model, write_graphs(folder, model, ['onnx', 'program'])
 
 
@@ -129,10 +89,3 @@ def test_states_outputs_and_differences(written):
     assert set(differences) == {'student.onnx', 'student.pt2'}
     assert 0 < differences['student.onnx'] < 1e-4
     assert differences['student.pt2'] < 1e-5
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('family', ['dinov2_with_registers', 'dinov3_vit'])
-def test_other_families(family, tmp_path):
-    stated = write_graphs(tmp_path, build(family), ['onnx'])
-    assert stated['largest_differences']['student.onnx'] < 1e-4

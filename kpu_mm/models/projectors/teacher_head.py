@@ -70,7 +70,8 @@ class TeacherHead(nn.Module):
         ):
             m = features.maps[level]
             if stride != self.student_strides[level]:
-                grid = (-(-size[0] // stride), -(-size[1] // stride))
+                # not -(-side // stride): ONNX divides towards zero
+                grid = tuple((side + stride - 1) // stride for side in size)
                 m = F.interpolate(
                     m, grid, mode='bilinear', align_corners=False
                 )
