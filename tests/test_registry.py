@@ -8,8 +8,8 @@ from kpu_mm import registry
 def test_without_mmdetection_an_unknown_name_says_so(kind, monkeypatch):
     late = registry.LateRegistry(
         kind,
-        parent=Registry(kind, scope='elsewhere'),
-        locations=[],
+        parent=Registry(kind, scope='mmengine'),
+        locations=['kpu_mm.structures'],
         late_locations=['kpu_mm.models.heads'],
     )
     monkeypatch.setattr(registry, 'find_spec', lambda name: None)
