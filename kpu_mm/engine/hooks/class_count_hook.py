@@ -92,8 +92,10 @@ def _unwrap(model: nn.Module) -> Any:
 def _heads(model: nn.Module) -> Iterator[tuple[str, int]]:
     for name, module in model.named_modules():
         count = getattr(module, 'num_classes', None)
-        if isinstance(count, int) and not any(o in name for o in _OTHERS):
-            yield name or type(module).__name__, count
+        # the whole model, '', repeats what a head of it has
+        other = not name or any(part in name for part in _OTHERS)
+        if isinstance(count, int) and not other:
+            yield name, count
 
 
 def _labels(sample: Any) -> Tensor:

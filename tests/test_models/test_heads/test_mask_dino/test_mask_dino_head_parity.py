@@ -228,7 +228,8 @@ def test_every_gradient(box_init):
             parameter.grad,
             gradients[name],
             rtol=0,
-            atol=1e-3 * scale + 5e-5,
+            # gradients that cancel out are rounding alone
+            atol=1e-3 * scale + 1e-4,
             msg=lambda text, name=name: f'{name}: {text}',
         )
 
