@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from kpu_mm.models import DETECTION_PARTS
+
 ROOT = Path(__file__).parents[1]
 # what a clone holds and a build may read
 SOURCES = (
@@ -210,23 +212,30 @@ def read_names(name):
     return {name.lower().replace('_', '-') for name in names}
 
 
-def imported(folder):
-    """Top-level names that the files of a folder import."""
+def distributions(paths):
+    """What provides the modules that files import."""
     names = set()
-    for path in (ROOT / folder).rglob('*.py'):
+    for path in paths:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
                 names |= {alias.name.split('.')[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 names.add(node.module.split('.')[0])
-    return names - set(sys.stdlib_module_names) - {'kpu_mm', 'tests'}
+    names -= set(sys.stdlib_module_names) | OPTIONAL | {'kpu_mm', 'tests'}
+    return {DISTRIBUTIONS.get(n, n).lower().replace('_', '-') for n in names}
 
 
 def test_what_is_imported_is_required():
     declared = read_names('runtime') | read_names('mminstall')
-    used = imported('kpu_mm') - OPTIONAL
-    named = {DISTRIBUTIONS.get(n, n).lower().replace('_', '-') for n in used}
-    assert named <= declared
+    # with MMDetection comes what MMDetection needs
+    detection = {
+        path
+        for part in DETECTION_PARTS
+        for path in (ROOT / 'kpu_mm' / 'models' / part).rglob('*.py')
+    }
+    others = set((ROOT / 'kpu_mm').rglob('*.py')) - detection
+    assert distributions(others) <= declared
+    assert distributions(detection) <= declared | read_names('downstream')
 
 
 def test_what_is_required_is_pinned():

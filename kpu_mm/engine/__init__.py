@@ -2,6 +2,8 @@
 
 from .data_parallel import KPUDistributedDataParallel
 from .hooks import (
+    BackboneFitHook,
+    ClassCountHook,
     FeaturePCAHook,
     JointCheckpointHook,
     NonFiniteHook,
@@ -23,6 +25,8 @@ from .unwrapped import Unwrapped
 
 __all__ = [
     'AutocastOptimWrapper',
+    'BackboneFitHook',
+    'ClassCountHook',
     'FeaturePCAHook',
     'JointCheckpointHook',
     'KNNTestLoop',

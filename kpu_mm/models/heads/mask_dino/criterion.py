@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -97,11 +97,11 @@ class Criterion(nn.Module):
             if denoising is None:
                 return losses
             groups = max(denoising.groups, 1)
-            repaired = dict(zip(names, outputs.denoising, strict=True))
-            if outputs.selected is None:
-                # Learned queries start the same whatever the image shows.
-                del repaired['d0.']
-            for name, predictions in repaired.items():
+            for name, predictions in zip(
+                names, outputs.denoising, strict=True
+            ):
+                if name == 'd0.' and outputs.selected is None:
+                    continue  # learned queries start alike for all images
                 terms = self.set_losses(
                     predictions,
                     features,
@@ -156,17 +156,9 @@ class Criterion(nn.Module):
         )
         for row, target, pair in zip(labels, targets, pairs, strict=True):
             row[pair.queries] = target.labels[pair.objects]
-        boxes = torch.cat(
-            [
-                boxes[pair.queries]
-                for boxes, pair in zip(predictions.boxes, pairs, strict=True)
-            ]
-        ).float()
-        true_boxes = torch.cat(
-            [
-                target.boxes[pair.objects]
-                for target, pair in zip(targets, pairs, strict=True)
-            ]
+        boxes = gather(predictions.boxes, [p.queries for p in pairs]).float()
+        true_boxes = gather(
+            [target.boxes for target in targets], [p.objects for p in pairs]
         )
         masks, true_masks = self._sample(
             predictions.mask_queries, mask_features, targets, pairs, groups
@@ -211,11 +203,9 @@ class Criterion(nn.Module):
         )
         points = self.draw_points(masks)
         # Pairs of one object are side by side: its mask is sampled once.
-        objects = torch.cat(
-            [
-                target.masks[pair.objects[::groups]]
-                for target, pair in zip(targets, pairs, strict=True)
-            ]
+        objects = gather(
+            [target.masks for target in targets],
+            [pair.objects[::groups] for pair in pairs],
         )[:, None].float()
         # (T * G, points, 2) -> (T, G * points, 2)
         places = points.view(len(objects), groups * self.num_points, 2)
@@ -235,3 +225,18 @@ def object_count(targets: Sequence[Target], like: Tensor) -> Tensor:
     count = sum(len(target.labels) for target in targets)
     mean: Tensor = reduce_mean(like.new_tensor(float(count)))
     return mean.clamp(min=1)
+
+
+def gather(parts: Iterable[Tensor], indices: Iterable[Tensor]) -> Tensor:
+    """Rows of each image, one after another.
+
+    Args:
+        parts: Of each image, (N_i, ...).
+        indices: Rows of each image, (P_i,).
+
+    Returns:
+        (sum of P_i, ...).
+    """
+    return torch.cat(
+        [part[index] for part, index in zip(parts, indices, strict=True)]
+    )

@@ -31,7 +31,9 @@ class Denoising(BaseModule):
     """Queries that start from noised labels and boxes.
 
     Mask DINO (https://arxiv.org/abs/2206.02777), section 3.4; DN-DETR
-    (https://arxiv.org/abs/2203.01305).
+    (https://arxiv.org/abs/2203.01305). Unlike DINO's there are no negative
+    queries, noise is on centre and size, and slots that an image leaves
+    empty stay visible.
 
     Args:
         num_classes: Classes of the labels.

@@ -19,7 +19,10 @@ from .structures import PixelFeatures, Queries
 class SelectedQueries(BaseModule):
     """Two-stage queries with boxes from the masks they predict.
 
-    Mask DINO (https://arxiv.org/abs/2206.02777), section 3.5.
+    Mask DINO (https://arxiv.org/abs/2206.02777), section 3.5. The sides of
+    proposals double from each level of the memory to the next, whatever the
+    levels' order: from 'fine_to_coarse' pixel decoders the finest cells
+    propose the largest boxes, as the published models learnt it.
 
     Args:
         embed_dims: Channels C.
