@@ -7,6 +7,7 @@ from .multi_stream_loader import MultiStreamLoader, StreamsBatch, build_stream
 from .permutation import Permutation
 from .position_sampler import PositionSampler
 from .sources import (
+    DigitSceneSource,
     FolderSource,
     ImageSource,
     ListSource,
@@ -21,6 +22,7 @@ __all__ = [
     'CorruptImageError',
     'DecodeRandomResizedCrop',
     'DecodeResize',
+    'DigitSceneSource',
     'FolderSource',
     'ImageBatch',
     'ImageSource',
