@@ -16,6 +16,8 @@ PY ?= $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV)/bin/python,$(VENV)/bin/python)
 # `make test TESTS=tests/test_models ARGS='-x -k clip'`
 TESTS ?= tests
 ARGS ?=
+# processes that share the tests; each computes with one thread
+JOBS ?= auto
 
 STAMPS := $(VENV)/.stamps
 RUN := $(VENV)/bin/python
@@ -72,7 +74,7 @@ demo: $(STAMPS)/demo  ## distil two small teachers on the CPU, draw and export
 	$(RUN) tools/demo_distill.py --work-dir work_dirs/demo
 
 test: $(STAMPS)/test  ## run the tests, detection included
-	$(RUN) -m pytest $(TESTS) $(ARGS)
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS) --dist loadfile $(TESTS) $(ARGS)
 
 lint: $(STAMPS)/lint  ## check style and types
 	$(RUN) -m ruff check .

@@ -1,9 +1,10 @@
-"""Unlabelled images: sources, transforms and resumable streams."""
+"""Images: sources, transforms and resumable streams."""
 
 from .collate import ImageBatch, stack_images
+from .endless_dataset import EndlessDataset
 from .errors import CorruptImageError
 from .mix import SourceMix
-from .multi_stream_loader import MultiStreamLoader, StreamsBatch, build_stream
+from .multi_stream_loader import MultiStreamLoader, StreamsBatch
 from .permutation import Permutation
 from .position_sampler import PositionSampler
 from .sources import (
@@ -15,6 +16,7 @@ from .sources import (
     ParquetSource,
     TarSource,
 )
+from .stream_loader import StreamLoader, build_stream
 from .transforms import DecodeRandomResizedCrop, DecodeResize, PackImage
 from .unlabeled_dataset import UnlabeledImages
 
@@ -23,6 +25,7 @@ __all__ = [
     'DecodeRandomResizedCrop',
     'DecodeResize',
     'DigitSceneSource',
+    'EndlessDataset',
     'FolderSource',
     'ImageBatch',
     'ImageSource',
@@ -34,6 +37,7 @@ __all__ = [
     'Permutation',
     'PositionSampler',
     'SourceMix',
+    'StreamLoader',
     'StreamsBatch',
     'TarSource',
     'UnlabeledImages',

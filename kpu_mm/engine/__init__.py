@@ -5,6 +5,7 @@ from .hooks import FeaturePCAHook, NonFiniteHook, SkippedImagesHook
 from .kpu_runner import KPUFlexibleRunner, KPURunner
 from .multi_stream_train_loop import MultiStreamTrainLoop
 from .optimizers import AutocastOptimWrapper, TrainableConstructor
+from .resumable_train_loop import ResumableTrainLoop
 
 __all__ = [
     'AutocastOptimWrapper',
@@ -14,6 +15,7 @@ __all__ = [
     'KPURunner',
     'MultiStreamTrainLoop',
     'NonFiniteHook',
+    'ResumableTrainLoop',
     'SkippedImagesHook',
     'TrainableConstructor',
 ]

@@ -13,10 +13,11 @@ from kpu_mm.registry import MODEL_WRAPPERS
 
 @MODEL_WRAPPERS.register_module()
 class KPUDistributedDataParallel(MMDistributedDataParallel):
-    """DDP around a distiller.
+    """DDP around any model of OpenMMLab.
 
     Args:
-        module: The distiller.
+        module: The model; one with ``backward='per_stream'`` (distillers,
+            models of several tasks) exchanges its gradients by itself.
         device_ids: The rank's GPU; ignored for a module on the CPU, where
             DDP accepts none. Defaults to None.
         broadcast_buffers: Broadcast rank 0's buffers before each forward.
@@ -44,7 +45,7 @@ class KPUDistributedDataParallel(MMDistributedDataParallel):
         self, data: dict[str, Any], optim_wrapper: OptimWrapper
     ) -> dict[str, Any]:
         """One step; a per-stream backward synchronises by itself, once."""
-        if self.module.backward == 'per_stream':
+        if getattr(self.module, 'backward', None) == 'per_stream':
             with self.no_sync():
                 return self.module.train_step(data, optim_wrapper)
         return super().train_step(data, optim_wrapper)

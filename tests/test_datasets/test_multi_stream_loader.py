@@ -8,8 +8,7 @@ import psutil
 import pytest
 import torch
 
-from kpu_mm.datasets import MultiStreamLoader
-from kpu_mm.datasets.multi_stream_loader import build_stream
+from kpu_mm.datasets import MultiStreamLoader, build_stream
 
 
 def streams(images, workers, **clip):

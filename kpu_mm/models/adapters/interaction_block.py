@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ..layers.deform_attention import LevelShapes
 from .extractor import Extractor
@@ -44,6 +45,8 @@ class InteractionBlock(nn.Module):
         ffn_ratio: Hidden ratio of the extractors' feed-forward network.
         drop_path: Drop path of the extractors.
         num_extractors: Extractors after the ViT layers. Defaults to 1.
+        with_cp: Recompute the block in the backward pass to save memory.
+            Defaults to False.
     """
 
     def __init__(
@@ -55,8 +58,10 @@ class InteractionBlock(nn.Module):
         ffn_ratio: float,
         drop_path: float,
         num_extractors: int = 1,
+        with_cp: bool = False,
     ) -> None:
         super().__init__()
+        self.with_cp = with_cp
         self.injector = Injector(
             embed_dims, dict(attention, num_levels=num_levels), init_gamma
         )
@@ -88,6 +93,21 @@ class InteractionBlock(nn.Module):
         Returns:
             Both after the exchange, shapes kept.
         """
+        inputs = (tokens, levels, vit_layers, geometry)
+        if self.with_cp and torch.is_grad_enabled():
+            out: tuple[Tensor, Tensor] = checkpoint(
+                self._exchange, *inputs, use_reentrant=False
+            )
+            return out
+        return self._exchange(*inputs)
+
+    def _exchange(
+        self,
+        tokens: Tensor,
+        levels: Tensor,
+        vit_layers: Callable[[Tensor], Tensor],
+        geometry: Geometry,
+    ) -> tuple[Tensor, Tensor]:
         prefix, patches = tokens.tensor_split([geometry.num_prefix], dim=1)
         patches = self.injector(
             patches, geometry.patch_points, levels, geometry.level_shapes
@@ -102,3 +122,26 @@ class InteractionBlock(nn.Module):
                 geometry.grid,
             )
         return tokens, levels
+
+
+def split_layers(depth: int, blocks: int) -> list[tuple[int, int]]:
+    """Share the layers of a ViT among interaction blocks.
+
+    Args:
+        depth: Layers.
+        blocks: Blocks, each of which takes one layer at least.
+
+    Returns:
+        First layer of each block, and the one after its last.
+
+    Raises:
+        ValueError: If there are more blocks than layers, or none.
+    """
+    if not 1 <= blocks <= depth:
+        raise ValueError(
+            f'num_interactions={blocks}: the sentinel has {depth} layers, '
+            f'choose from 1 to {depth}.'
+        )
+    return [
+        (i * depth // blocks, (i + 1) * depth // blocks) for i in range(blocks)
+    ]

@@ -7,10 +7,8 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from mmcv.cnn import build_norm_layer
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
@@ -20,10 +18,13 @@ from ..adapters import (
     InteractionBlock,
     SpatialPrior,
     flatten_levels,
+    init_adapter,
+    merge_levels,
     reference_points,
+    split_layers,
     split_levels,
 )
-from ..layers import DeformableAttention
+from .outputs import Outputs, check_choice
 from .sentinel import IMAGENET_MEAN, IMAGENET_STD, Sentinel
 from .sentinel_checkpoints import SentinelCheckpoints
 
@@ -64,8 +65,10 @@ class KPUBackbone(SentinelCheckpoints):
         drop_path_rate: Drop path of the extractors. Defaults to 0.0.
         out_indices: Which of strides 4, 8, 16 and 32 :meth:`forward` gives.
             Defaults to (0, 1, 2, 3).
-        out_type: 'pyramid', or 'summary' for classification heads. Defaults
-            to 'pyramid'.
+        out_type: 'pyramid'; for classification heads 'summary', or
+            'summary_spatial': summary and mean of the map of stride 16;
+            'features' for owners that call :meth:`extract`. Parts of no use
+            to it are not trained. Defaults to 'pyramid'.
         norm_cfg: Config of the norm layers. Defaults to ``dict(type='BN')``.
         with_cp: Recompute interaction blocks in the backward pass to save
             memory. Defaults to False.
@@ -99,25 +102,12 @@ class KPUBackbone(SentinelCheckpoints):
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        _check_choice('frozen', frozen, ('sentinel', 'all', 'none'))
-        _check_choice('out_type', out_type, ('pyramid', 'summary'))
-        if not out_indices or not set(out_indices) <= {0, 1, 2, 3}:
-            raise ValueError(
-                f'out_indices={tuple(out_indices)}: choose from 0, 1, 2 and '
-                '3 (strides 4, 8, 16 and 32).'
-            )
+        check_choice('frozen', frozen, ('sentinel', 'all', 'none'))
+        self.outputs = Outputs(out_type, out_indices)
         norm_cfg = norm_cfg or dict(type='BN')
         self.sentinel = Sentinel(sentinel)
-        depth = self.sentinel.num_layers
-        if not 1 <= num_interactions <= depth:
-            raise ValueError(
-                f'num_interactions={num_interactions}: the sentinel has '
-                f'{depth} layers, choose from 1 to {depth}.'
-            )
+        self.spans = split_layers(self.sentinel.num_layers, num_interactions)
         self.frozen = frozen
-        self.with_cp = with_cp
-        self.out_indices = tuple(out_indices)
-        self.out_type = out_type
         dims = self.embed_dims = self.sentinel.embed_dims
 
         self.prior = SpatialPrior(dims, inplanes, norm_cfg)
@@ -137,22 +127,23 @@ class KPUBackbone(SentinelCheckpoints):
                 ffn_ratio=ffn_ratio,
                 drop_path=drop_path_rate,
                 num_extractors=1 + num_extra_extractors * (i == last),
+                with_cp=with_cp,
             )
             for i in range(num_interactions)
         )
-        self.spans = [
-            (
-                i * depth // num_interactions,
-                (i + 1) * depth // num_interactions,
-            )
-            for i in range(num_interactions)
-        ]
         self.up = nn.ConvTranspose2d(dims, dims, 2, stride=2)
         self.norms = nn.ModuleList(
             build_norm_layer(norm_cfg, dims)[1] for _ in range(4)
         )
-        self._init_adapter()
-        self._freeze()
+        init_adapter(
+            [m for name, m in self.named_modules() if 'sentinel' not in name]
+        )
+        nn.init.normal_(self.level_embed)
+        if frozen == 'all':
+            self.requires_grad_(False)
+        elif frozen == 'sentinel':
+            self.sentinel.requires_grad_(False)
+        self.outputs.freeze_unused(self)
         self._guard_checkpoints(self.sentinel, trained=frozen == 'none')
         for key, value in (('mean', IMAGENET_MEAN), ('std', IMAGENET_STD)):
             self.register_buffer(
@@ -162,7 +153,7 @@ class KPUBackbone(SentinelCheckpoints):
     @property
     def out_channels(self) -> tuple[int, ...]:
         """Channels of what :meth:`forward` gives."""
-        return (self.embed_dims,) * len(self.out_indices)
+        return self.outputs.channels(self.embed_dims)
 
     def normalise(self, images: Tensor, mask: Tensor | None = None) -> Tensor:
         """Raw RGB in [0, 255] -> what the backbone takes; padding is zero.
@@ -174,7 +165,7 @@ class KPUBackbone(SentinelCheckpoints):
         images = (images.to(self.mean.dtype) - self.mean) / self.std
         return images if mask is None else images * mask.unsqueeze(1)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, images: Tensor) -> tuple[Any, ...]:
         """Features as OpenMMLab's necks and heads take them.
 
         Args:
@@ -183,13 +174,10 @@ class KPUBackbone(SentinelCheckpoints):
         Returns:
             For ``out_type='pyramid'`` the maps of ``out_indices``, each
             (B, C, ceil(H / stride), ceil(W / stride)); for 'summary' one
-            tensor (B, C).
+            tensor (B, C); for 'summary_spatial' one tensor (B, 2 C); for
+            'features' what :meth:`extract` gives.
         """
-        features = self.extract(images)
-        if self.out_type == 'summary':
-            assert features.summary is not None
-            return (features.summary,)
-        return tuple(features.maps[i] for i in self.out_indices)
+        return self.outputs.select(self.extract(images))
 
     def extract(self, images: Tensor) -> Features:
         """Summary and all four maps of normalised images (B, 3, H, W).
@@ -225,96 +213,40 @@ class KPUBackbone(SentinelCheckpoints):
             span = partial(
                 self.sentinel.run, rope=rope, start=start, stop=stop
             )
-            tokens, levels = self._interact(
-                block, tokens, levels, span, geometry
-            )
+            tokens, levels = block(tokens, levels, span, geometry)
             patches = tokens[:, geometry.num_prefix :]
             vit_maps += split_levels(patches, [grid])
         summary = self.sentinel.norm(tokens[:, 0])
         maps = split_levels(levels, shapes)
         # ceil(H / 8) rows doubled are ceil(H / 4) or one more.
         fine = fine + self.up(maps[0])[..., : fine.shape[-2], : fine.shape[-1]]
-        return Features(summary, self._merge([fine, *maps], vit_maps))
+        return Features(
+            summary, merge_levels(self.norms, [fine, *maps], vit_maps)
+        )
 
-    def _interact(
-        self, block: nn.Module, *inputs: Any
-    ) -> tuple[Tensor, Tensor]:
-        if self.with_cp and torch.is_grad_enabled():
-            out: tuple[Tensor, Tensor] = checkpoint(
-                block, *inputs, use_reentrant=False
-            )
-            return out
-        return block(*inputs)
+    def get_layer_depth(
+        self, param_name: str, prefix: str = ''
+    ) -> tuple[int, int]:
+        """How deep a parameter lies, for layer-wise learning rates.
 
-    def _merge(
-        self, maps: list[Tensor], vit_maps: list[Tensor]
-    ) -> tuple[Tensor, ...]:
-        """Add the ViT's own maps, resized to each level, and normalise."""
-        last = len(vit_maps) - 1
-        merged = []
-        for i, (norm, level) in enumerate(zip(self.norms, maps, strict=True)):
-            # Level i of 4 takes the map after block i of K = 4.
-            vit_map = F.interpolate(
-                vit_maps[round(i * last / 3)],
-                size=level.shape[-2:],
-                mode='bilinear',
-                align_corners=False,
-            )
-            merged.append(norm(level + vit_map))
-        return tuple(merged)
+        MMPretrain's protocol. Patches and positions of the sentinel are at
+        depth 0, its layers from 1; all else, the adapter too, is deepest.
 
-    def _init_adapter(self) -> None:
-        """ViT-Adapter's initial values."""
-        for name, module in self.named_modules():
-            if name.startswith('sentinel'):
-                continue
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
-            elif isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
-                fan_out = (
-                    module.kernel_size[0]
-                    * module.kernel_size[1]
-                    * module.out_channels
-                    // module.groups
-                )
-                nn.init.normal_(module.weight, std=(2.0 / fan_out) ** 0.5)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        for module in self.modules():
-            if isinstance(module, DeformableAttention):
-                module.reset_parameters()
-        nn.init.normal_(self.level_embed)
+        Args:
+            param_name: Name of the parameter.
+            prefix: What the name has before the backbone's own. Defaults
+                to ''.
 
-    # ---- frozen parts -----------------------------------------------------
-
-    def _freeze(self) -> None:
-        if self.frozen == 'all':
-            self.requires_grad_(False)
-        elif self.frozen == 'sentinel':
-            self.sentinel.requires_grad_(False)
-        # What no output depends on would get no gradient, which DDP refuses.
-        if self.out_type == 'summary':
-            for part in (
-                self.interactions[-1].extractors,
-                self.up,
-                self.norms,
-            ):
-                part.requires_grad_(False)
-            self.prior.projections[0].requires_grad_(False)
-        else:
-            for i in {0, 1, 2, 3} - set(self.out_indices):
-                self.norms[i].requires_grad_(False)
-            if 0 not in self.out_indices:
-                self.up.requires_grad_(False)
-                self.prior.projections[0].requires_grad_(False)
+        Returns:
+            The depth, and the number of depths.
+        """
+        name = param_name.removeprefix(prefix)
+        last = self.sentinel.num_layers + 1
+        if not name.startswith('sentinel.'):
+            return last, last + 1
+        return self.sentinel.depth_of(name.removeprefix('sentinel.')), last + 1
 
     def train(self, mode: bool = True) -> KPUBackbone:
         """Set the mode of what is trained; frozen parts stay in eval."""
         super().train(mode and self.frozen != 'all')
         return self
-
-
-def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise ValueError(f'{name}={value!r}: choose from {tuple(choices)}.')

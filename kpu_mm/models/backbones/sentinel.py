@@ -153,8 +153,24 @@ class Sentinel(nn.Module):
 
     def norm(self, tokens: Tensor) -> Tensor:
         """The final LayerNorm, over the last axis."""
-        out: Tensor = self.model.get_submodule(self._norm)(tokens)
+        out: Tensor = self.final_norm(tokens)
         return out
+
+    @property
+    def final_norm(self) -> nn.Module:
+        """The module of the final LayerNorm."""
+        norm: nn.Module = self.model.get_submodule(self._norm)
+        return norm
+
+    def depth_of(self, name: str) -> int:
+        """0 for the embedding, i + 1 for layer i, one more for the norm."""
+        inner = name.removeprefix('model.')
+        if inner.startswith(('embeddings.', 'rope_embeddings.')):
+            return 0
+        for path in self._layers:
+            if inner.startswith(path + '.'):
+                return 1 + int(inner.removeprefix(path + '.').split('.')[0])
+        return self.num_layers + 1
 
     @torch.no_grad()
     def checksum(self) -> str:

@@ -79,7 +79,9 @@ class KPUDistiller(BaseModel):
         self.terms = dict(terms or dict.fromkeys(TERMS, 1.0))
         _check(self.terms, teachers, backward)
         self.backward = backward
-        self.student = MODELS.build(student)
+        self.student = MODELS.build(
+            student, default_args=dict(out_type='features')
+        )
         self.teachers = TeacherBank(teachers)
         self.align = MODELS.build(align or dict(type='kpu_mm.AlignLoss'))
         self.balancer = MODELS.build(

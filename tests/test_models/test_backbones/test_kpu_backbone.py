@@ -177,7 +177,11 @@ def test_frozen_all_and_none():
         dict(out_indices=(1, 2, 3)),
         dict(out_indices=[0]),
         dict(out_type='summary'),
+        dict(out_type='summary_spatial'),
+        dict(frozen='none'),
+        dict(frozen='none', out_type='summary_spatial'),
     ],
+    ids=str,
 )
 def test_every_trained_parameter_serves_the_output(kwargs):
     backbone = build(**kwargs)
@@ -187,11 +191,41 @@ def test_every_trained_parameter_serves_the_output(kwargs):
         assert (p.grad is not None) == p.requires_grad, name
 
 
+def test_output_types():
+    images = torch.randn(2, 3, 56, 70)
+    summary, maps, _ = build().eval().extract(images)
+    backbone = build(out_type='summary').eval()
+    assert backbone.out_channels == (48,)
+    assert torch.equal(backbone(images)[0], summary)
+    backbone = build(out_type='summary_spatial').eval()
+    assert backbone.out_channels == (96,)
+    expected = torch.cat([summary, maps[2].flatten(2).mean(2)], 1)
+    torch.testing.assert_close(backbone(images)[0], expected)
+    assert build(out_indices=(1, 3)).out_channels == (48, 48)
+
+
+def test_layer_depth():
+    backbone = build()
+    depths = {
+        name: backbone.get_layer_depth(f'backbone.{name}', 'backbone.')
+        for name, _ in backbone.named_parameters()
+    }
+    assert {last for _, last in depths.values()} == {6}
+    for name, (depth, _) in depths.items():
+        if name.startswith('sentinel.model.embeddings.'):
+            assert depth == 0, name
+        elif name.startswith('sentinel.model.encoder.layer.'):
+            assert depth == 1 + int(name.split('.')[4]), name
+        else:
+            assert depth == 5, name
+
+
 def test_checkpointing_changes_nothing():
     plain = build(drop_path_rate=0.3)
     randomise(plain)
     cheap = copy.deepcopy(plain)
-    cheap.with_cp = True
+    for block in cheap.interactions:
+        block.with_cp = True
     images = torch.randn(2, 3, 56, 70)
     grads = []
     for backbone in (plain, cheap):
@@ -304,3 +338,13 @@ def test_pretrained_init(tmp_path, prefix):
 def test_bad_options(kwargs, message):
     with pytest.raises(ValueError, match=message):
         build(**kwargs)
+
+
+def test_a_student_trains_all_of_itself(dinov2_dir):
+    backbone = KPUBackbone(
+        str(dinov2_dir), frozen='none', inplanes=8, out_type='features'
+    )
+    summary, maps, _ = backbone(torch.rand(2, 3, 56, 56))
+    (summary.sum() + sum(m.pow(2).sum() for m in maps)).backward()
+    without = [n for n, p in backbone.named_parameters() if p.grad is None]
+    assert without == ['sentinel.model.embeddings.mask_token']

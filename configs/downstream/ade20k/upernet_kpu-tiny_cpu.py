@@ -1,0 +1,74 @@
+# A trial on a CPU: a small student with random weights, trained end to end on
+# whole images. Its data may be any folder in the layout of ADE20K, such as
+#   --cfg-options data_root=... train_dataloader.dataset.indices=8
+_base_ = './upernet_kpu-vitb_frozen-80k.py'
+
+size = (224, 224)
+channels = 64
+max_iters = 1000
+load = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=size, keep_ratio=False),
+]
+
+model = dict(
+    data_preprocessor=dict(size=size),
+    backbone=dict(
+        sentinel=dict(
+            model_type='dinov2',
+            hidden_size=channels,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            image_size=224,
+            patch_size=14,
+        ),
+        frozen='none',
+        inplanes=32,
+        norm_cfg=dict(_delete_=True, type='GN', num_groups=8),
+        init_cfg=None,
+    ),
+    decode_head=dict(
+        in_channels=[channels] * 4,
+        channels=channels,
+        dropout_ratio=0.0,
+        norm_cfg=dict(_delete_=True, type='GN', num_groups=8),
+    ),
+    auxiliary_head=dict(
+        in_channels=channels,
+        channels=channels,
+        dropout_ratio=0.0,
+        norm_cfg=dict(_delete_=True, type='GN', num_groups=8),
+    ),
+    test_cfg=dict(_delete_=True, mode='whole'),
+)
+train_dataloader = dict(
+    batch_size=4,
+    num_workers=1,
+    dataset=dict(
+        pipeline=[
+            load[0],
+            dict(type='LoadAnnotations'),
+            load[1],
+            dict(type='RandomFlip', prob=0.5),
+            dict(type='PackSegInputs'),
+        ]
+    ),
+)
+val_dataloader = dict(
+    num_workers=1,
+    dataset=dict(
+        pipeline=[
+            *load,
+            dict(type='LoadAnnotations'),
+            dict(type='PackSegInputs'),
+        ]
+    ),
+)
+test_dataloader = val_dataloader
+
+optim_wrapper = dict(optimizer=dict(lr=1e-3))
+param_scheduler = dict(T_max=max_iters)
+train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
+default_hooks = dict(
+    logger=dict(interval=20), checkpoint=dict(interval=max_iters)
+)

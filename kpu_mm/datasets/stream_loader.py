@@ -1,0 +1,142 @@
+"""The loader of one stream: endless, seeded, resumable."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from ..registry import DATASETS, FUNCTIONS
+from .endless_dataset import EndlessDataset
+from .position_sampler import PositionSampler
+
+_SHUFFLING = ('DefaultSampler', 'InfiniteSampler')
+
+
+class StreamLoader(DataLoader):
+    """A DataLoader over positions; :func:`build_stream` makes it."""
+
+    def set_seed(self, seed: int) -> None:
+        """Choose order and random transforms from the next ``iter`` on."""
+        self.dataset.set_seed(seed)  # type: ignore[attr-defined]
+
+    def start_at(self, iteration: int) -> None:
+        """Let the next ``iter`` begin at an iteration, at no cost."""
+        assert isinstance(self.sampler, PositionSampler)
+        self.sampler.start(iteration)
+
+    def close(self) -> None:
+        """Let go of persistent workers; iterating again starts new ones."""
+        self._iterator = None
+
+
+def build_stream(
+    dataset: dict[str, Any] | Dataset,
+    batch_size: int,
+    num_workers: int = 0,
+    collate_fn: dict[str, Any] | None = None,
+    pin_memory: bool | None = None,
+    prefetch_factor: int | None = None,
+    persistent_workers: bool = False,
+    drop_last: bool = False,
+    sampler: Mapping[str, Any] | None = None,
+    batch_sampler: None = None,
+) -> StreamLoader:
+    """Build the loader of one stream from a dataloader's config.
+
+    The order follows from seed and position alone. A config made for
+    MMEngine's runner fits if its sampler only asks for shuffling.
+
+    Args:
+        dataset: Dataset config or dataset. One without ``set_seed`` is
+            wrapped in :class:`EndlessDataset`.
+        batch_size: Images of one process in one iteration.
+        num_workers: Processes that load. Defaults to 0, the training
+            process itself.
+        collate_fn: Collate function and its arguments. Defaults to None,
+            ``dict(type='kpu_mm.stack_images')`` for streams without labels
+            and MMEngine's ``pseudo_collate`` for wrapped datasets.
+        pin_memory: Hand batches over in page-locked memory. Defaults to
+            None, if CUDA is available.
+        prefetch_factor: Batches each worker keeps ready. Defaults to None,
+            torch's.
+        persistent_workers: Keep workers between iterations over the loader.
+            Defaults to False.
+        drop_last: Holds either way, as no batch of an endless stream is
+            short. Defaults to False.
+        sampler: None, or MMEngine's ``DefaultSampler`` or
+            ``InfiniteSampler`` with ``shuffle=True``, for which the stream's
+            own shuffled order stands in. Defaults to None.
+        batch_sampler: Only None, as batches follow the order. Defaults to
+            None.
+
+    Raises:
+        ValueError: If a sampler asks for another order, the dataset is
+            empty or the collate function is not registered.
+    """
+    _check_order(sampler, batch_sampler)
+    samples: Any = (
+        DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
+    )
+    collate = dict(collate_fn or {'type': 'kpu_mm.stack_images'})
+    if not hasattr(samples, 'set_seed'):
+        samples = EndlessDataset(samples)
+        collate = dict(collate_fn or {'type': 'pseudo_collate'})
+    name = collate.pop('type')
+    function = FUNCTIONS.get(name) if isinstance(name, str) else name
+    if function is None:
+        raise ValueError(f"The collate function '{name}' is not registered.")
+    return StreamLoader(
+        samples,
+        batch_size=batch_size,
+        sampler=PositionSampler(samples, batch_size),
+        num_workers=num_workers,
+        collate_fn=partial(function, **collate) if collate else function,
+        pin_memory=(
+            torch.cuda.is_available() if pin_memory is None else pin_memory
+        ),
+        prefetch_factor=prefetch_factor,
+        persistent_workers=persistent_workers,
+        drop_last=drop_last,
+        worker_init_fn=_start_worker,
+        # A generator of its own: torch would otherwise draw the workers'
+        # seeds from the global one and so disturb the training.
+        generator=torch.Generator(),
+    )
+
+
+def _check_order(
+    sampler: Mapping[str, Any] | None, batch_sampler: Any
+) -> None:
+    """Refuse what asks for another order than the stream's own."""
+    if batch_sampler is not None:
+        raise ValueError(
+            f'batch_sampler={batch_sampler}: batches follow the resumable '
+            'order, which no batch sampler can change; set '
+            '`batch_sampler=None`.'
+        )
+    if sampler is None:
+        return
+    options = {'shuffle': True, **sampler}
+    options.pop('_scope_', None)
+    kind = options.pop('type', None)
+    name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
+    if name.split('.')[-1] not in _SHUFFLING or options != {'shuffle': True}:
+        raise ValueError(
+            f'sampler={dict(sampler)}: the order follows from the seed, so '
+            f'only {" and ".join(_SHUFFLING)} with shuffle=True and nothing '
+            'else fit; set one of them or `sampler=None`.'
+        )
+
+
+def _start_worker(worker: int) -> None:
+    """Make a worker single-threaded and leave Ctrl-C to its parent."""
+    torch.set_num_threads(1)
+    if 'cv2' in sys.modules:
+        sys.modules['cv2'].setNumThreads(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
