@@ -128,7 +128,7 @@ def tight_box(mask: np.ndarray) -> tuple[int, int, int, int]:
     Returns:
         x1, y1, x2, y2; the ends lie outside.
     """
-    rows, columns = mask.any(1).nonzero()[0], mask.any(0).nonzero()[0]
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
     return (
         int(columns[0]),
         int(rows[0]),
