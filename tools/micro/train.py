@@ -46,6 +46,8 @@ from kpu_mm.models.teachers import (
 
 TRAIN_SCENES = 40_000
 TEST_SCENES = 2_000
+# test scenes for the log while a detector learns
+WATCHED_SCENES = 500
 PROBE_SCENES = 8_000
 # No two models share an ancestor.
 SEEDS = {'clip': 1, 'grounding_dino': 2, 'sentinel': 3}
@@ -129,7 +131,9 @@ class Laboratory:
             'grounding_dino',
             'grounding_dino',
             net,
-            lambda: average_precision(net.detector, self._test, 500),
+            lambda: average_precision(
+                net.detector, self._test, WATCHED_SCENES
+            ),
         )
         folder = self._folder / 'teachers' / 'grounding_dino'
         export_grounding_dino(net.detector, folder)

@@ -25,8 +25,8 @@ def laboratory(tmp_path, monkeypatch):
         for name, plan in train.PLANS.items()
     }
     monkeypatch.setattr(train, 'PLANS', plans)
-    for name in ('TRAIN_SCENES', 'TEST_SCENES', 'PROBE_SCENES'):
-        monkeypatch.setattr(train, name, 200)
+    for part in ('TRAIN', 'TEST', 'WATCHED', 'PROBE'):
+        monkeypatch.setattr(train, f'{part}_SCENES', 200)
     return Laboratory(tmp_path)
 
 
