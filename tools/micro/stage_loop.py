@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from kpu_mm.datasets.hashing import stable_hash
 
 _CHECKPOINT_SECONDS = 90.0
+_LOG_SECONDS = 60.0
 _WARM_UP_STEPS = 100
 _DECAY_SHARE = 0.35
 
@@ -57,7 +57,8 @@ def train(
 ) -> dict[str, float]:
     """Train a model, or go on where the last checkpoint ends.
 
-    The images of a step depend on the seed and its number alone.
+    The images of a step and its random numbers depend on the seed and its
+    number alone.
 
     Args:
         folder: Where checkpoint.pth and log.jsonl go.
@@ -72,78 +73,114 @@ def train(
         The last scores.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    optimizers = _optimizers(model, plan)
     steps = math.ceil(plan.images / plan.batch_size)
     every = max(1, plan.evaluate_every // plan.batch_size)
-    path = folder / 'checkpoint.pth'
-    start, scores, seconds = 0, {}, 0.0
-    if path.is_file():
-        saved = torch.load(path, weights_only=True)
-        model.load_state_dict(saved['model'])
-        for optimizer, state in zip(
-            optimizers, saved['optimizers'], strict=True
-        ):
-            optimizer.load_state_dict(state)
-        start, scores, seconds = (
-            saved[key] for key in ('step', 'scores', 'seconds')
-        )
-    told = saved_at = time.monotonic()
-    sums: dict[str, float] = {}
-    for number in range(start, steps):
-        model.train()
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group['lr'] = group['peak'] * _schedule(number, steps)
-        torch.manual_seed(stable_hash(seed, number))
-        losses = step(_batch(number, plan.batch_size, pool_size, seed))
-        total = torch.stack(list(losses.values())).sum()
-        model.zero_grad()
-        total.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
-        for name, value in losses.items():
-            now_is = value.item()
-            sums[name] = 0.98 * sums.get(name, now_is) + 0.02 * now_is
-        done = number + 1
-        if done % every == 0 or done == steps:
+    run = _Run(folder, model, _optimizers(model, plan))
+    while run.step < steps:
+        run.set_rate(_schedule(run.step, steps))
+        torch.manual_seed(stable_hash(seed, run.step))
+        indices = _batch(run.step, plan.batch_size, pool_size, seed)
+        run.learn(step(indices))
+        if run.step % every == 0 or run.step == steps:
             model.eval()
             with torch.no_grad():
-                scores = evaluate()
+                run.scores = evaluate()
+            model.train()
+            run.log(plan.batch_size, run.scores)
+        run.log_now_and_then(plan.batch_size)
+        run.save_now_and_then(last=run.step == steps)
+    return run.scores
+
+
+class _Run:
+    """A model on its way, and what its checkpoint holds."""
+
+    def __init__(
+        self,
+        folder: Path,
+        model: nn.Module,
+        optimizers: list[torch.optim.Optimizer],
+    ) -> None:
+        self.step = 0
+        self.scores: dict[str, float] = {}
+        self._folder = folder
+        self._model = model.train()
+        self._optimizers = optimizers
+        self._losses: dict[str, float] = {}
+        self._seconds = 0.0
+        if self._checkpoint.is_file():
+            self._load()
+        self._saved = self._logged = time.monotonic()
+
+    @property
+    def _checkpoint(self) -> Path:
+        return self._folder / 'checkpoint.pth'
+
+    def set_rate(self, factor: float) -> None:
+        """Set learning rates to a part of their peak."""
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                group['lr'] = factor * group['peak']
+
+    def learn(self, losses: Mapping[str, Tensor]) -> None:
+        """Take a step down the sum of the losses."""
+        self._model.zero_grad()
+        torch.stack(list(losses.values())).sum().backward()
+        nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
+        for optimizer in self._optimizers:
+            optimizer.step()
+        for name, loss in losses.items():
+            value = loss.item()
+            before = self._losses.get(name, value)
+            self._losses[name] = 0.98 * before + 0.02 * value
+        self.step += 1
+
+    def log_now_and_then(self, batch_size: int) -> None:
+        """Log the losses if the last line is a minute old."""
+        if time.monotonic() - self._logged > _LOG_SECONDS:
+            self.log(batch_size, {})
+
+    def log(self, batch_size: int, scores: Mapping[str, float]) -> None:
+        """Append a line to the log."""
+        self._logged = time.monotonic()
+        seconds = self._seconds + self._logged - self._saved
+        line = {
+            'images': self.step * batch_size,
+            'minutes': seconds / 60,
+            **self._losses,
+            **scores,
+        }
+        rounded = {name: round(value, 4) for name, value in line.items()}
+        with (self._folder / 'log.jsonl').open('a') as file:
+            file.write(json.dumps(rounded) + '\n')
+
+    def save_now_and_then(self, last: bool) -> None:
+        """Save a checkpoint if the one on disk is old, or this the last."""
         now = time.monotonic()
-        last = done == steps
-        if last or done % every == 0 or now - told > 60:
-            line: dict[str, Any] = {
-                'images': done * plan.batch_size,
-                'minutes': round((seconds + now - saved_at) / 60, 2),
-                **{k: round(v, 4) for k, v in sums.items()},
-            }
-            if last or done % every == 0:
-                line |= {k: round(v, 4) for k, v in scores.items()}
-            with (folder / 'log.jsonl').open('a') as file:
-                file.write(json.dumps(line) + '\n')
-            told = now
-        if last or now - saved_at > _CHECKPOINT_SECONDS:
-            seconds += now - saved_at
-            saved_at = now
-            save_atomically(
-                {
-                    'model': model.state_dict(),
-                    'optimizers': [o.state_dict() for o in optimizers],
-                    'step': done,
-                    'scores': scores,
-                    'seconds': seconds,
-                },
-                path,
-            )
-    return scores
+        if not last and now - self._saved < _CHECKPOINT_SECONDS:
+            return
+        self._seconds += now - self._saved
+        self._saved = now
+        content = {
+            'model': self._model.state_dict(),
+            'optimizers': [o.state_dict() for o in self._optimizers],
+            'step': self.step,
+            'scores': self.scores,
+            'seconds': self._seconds,
+        }
+        temporary = self._checkpoint.with_suffix('.tmp')
+        torch.save(content, temporary)
+        temporary.replace(self._checkpoint)
 
-
-def save_atomically(content: Any, path: Path) -> None:
-    """Write a file that appears only when complete."""
-    temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
-    torch.save(content, temporary)
-    temporary.replace(path)
+    def _load(self) -> None:
+        saved = torch.load(self._checkpoint, weights_only=True)
+        self._model.load_state_dict(saved['model'])
+        for optimizer, state in zip(
+            self._optimizers, saved['optimizers'], strict=True
+        ):
+            optimizer.load_state_dict(state)
+        self.step, self.scores = saved['step'], saved['scores']
+        self._seconds = saved['seconds']
 
 
 def _batch(number: int, size: int, pool_size: int, seed: int) -> np.ndarray:

@@ -26,7 +26,7 @@ def laboratory(tmp_path, monkeypatch):
     }
     monkeypatch.setattr(train, 'PLANS', plans)
     for part in ('TRAIN', 'TEST', 'WATCHED', 'PROBE'):
-        monkeypatch.setattr(train, f'{part}_SCENES', 200)
+        monkeypatch.setattr(train, f'{part}_SCENES', 60)
     return Laboratory(tmp_path)
 
 
