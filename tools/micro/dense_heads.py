@@ -1,9 +1,8 @@
 """Dense pre-training: every cell says which digit it shows, and its shape.
 
-Without it neither contrastive nor detection losses begin to learn within
-hours on a CPU. Besides the class, a cell's features must give back the
-clean upright scan behind what it shows: 64 numbers for each digit instead
-of one.
+Contrastive and detection losses alone begin to learn very slowly. Besides
+the class, a cell's features must give back the clean upright scan behind
+what it shows: 64 numbers for each digit instead of one.
 """
 
 from __future__ import annotations
