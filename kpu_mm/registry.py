@@ -29,14 +29,31 @@ from mmengine.registry import Registry
 from .models import DETECTION_PARTS, PARTS
 
 
-class ModelRegistry(Registry):
-    """Models, of which those that need MMDetection are imported last.
+class LateRegistry(Registry):
+    """A registry of which the parts that need MMDetection come in last.
 
     A name that no other part has makes them come in, so distillation starts
     without MMDetection and runs where it is not installed.
+
+    Args:
+        name: What is registered.
+        parent: MMEngine's root registry.
+        locations: Modules that run without MMDetection.
+        late_locations: Modules that import it.
     """
 
-    _complete = False
+    def __init__(
+        self,
+        name: str,
+        parent: Registry,
+        locations: list[str],
+        late_locations: list[str],
+    ) -> None:
+        # The caller's package names the scope, which this frame would hide.
+        super().__init__(
+            name, parent=parent, scope='kpu_mm', locations=locations
+        )
+        self._late_locations = late_locations
 
     def get(self, key: str) -> Any:
         """Find a class by its name.
@@ -49,24 +66,26 @@ class ModelRegistry(Registry):
                 MMDetection, which is not installed.
         """
         found = super().get(key)
-        if found is not None or self._complete:
+        if found is not None or not self._late_locations:
             return found
         if find_spec('mmdet') is None:
             raise ImportError(
-                f'{key!r} is no model that runs without MMDetection, which '
-                'is not installed; correct the name, or run `make install`.'
+                f'{key!r} is no {self.name} that runs without MMDetection, '
+                'which is not installed; correct the name, or run '
+                '`make install`.'
             )
-        self._complete = True
-        for part in DETECTION_PARTS:
-            import_module(f'kpu_mm.models.{part}')
+        late, self._late_locations = self._late_locations, []
+        for location in late:
+            import_module(location)
         return super().get(key)
 
 
 # backbones, teachers, projectors, losses, balancers, distillers, heads
-MODELS = ModelRegistry(
+MODELS = LateRegistry(
     'model',
     parent=MMENGINE_MODELS,
     locations=[f'kpu_mm.models.{part}' for part in PARTS],
+    late_locations=[f'kpu_mm.models.{part}' for part in DETECTION_PARTS],
 )
 # image sources and the unlabelled dataset over them
 DATASETS = Registry(
@@ -79,8 +98,11 @@ DATA_SAMPLERS = Registry(
     locations=['kpu_mm.datasets'],
 )
 # decoding, cropping and packing of images
-TRANSFORMS = Registry(
-    'transform', parent=MMENGINE_TRANSFORMS, locations=['kpu_mm.datasets']
+TRANSFORMS = LateRegistry(
+    'transform',
+    parent=MMENGINE_TRANSFORMS,
+    locations=['kpu_mm.datasets'],
+    late_locations=['kpu_mm.datasets.detection'],
 )
 # collate functions
 FUNCTIONS = Registry(

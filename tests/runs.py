@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +42,16 @@ DATASET = """dict(
         pipeline=[dict(type='kpu_mm.DecodeRandomResizedCrop', size=56),
                   dict(type='mmcv.RandomFlip', prob=0.5),
                   dict(type='kpu_mm.PackImage')])"""
-BASE = Path(__file__).parents[1] / 'configs' / 'distill' / 'kpu_vitb.py'
+ROOT = Path(__file__).parents[1]
+BASE = ROOT / 'configs' / 'distill' / 'kpu_vitb.py'
+ENV = dict(
+    os.environ,
+    PYTHONPATH=str(ROOT),
+    OMP_NUM_THREADS='1',
+    CUDA_VISIBLE_DEVICES='',
+    # for what the launchers' scripts call
+    PYTHON=sys.executable,
+)
 
 
 def write_images(folder: Path, count: int = 12) -> None:
@@ -73,13 +87,59 @@ def losses_of(work_dir: Path) -> dict[int, dict[str, float]]:
     Each iteration's own loss, not LoggerHook's running mean: the window of
     the log is one iteration.
     """
-    rows = {}
+    rows: dict[int, dict[str, float]] = {}
     for path in sorted(work_dir.glob('*/vis_data/scalars.json')):
         for line in path.read_text().splitlines():
             row = json.loads(line)
-            rows[row['step']] = {
-                key: value
+            # a validation logs at the step that it follows
+            rows.setdefault(row['step'], {}).update(
+                (key, value)
                 for key, value in row.items()
-                if re.match('loss|s2t|t2s|rec|std', key)
-            }
+                if re.search('loss|^s2t|^t2s|^rec|^std', key)
+            )
     return rows
+
+
+def metrics_of(work_dir: Path) -> dict[str, float]:
+    """Metrics of the last evaluation in a work directory, tests or not."""
+    (*_, path) = sorted(work_dir.glob('*/*.json'))
+    return {
+        key: value
+        for key, value in json.loads(path.read_text()).items()
+        if not key.endswith('time')
+    }
+
+
+def run_tool(tool: str, *arguments: object, **env: str):
+    """Run a Python or shell script of ``tools`` to its end, as a process."""
+    program = 'bash' if tool.endswith('.sh') else sys.executable
+    return subprocess.run(
+        [program, str(ROOT / 'tools' / tool), *map(str, arguments)],
+        env={**ENV, **env},
+        capture_output=True,
+        text=True,
+    )
+
+
+def kill_training_at(checkpoint: Path, config: Path, *arguments: str) -> None:
+    """Train into the checkpoint's folder; kill -9 as soon as it is there."""
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            str(ROOT / 'tools' / 'train.py'),
+            str(config),
+            '--work-dir',
+            str(checkpoint.parent),
+            *arguments,
+        ],
+        env=ENV,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.time() + 240
+    while not checkpoint.exists():
+        assert process.poll() is None and time.time() < deadline
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # Train on several GPUs, or processes on a machine without GPUs:
 #     bash tools/dist_train.sh CONFIG GPUS [arguments of tools/train.py]
-# On several machines, run it on each with NNODES, NODE_RANK, MASTER_ADDR and
-# PORT set. PYTHON names another interpreter.
+# For several machines and another interpreter see tools/distributed.sh.
 set -euo pipefail
 
 if [ $# -lt 2 ]; then
@@ -14,11 +13,4 @@ gpus=$2
 shift 2
 tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
-export PYTHONPATH="$tools/..${PYTHONPATH:+:$PYTHONPATH}"
-exec "${PYTHON:-python}" -m torch.distributed.run \
-    --nnodes="${NNODES:-1}" \
-    --node_rank="${NODE_RANK:-0}" \
-    --master_addr="${MASTER_ADDR:-127.0.0.1}" \
-    --master_port="${PORT:-29500}" \
-    --nproc_per_node="$gpus" \
-    "$tools/train.py" "$config" --launcher pytorch "$@"
+exec bash "$tools/distributed.sh" "$gpus" train.py "$config" "$@"

@@ -15,23 +15,7 @@ job=$2
 config=$3
 work_dir=$4
 shift 4
-gpus=${GPUS:-8}
-per_node=${GPUS_PER_NODE:-8}
-if [ "$gpus" -lt "$per_node" ]; then
-    per_node=$gpus
-fi
 tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-# several words, as a shell would split them
-read -r -a more <<< "${SRUN_ARGS:-}"
 
-export PYTHONPATH="$tools/..${PYTHONPATH:+:$PYTHONPATH}"
-exec srun --partition="$partition" \
-    --job-name="$job" \
-    --gres="gpu:$per_node" \
-    --ntasks="$gpus" \
-    --ntasks-per-node="$per_node" \
-    --cpus-per-task="${CPUS_PER_TASK:-5}" \
-    --kill-on-bad-exit=1 \
-    ${more[@]+"${more[@]}"} \
-    "${PYTHON:-python}" -u "$tools/train.py" "$config" \
-    --work-dir "$work_dir" --launcher slurm "$@"
+exec bash "$tools/slurm.sh" "$partition" "$job" \
+    train.py "$config" --work-dir "$work_dir" "$@"

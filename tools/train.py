@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kpu_mm.utils.command_line import (
-    add_config_arguments,
+    add_run_arguments,
     build_runner,
-    read_config,
+    read_run_config,
     refuse,
     use_gloo_without_gpu,
 )
@@ -24,12 +23,7 @@ BF16 = 'kpu_mm.AutocastOptimWrapper'
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    add_config_arguments(parser)
-    parser.add_argument(
-        '--work-dir',
-        help='directory of logs and checkpoints (default: that of the config, '
-        'else work_dirs/<name of the config>)',
-    )
+    add_run_arguments(parser)
     parser.add_argument(
         '--resume',
         nargs='?',
@@ -40,14 +34,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--amp', action='store_true', help='train in bfloat16 autocast'
     )
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='what started this process among others',
-    )
-    # torchrun sets LOCAL_RANK itself, older launchers pass it
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
     return parser.parse_args()
 
 
@@ -72,13 +58,7 @@ def set_resume(cfg: Config, checkpoint: str | None) -> None:
 
 def main() -> None:
     args = parse_args()
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    cfg = read_config(args.config, args.cfg_options)
-    cfg.launcher = args.launcher
-    if args.work_dir:
-        cfg.work_dir = args.work_dir
-    elif cfg.get('work_dir') is None:
-        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+    cfg = read_run_config(args)
     if args.amp:
         set_precision(cfg)
     set_resume(cfg, args.resume)

@@ -1,21 +1,38 @@
 """What drives training: runner, loop, hooks, optimiser, data parallelism."""
 
 from .data_parallel import KPUDistributedDataParallel
-from .hooks import FeaturePCAHook, NonFiniteHook, SkippedImagesHook
+from .hooks import (
+    FeaturePCAHook,
+    JointCheckpointHook,
+    NonFiniteHook,
+    SkippedImagesHook,
+)
+from .knn_test_loop import KNNTestLoop
 from .kpu_runner import KPUFlexibleRunner, KPURunner
 from .multi_stream_train_loop import MultiStreamTrainLoop
+from .multi_task_test_loop import MultiTaskTestLoop
+from .multi_task_val_loop import MultiTaskValLoop
 from .optimizers import AutocastOptimWrapper, TrainableConstructor
 from .resumable_train_loop import ResumableTrainLoop
+from .split_checkpoint import split_checkpoint, tasks_in
+from .unwrapped import Unwrapped
 
 __all__ = [
     'AutocastOptimWrapper',
     'FeaturePCAHook',
+    'JointCheckpointHook',
+    'KNNTestLoop',
     'KPUDistributedDataParallel',
     'KPUFlexibleRunner',
     'KPURunner',
     'MultiStreamTrainLoop',
+    'MultiTaskTestLoop',
+    'MultiTaskValLoop',
     'NonFiniteHook',
     'ResumableTrainLoop',
     'SkippedImagesHook',
     'TrainableConstructor',
+    'Unwrapped',
+    'split_checkpoint',
+    'tasks_in',
 ]

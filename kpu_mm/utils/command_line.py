@@ -43,6 +43,44 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what training and testing have in common to a tool's arguments.
+
+    Args:
+        parser: The parser of the tool.
+    """
+    add_config_arguments(parser)
+    parser.add_argument(
+        '--work-dir',
+        help='directory of logs and checkpoints (default: that of the config, '
+        'else work_dirs/<name of the config>)',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='what started this process among others',
+    )
+    # torchrun sets LOCAL_RANK itself, older launchers pass it
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+
+
+def read_run_config(args: argparse.Namespace) -> Config:
+    """Read the config of a run, with its launcher and work directory.
+
+    Args:
+        args: What :func:`add_run_arguments` parsed.
+    """
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = read_config(args.config, args.cfg_options)
+    cfg.launcher = args.launcher
+    if args.work_dir:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+    return cfg
+
+
 def read_config(path: str, options: dict[str, Any] | None = None) -> Config:
     """Read a config file and the changes given on the command line.
 

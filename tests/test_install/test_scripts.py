@@ -92,12 +92,19 @@ def record_arguments(path):
     make_program(path, 'printf "%s\\n" "$@"')
 
 
-def test_dist_train_keeps_every_argument_whole(tmp_path):
+@pytest.mark.parametrize(
+    ('tool', 'files'),
+    [
+        ('train', ['a config.py']),
+        ('test', ['a config.py', 'a checkpoint.pth']),
+    ],
+)
+def test_dist_keeps_every_argument_whole(tool, files, tmp_path):
     record_arguments(tmp_path / 'python')
     done = run(
         'bash',
-        ROOT / 'tools' / 'dist_train.sh',
-        'a config.py',
+        ROOT / 'tools' / f'dist_{tool}.sh',
+        *files,
         '2',
         '--cfg-options',
         'model.name="a b"',
@@ -115,24 +122,31 @@ def test_dist_train_keeps_every_argument_whole(tmp_path):
         '--master_addr=10.0.0.1',
         '--master_port=29511',
         '--nproc_per_node=2',
-        str(ROOT / 'tools' / 'train.py'),
-        'a config.py',
+        str(ROOT / 'tools' / f'{tool}.py'),
         '--launcher',
         'pytorch',
+        *files,
         '--cfg-options',
         'model.name="a b"',
     ]
 
 
-def test_slurm_train_keeps_every_argument_whole(tmp_path):
+@pytest.mark.parametrize(
+    ('tool', 'given', 'expected'),
+    [
+        ('train', 'work dir', ['--work-dir', 'work dir']),
+        ('test', 'a checkpoint.pth', ['a checkpoint.pth']),
+    ],
+)
+def test_slurm_keeps_every_argument_whole(tool, given, expected, tmp_path):
     record_arguments(tmp_path / 'srun')
     done = run(
         'bash',
-        ROOT / 'tools' / 'slurm_train.sh',
+        ROOT / 'tools' / f'slurm_{tool}.sh',
         'gpu',
         'job',
         'config.py',
-        'work dir',
+        given,
         '--amp',
         PATH=f'{tmp_path}:{os.environ["PATH"]}',
         PYTHON='python',
@@ -144,17 +158,30 @@ def test_slurm_train_keeps_every_argument_whole(tmp_path):
     # never more per node than there are in all
     assert {'--ntasks=4', '--ntasks-per-node=4', '--gres=gpu:4'} < set(words)
     assert {'--quotatype=spot', '--time=1:00'} < set(words)
-    assert words[-6:] == [
-        'config.py',
-        '--work-dir',
-        'work dir',
+    start = words.index('python')
+    assert words[start:] == [
+        'python',
+        '-u',
+        str(ROOT / 'tools' / f'{tool}.py'),
         '--launcher',
         'slurm',
+        'config.py',
+        *expected,
         '--amp',
     ]
 
 
-@pytest.mark.parametrize('name', ['dist_train.sh', 'slurm_train.sh'])
+@pytest.mark.parametrize(
+    'name',
+    [
+        'dist_train.sh',
+        'dist_test.sh',
+        'distributed.sh',
+        'slurm_train.sh',
+        'slurm_test.sh',
+        'slurm.sh',
+    ],
+)
 def test_too_few_arguments(name):
     done = run('bash', ROOT / 'tools' / name, 'x')
     assert done.returncode == 2

@@ -1,38 +1,18 @@
 """Training as users start it: each run is a process of its own."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 import torch
 
-from tests.runs import losses_of
+from tests.runs import kill_training_at, losses_of, run_tool
 
-ROOT = Path(__file__).parents[2]
 NO_DROP_PATH = 'model.student.drop_path_rate=0'
-ENV = dict(
-    os.environ,
-    PYTHONPATH=str(ROOT),
-    OMP_NUM_THREADS='1',
-    CUDA_VISIBLE_DEVICES='',
-)
 
 
-def train(config, work_dir, *args, **options):
-    command = [sys.executable, str(ROOT / 'tools' / 'train.py'), str(config)]
-    return subprocess.run(
-        [*command, '--work-dir', str(work_dir), *args],
-        env=ENV,
-        capture_output=True,
-        text=True,
-        **options,
-    )
+def train(config, work_dir, *args):
+    return run_tool('train.py', config, '--work-dir', work_dir, *args)
 
 
 def log_window_of_one(*args):
@@ -50,28 +30,9 @@ def whole_run(run_config, tmp_path_factory):
 
 @pytest.mark.slow
 def test_kill_and_resume_gives_the_same_curve(run_config, whole_run, tmp_path):
-    command = [
-        sys.executable,
-        str(ROOT / 'tools' / 'train.py'),
-        str(run_config),
-        '--work-dir',
-        str(tmp_path / 'killed'),
-        *log_window_of_one(),
-    ]
-    process = subprocess.Popen(
-        command,
-        env=ENV,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
+    kill_training_at(
+        tmp_path / 'killed' / 'iter_4.pth', run_config, *log_window_of_one()
     )
-    deadline = time.time() + 120
-    while not (tmp_path / 'killed' / 'iter_4.pth').exists():
-        assert process.poll() is None and time.time() < deadline
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
     result = train(
         run_config,
         tmp_path / 'killed',
@@ -144,21 +105,16 @@ def joined_run(run_config, tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize('backward', ['joint', 'per_stream'])
 def test_two_processes_equal_one(run_config, joined_run, tmp_path, backward):
-    two = subprocess.run(
-        [
-            'bash',
-            str(ROOT / 'tools' / 'dist_train.sh'),
-            str(run_config),
-            '2',
-            '--work-dir',
-            str(tmp_path / 'two'),
-            *log_window_of_one(NO_DROP_PATH, f'model.backward={backward}'),
-            'train_dataloader.dino.batch_size=2',
-            'train_dataloader.coarse.batch_size=1',
-        ],
-        env=dict(ENV, PORT='29541', PATH=_path_with_this_python()),
-        capture_output=True,
-        text=True,
+    two = run_tool(
+        'dist_train.sh',
+        run_config,
+        2,
+        '--work-dir',
+        tmp_path / 'two',
+        *log_window_of_one(NO_DROP_PATH, f'model.backward={backward}'),
+        'train_dataloader.dino.batch_size=2',
+        'train_dataloader.coarse.batch_size=1',
+        PORT='29541',
     )
     assert two.returncode == 0, two.stderr[-3000:]
     expected, got = losses_of(joined_run), losses_of(tmp_path / 'two')
@@ -226,7 +182,3 @@ def test_nan_stops_with_one_sentence(run_config, tmp_path):
     assert result.returncode != 0
     assert 'FloatingPointError: iteration' in result.stderr
     assert not list((tmp_path / 'w').glob('*.pth'))
-
-
-def _path_with_this_python():
-    return f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'

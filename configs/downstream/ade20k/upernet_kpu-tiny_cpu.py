@@ -3,9 +3,9 @@
 #   --cfg-options data_root=... train_dataloader.dataset.indices=8
 _base_ = './upernet_kpu-vitb_frozen-80k.py'
 
-size = (224, 224)
+size = (112, 112)
 channels = 64
-max_iters = 1000
+max_iters = 800
 load = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=size, keep_ratio=False),
@@ -15,11 +15,12 @@ model = dict(
     data_preprocessor=dict(size=size),
     backbone=dict(
         sentinel=dict(
+            _delete_=True,
             model_type='dinov2',
             hidden_size=channels,
             num_hidden_layers=4,
             num_attention_heads=4,
-            image_size=224,
+            image_size=112,
             patch_size=14,
         ),
         frozen='none',
@@ -42,7 +43,7 @@ model = dict(
     test_cfg=dict(_delete_=True, mode='whole'),
 )
 train_dataloader = dict(
-    batch_size=4,
+    batch_size=2,
     num_workers=1,
     dataset=dict(
         pipeline=[

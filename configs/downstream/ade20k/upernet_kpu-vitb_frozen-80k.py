@@ -13,4 +13,7 @@ test_dataloader = val_dataloader
 val_evaluator = _base_.ade20k_val_evaluator
 test_evaluator = val_evaluator
 visualizer = _base_.ade20k_visualizer
-default_hooks = dict(visualization=dict(type='SegVisualizationHook'))
+default_hooks = dict(
+    visualization=dict(type='SegVisualizationHook'),
+    joint_checkpoint=dict(type='kpu_mm.JointCheckpointHook', task='ade20k'),
+)

@@ -16,4 +16,7 @@ test_dataloader = val_dataloader
 val_evaluator = _base_.imagenet_val_evaluator
 test_evaluator = val_evaluator
 visualizer = _base_.imagenet_visualizer
-default_hooks = dict(visualization=dict(type='VisualizationHook'))
+default_hooks = dict(
+    visualization=dict(type='VisualizationHook'),
+    joint_checkpoint=dict(type='kpu_mm.JointCheckpointHook', task='imagenet'),
+)

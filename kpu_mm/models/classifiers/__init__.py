@@ -1,3 +1,5 @@
 """Classifiers."""
 
-__all__: list[str] = []
+from .knn_classifier import KNNClassifier
+
+__all__ = ['KNNClassifier']

@@ -1,3 +1,5 @@
 """Detectors."""
 
-__all__: list[str] = []
+from .mask_dino import MaskDINO
+
+__all__ = ['MaskDINO']

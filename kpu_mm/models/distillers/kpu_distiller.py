@@ -6,29 +6,23 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
-from mmengine.dist import get_world_size
-from mmengine.model import BaseModel
-from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
 from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
 
+from ..multi_stream_model import MultiStreamModel, Streams
 from ..projectors import resize
 from ..teachers import TeacherBank
-from .backward import joint_step, per_stream_step
 from .feature_stats import feature_std, std_ratio
 from .level_pairs import pair_levels
 
-Streams = Mapping[str, Mapping[str, Any]]
 TERMS = ('s2t', 't2s', 'rec')
-_BACKWARD = {'joint': joint_step, 'per_stream': per_stream_step}
 
 
 @MODELS.register_module()
-class KPUDistiller(BaseModel):
+class KPUDistiller(MultiStreamModel):
     """Knowledge preservation and unification.
 
     KPU (https://arxiv.org/abs/2508.14707). Teachers stay outside of
@@ -75,10 +69,9 @@ class KPUDistiller(BaseModel):
         channels_last: bool = False,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(init_cfg=init_cfg)
+        super().__init__(backward=backward, init_cfg=init_cfg)
         self.terms = dict(terms or dict.fromkeys(TERMS, 1.0))
-        _check(self.terms, teachers, backward)
-        self.backward = backward
+        _check(self.terms, teachers)
         self.student = MODELS.build(
             student, default_args=dict(out_type='features')
         )
@@ -103,10 +96,7 @@ class KPUDistiller(BaseModel):
             )
             for _, teacher in self.teachers.items():
                 teacher.compile(**compile)
-        # DDP neither broadcasts nor reduces what is frozen.
-        self._ddp_params_and_buffers_to_ignore = [
-            name for name, p in self.named_parameters() if not p.requires_grad
-        ]
+        self._hide_frozen_from_ddp()
 
     def _build_projectors(self, cfg: dict[str, Any]) -> None:
         """s2t and rec lead into each teacher's space, t2s out of it."""
@@ -236,29 +226,16 @@ class KPUDistiller(BaseModel):
             f"mode={mode!r}: a distiller knows 'loss' and 'tensor'."
         )
 
-    def train_step(
-        self, data: dict[str, Any], optim_wrapper: OptimWrapper
-    ) -> dict[str, float]:
-        """One optimisation step over all streams."""
-        return _BACKWARD[self.backward](self, data, optim_wrapper)
-
     def parse_losses(
         self, losses: dict[str, Tensor]
     ) -> tuple[Tensor, dict[str, float]]:
-        """The loss to go back from, and all values averaged over ranks.
-
-        One reduction and one transfer to the host serve all values.
-        """
+        """Add the ratio of the teachers' standard deviations to the log."""
         logs = dict(losses)
         for key in ('std', 'std_t2s'):
-            stds = {k: v for k, v in logs.items() if k.startswith(key + '/')}
+            stds = {k: v for k, v in losses.items() if k.startswith(key + '/')}
             if len(stds) > 1:
                 logs[f'{key}_ratio'] = std_ratio(stds)
-        values = torch.stack([v.detach().float() for v in logs.values()])
-        if get_world_size() > 1:
-            dist.all_reduce(values)
-            values = values / get_world_size()
-        return losses['loss'], dict(zip(logs, values.tolist(), strict=True))
+        return super().parse_losses(logs)
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Any:
         """Take the teachers along when the model moves."""
@@ -292,9 +269,7 @@ def _select(features: Features, indices: tuple[int, ...]) -> Features:
     )
 
 
-def _check(
-    terms: Mapping[str, float], teachers: Mapping[str, Any], backward: str
-) -> None:
+def _check(terms: Mapping[str, float], teachers: Mapping[str, Any]) -> None:
     if not teachers:
         raise ValueError('`teachers` is empty: name at least one teacher.')
     unknown = set(terms) - set(TERMS)
@@ -306,8 +281,4 @@ def _check(
         raise ValueError(
             "terms: 'rec' reconstructs teachers from 't2s'; switch on both "
             'or neither.'
-        )
-    if backward not in _BACKWARD:
-        raise ValueError(
-            f'backward={backward!r}: choose from {tuple(_BACKWARD)}.'
         )

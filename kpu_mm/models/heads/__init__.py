@@ -1,3 +1,19 @@
 """Heads of detection models."""
 
-__all__: list[str] = []
+from .mask_dino import (
+    FocalClasses,
+    LearnedQueries,
+    MaskDINOHead,
+    MaskDINOPixelDecoder,
+    SelectedQueries,
+    SoftmaxClasses,
+)
+
+__all__ = [
+    'FocalClasses',
+    'LearnedQueries',
+    'MaskDINOHead',
+    'MaskDINOPixelDecoder',
+    'SelectedQueries',
+    'SoftmaxClasses',
+]

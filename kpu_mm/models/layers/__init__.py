@@ -1,6 +1,12 @@
-"""Layers shared by adapter and heads."""
+"""Layers shared by adapter, pyramids and heads."""
 
 from .conv_ffn import ConvFFN
 from .deform_attention import DeformableAttention, deformable_attention
+from .pyramid_level import PyramidLevel
 
-__all__ = ['ConvFFN', 'DeformableAttention', 'deformable_attention']
+__all__ = [
+    'ConvFFN',
+    'DeformableAttention',
+    'PyramidLevel',
+    'deformable_attention',
+]

@@ -1,3 +1,6 @@
 """Several tasks on one backbone."""
 
-__all__: list[str] = []
+from .backbone_view import BackboneView
+from .multi_task_model import MultiTaskModel
+
+__all__ = ['BackboneView', 'MultiTaskModel']

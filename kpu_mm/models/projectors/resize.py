@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch.nn.functional as F
-from torch import Size, Tensor
+from torch import Tensor
 
 from kpu_mm.structures import Features
 
@@ -20,22 +20,27 @@ def resize(features: Features, like: Features) -> Features:
     Returns:
         The summary as it was, maps (B, C_i, H'_i, W'_i) and their masks.
     """
-    sizes = [m.shape[-2:] for m in like.maps]
+    sizes = [(m.shape[-2], m.shape[-1]) for m in like.maps]
     maps = tuple(
-        _bilinear(m, size)
-        for m, size in zip(features.maps, sizes, strict=True)
+        bilinear(m, size) for m, size in zip(features.maps, sizes, strict=True)
     )
     if features.masks is None:
         return Features(features.summary, maps)
     masks = tuple(
         # 1 up to rounding where all four neighbours are valid
-        _bilinear(mask.float(), size) > 1 - 1e-4
+        bilinear(mask.float(), size) > 1 - 1e-4
         for mask, size in zip(features.masks, sizes, strict=True)
     )
     return Features(features.summary, maps, masks)
 
 
-def _bilinear(m: Tensor, size: Size) -> Tensor:
+def bilinear(m: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize a map, if it has another size.
+
+    Args:
+        m: (B, C, H, W).
+        size: Height and width.
+    """
     if m.shape[-2:] == size:
         return m
     return F.interpolate(m, size, mode='bilinear', align_corners=False)

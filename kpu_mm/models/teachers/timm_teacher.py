@@ -35,6 +35,9 @@ class TimmTeacher(BaseTeacher):
         std: Standard deviation, as ``mean``. Defaults to None.
         resolution: Interpolate positions to this (H, W); None keeps the
             size of a model that takes one only. Defaults to None.
+        options: More arguments of ``timm.create_model``, such as
+            ``dict(dynamic_img_size=True)`` for a ViT that interpolates its
+            positions to any size. Defaults to None.
 
     Raises:
         RuntimeError: If the weights don't fill the model.
@@ -49,17 +52,24 @@ class TimmTeacher(BaseTeacher):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         resolution: tuple[int, int] | None = None,
+        options: dict[str, Any] | None = None,
     ) -> None:
+        options = dict(options or {})
         if (mean is None) != (std is None):
             raise ValueError('give both mean and std, or neither')
-        built = _build(model, checkpoint, resolution)
+        built = _build(model, checkpoint, resolution, options)
         if not hasattr(built, 'forward_intermediates'):
             raise ValueError(
                 f"timm's '{model}' has no forward_intermediates; choose "
                 'another model'
             )
         config = built.pretrained_cfg
-        if resolution is None and config.get('fixed_input_size'):
+        any_size = options.get('dynamic_img_size', False)
+        if (
+            resolution is None
+            and config.get('fixed_input_size')
+            and not any_size
+        ):
             resolution = tuple(config['input_size'][1:])
         super().__init__(
             mean or config['mean'],
@@ -91,7 +101,10 @@ class TimmTeacher(BaseTeacher):
 
 
 def _build(
-    name: str, checkpoint: str | None, resolution: tuple[int, int] | None
+    name: str,
+    checkpoint: str | None,
+    resolution: tuple[int, int] | None,
+    options: dict[str, Any],
 ) -> Any:
     # only in its trained form, classifier and all, does timm load strictly
     if not timm.is_model(name.partition('.')[0]):
@@ -109,9 +122,8 @@ def _build(
             files = (config.hf_hub_filename,)
         checkpoint = str(fetch_file(config.hf_hub_id, *files))
     state = load_state(checkpoint)
-    options: dict[str, Any] = (
-        {} if resolution is None else {'img_size': resolution}
-    )
+    if resolution is not None:
+        options = dict(options, img_size=resolution)
     try:
         model: Any = timm.create_model(
             name,
@@ -133,6 +145,7 @@ def _build(
 
 
 def _patch(model: Any) -> int:
-    embed = getattr(model, 'patch_embed', None)
+    # NaFlexViT calls it embeds
+    embed = getattr(model, 'patch_embed', getattr(model, 'embeds', None))
     sizes = getattr(embed, 'patch_size', None)
     return sizes[0] if isinstance(sizes, tuple) else 1

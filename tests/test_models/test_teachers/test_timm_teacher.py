@@ -92,3 +92,62 @@ def test_unreachable_hub_is_one_quick_sentence(monkeypatch):
     with pytest.raises(FileNotFoundError, match='HF_HUB_OFFLINE') as info:
         TimmTeacher('vit_base_patch14_dinov2.lvd142m')
     assert '\n' not in str(info.value)
+
+
+@torch.no_grad()
+def test_any_size_of_a_vit(saved):
+    path, model = saved('test_vit')
+    teacher = TimmTeacher(
+        'test_vit', path, options=dict(dynamic_img_size=True)
+    )
+    images = torch.randint(0, 256, (1, 3, 96, 128), dtype=torch.uint8)
+    assert teacher(images).maps[0].shape[2:] == (6, 8)
+    # at its own size nothing changes
+    images = torch.randint(0, 256, (1, 3, 160, 160), dtype=torch.uint8)
+    tokens = model.forward_features(teacher.prepare(images)[0])
+    summary = model.forward_head(tokens, pre_logits=True)
+    torch.testing.assert_close(teacher(images).summary, summary)
+
+
+@torch.no_grad()
+def test_radio_checkpoint(tmp_path):
+    """Names and shapes of RADIO-v2.5's files, without LayerScale."""
+    name = 'naflexvit_base_patch16_radio_v3'
+    options = dict(init_values=0, depth=2, embed_dim=48, num_heads=4)
+    torch.manual_seed(0)
+    model = timm.create_model(name, **options).eval()
+    own = model.state_dict()
+    patches = own.pop('embeds.proj.weight').unflatten(1, (16, 16, 3))
+    state = {
+        # RADIO's patches are channel by channel, NaFlexViT's pixel by pixel
+        'radio_model.model.patch_generator.embedder.weight': patches.permute(
+            0, 3, 1, 2
+        ).flatten(1),
+        'radio_model.model.patch_generator.pos_embed': own.pop(
+            'embeds.pos_embed'
+        ).flatten(1, 2),
+        'radio_model.model.patch_generator.cls_token.token': torch.cat(
+            [own.pop('embeds.cls_token')[0], own.pop('embeds.reg_token')[0]]
+        ),
+        'radio_model.input_conditioner.norm_mean': torch.zeros(3, 1, 1),
+        'radio_model.summary_idxs': torch.arange(3),
+    }
+    assert not own.pop('embeds.proj.bias').any()
+    state.update({f'radio_model.model.{k}': v for k, v in own.items()})
+    path = tmp_path / 'model.safetensors'
+    save_file({k: v.contiguous() for k, v in state.items()}, path)
+    teacher = TimmTeacher(name, str(path), options=options)
+    assert teacher.strides == (16,)
+    images = torch.rand(1, 3, 64, 96) * 255
+    features = teacher(images)
+    tokens = model.forward_features(teacher.prepare(images)[0])
+    # eight tokens before the patches; the first is CLIP's summary
+    assert tokens.shape[1] == 8 + 4 * 6
+    assert torch.equal(features.summary, tokens[:, 0])
+    assert torch.equal(
+        features.maps[0].flatten(2).transpose(1, 2), tokens[:, 8:]
+    )
+    del state['radio_model.model.blocks.1.mlp.fc2.bias']
+    save_file({k: v.contiguous() for k, v in state.items()}, path)
+    with pytest.raises(RuntimeError, match=r'blocks\.1\.mlp\.fc2\.bias'):
+        TimmTeacher(name, str(path), options=options)

@@ -8,14 +8,14 @@ import torch
 import torch.distributed as dist
 from mmengine.dist import get_world_size
 from mmengine.optim import OptimWrapper
-from torch import Tensor
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from .kpu_distiller import KPUDistiller
+    from .multi_stream_model import MultiStreamModel
 
 
 def joint_step(
-    model: KPUDistiller, data: dict[str, Any], optim_wrapper: OptimWrapper
+    model: MultiStreamModel, data: dict[str, Any], optim_wrapper: OptimWrapper
 ) -> dict[str, float]:
     """One forward over all streams, one backward, one step (the paper's)."""
     with optim_wrapper.optim_context(model):
@@ -27,7 +27,7 @@ def joint_step(
 
 
 def per_stream_step(
-    model: KPUDistiller, data: dict[str, Any], optim_wrapper: OptimWrapper
+    model: MultiStreamModel, data: dict[str, Any], optim_wrapper: OptimWrapper
 ) -> dict[str, float]:
     """Each stream forward and backward in turn, then one step.
 
@@ -59,7 +59,7 @@ def per_stream_step(
     return model.parse_losses(losses)[1]
 
 
-def _average_gradients(model: KPUDistiller) -> None:
+def _average_gradients(model: nn.Module) -> None:
     """One all-reduce over the gradients of all trained parameters."""
     grads = [p.grad for p in model.parameters() if p.grad is not None]
     flat = torch.cat([grad.flatten() for grad in grads])

@@ -1,0 +1,81 @@
+# A trial on a CPU: a small student with random weights and a narrow decoder,
+# trained end to end on small images. Its data may be any folder in the layout
+# of COCO:
+#   --cfg-options train_dataloader.dataset.data_root=FOLDER/
+#       val_dataloader.dataset.data_root=FOLDER/
+#       val_evaluator.ann_file=FOLDER/annotations/instances_val2017.json
+_base_ = './mask-dino_kpu-vitb_frozen-80k.py'
+
+size = (160, 160)
+channels = 64
+max_iters = 1500
+load = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=size, keep_ratio=True, backend='pillow'),
+]
+
+model = dict(
+    backbone=dict(
+        sentinel=dict(
+            _delete_=True,
+            model_type='dinov2',
+            hidden_size=channels,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            image_size=224,
+            patch_size=14,
+        ),
+        frozen='none',
+        inplanes=32,
+        norm_cfg=dict(_delete_=True, type='GN', num_groups=8),
+        init_cfg=None,
+    ),
+    bbox_head=dict(
+        pixel_decoder=dict(
+            in_channels=[channels] * 4,
+            embed_dims=channels,
+            num_layers=2,
+            ffn_channels=128,
+        ),
+        queries=dict(num_queries=30),
+        decoder=dict(num_layers=3, ffn_channels=128),
+        denoising=dict(num_queries=30),
+    ),
+    train_cfg=dict(num_points=512),
+)
+train_dataloader = dict(
+    batch_size=4,
+    num_workers=1,
+    dataset=dict(
+        pipeline=[
+            load[0],
+            dict(
+                type='LoadAnnotations',
+                with_bbox=True,
+                with_mask=True,
+                poly2mask=False,
+            ),
+            load[1],
+            dict(type='kpu_mm.RasteriseMasks'),
+            dict(type='PackDetInputs'),
+        ]
+    ),
+)
+val_dataloader = dict(
+    num_workers=1,
+    dataset=dict(
+        pipeline=[
+            *load,
+            dict(
+                type='PackDetInputs',
+                meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape'),
+            ),
+        ]
+    ),
+)
+test_dataloader = val_dataloader
+
+optim_wrapper = dict(optimizer=dict(lr=1e-3))
+param_scheduler = dict(T_max=max_iters)
+train_cfg = dict(max_iters=max_iters, val_interval=250)
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=100))

@@ -1,0 +1,4 @@
+_base_ = './mask-dino_kpu-vitb_frozen-80k.py'
+model = dict(backbone=dict(frozen='sentinel'))
+train_cfg = dict(max_iters=200_000)
+param_scheduler = dict(T_max=200_000)

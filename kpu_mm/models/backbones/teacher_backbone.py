@@ -1,0 +1,151 @@
+"""TeacherBackbone: a frozen teacher as a backbone of OpenMMLab."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import ceil, log2
+from typing import TYPE_CHECKING, Any
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from kpu_mm.registry import MODELS
+
+from ..layers import PyramidLevel
+from ..projectors.resize import bilinear
+from .outputs import Outputs
+from .sentinel import IMAGENET_MEAN, IMAGENET_STD
+
+if TYPE_CHECKING:
+    from ..teachers import BaseTeacher
+
+
+@MODELS.register_module()
+class TeacherBackbone(BaseModule):
+    """Any teacher, frozen, under a trainable feature pyramid.
+
+    The pyramid is ViTDet's (https://arxiv.org/abs/2203.16527): each level is
+    made from the teacher's map of the closest stride. With
+    ``out_type='summary'`` nothing is trained; a teacher without a summary
+    gives the mean of its coarsest map.
+
+    It takes images like :class:`KPUBackbone`, normalised with ImageNet's mean
+    and standard deviation, and undoes that: the teacher normalises, and
+    resizes, raw RGB for itself. Its weights are never trained and absent from
+    checkpoints and optimiser.
+
+    Args:
+        teacher: Config of a teacher.
+        embed_dims: Channels of each level. Defaults to 256.
+        out_indices: Which of strides 4, 8, 16 and 32 :meth:`forward` gives.
+            Defaults to (0, 1, 2, 3).
+        out_type: 'pyramid', or 'summary' for classification heads. Defaults
+            to 'pyramid'.
+        init_cfg: Initialises the pyramid, as in MMEngine. Defaults to None.
+
+    Raises:
+        ValueError: If an option has a value that is not listed, or the config
+            is that of no teacher.
+    """
+
+    strides = (4, 8, 16, 32)
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        teacher: Mapping[str, Any],
+        embed_dims: int = 256,
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        out_type: str = 'pyramid',
+        init_cfg: dict[str, Any] | None = None,
+    ) -> None:
+        # Who takes another backbone need not load the teachers' libraries.
+        from ..teachers import TeacherBank
+
+        super().__init__(init_cfg)
+        self.outputs = Outputs(out_type, out_indices)
+        if out_type == 'summary_spatial':
+            raise ValueError(
+                "out_type='summary_spatial' is KPUBackbone's: a teacher's "
+                "summary and map may differ in width; choose 'summary'."
+            )
+        self.bank = TeacherBank(dict(teacher=teacher))
+        self.embed_dims = embed_dims
+        # the power of two closest to each stride: 16 for patches of 14
+        self.map_strides = [
+            2 ** round(log2(stride)) for stride in self.teacher.strides
+        ]
+        self.levels = nn.ModuleDict()
+        if out_type == 'pyramid':
+            for i in self.outputs.indices:
+                self.levels[str(i)] = self._build_level(self.strides[i])
+        for key, value in (('mean', IMAGENET_MEAN), ('std', IMAGENET_STD)):
+            self.register_buffer(
+                key, torch.tensor(value).view(3, 1, 1), persistent=False
+            )
+
+    def _closest(self, stride: int) -> int:
+        """Which of the teacher's maps, the finer one of two."""
+        return min(
+            range(len(self.map_strides)),
+            key=lambda i: (
+                abs(log2(self.map_strides[i] / stride)),
+                self.map_strides[i],
+            ),
+        )
+
+    def _build_level(self, stride: int) -> PyramidLevel:
+        i = self._closest(stride)
+        steps = round(log2(self.map_strides[i] / stride))
+        return PyramidLevel(self.teacher.channels[i], self.embed_dims, steps)
+
+    @property
+    def teacher(self) -> BaseTeacher:
+        """The teacher, which is no sub-module."""
+        return self.bank['teacher']
+
+    @property
+    def out_channels(self) -> tuple[int, ...]:
+        """Channels of what :meth:`forward` gives."""
+        dims = self.embed_dims
+        if self.outputs.kind == 'summary':
+            dims = self.teacher.summary_channels or self.teacher.channels[-1]
+        return self.outputs.channels(dims)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Features as OpenMMLab's necks and heads take them.
+
+        Args:
+            images: Normalised images, (B, 3, H, W).
+
+        Returns:
+            For ``out_type='pyramid'`` the maps of ``out_indices``, each
+            (B, C, ceil(H / stride), ceil(W / stride)); for 'summary' one
+            tensor (B, D).
+        """
+        summary, maps, _ = self.teacher(images * self.std + self.mean)
+        if self.outputs.kind == 'summary':
+            return (maps[-1].mean((-2, -1)) if summary is None else summary,)
+        height, width = images.shape[-2:]
+        pyramid = []
+        for index, level in self.levels.items():
+            stride = self.strides[int(index)]
+            i = self._closest(stride)
+            rows, columns = _cells(height, width, self.map_strides[i])
+            out = level(bilinear(maps[i], (rows, columns)))
+            # ceil(H / 16) rows doubled are ceil(H / 8) or one more
+            rows, columns = _cells(height, width, stride)
+            pyramid.append(out[..., :rows, :columns])
+        return tuple(pyramid)
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Any:
+        """Take the teacher along when the model moves."""
+        super()._apply(fn, recurse)
+        self.bank.apply(fn)
+        return self
+
+
+def _cells(height: int, width: int, stride: int) -> tuple[int, int]:
+    return ceil(height / stride), ceil(width / stride)

@@ -1,0 +1,186 @@
+"""Test a checkpoint with the metrics that its config names."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+from mmengine.runner import Runner
+
+from kpu_mm.utils.command_line import (
+    add_run_arguments,
+    build_runner,
+    read_run_config,
+    refuse,
+    use_gloo_without_gpu,
+)
+
+# By default scope: the visualizer and the arguments of the hook that draws.
+VISUALIZERS = {
+    'mmdet': 'DetLocalVisualizer',
+    'mmseg': 'SegLocalVisualizer',
+    'mmpretrain': 'UniversalVisualizer',
+}
+HOOKS = {
+    'mmdet': dict(type='DetVisualizationHook', draw=True),
+    'mmseg': dict(type='SegVisualizationHook', draw=True),
+    'mmpretrain': dict(type='VisualizationHook', enable=True, interval=1),
+}
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_run_arguments(parser)
+    parser.add_argument(
+        'checkpoint',
+        help="checkpoint file; 'none' for k-NN, whose backbone has its "
+        'weights from init_cfg',
+    )
+    parser.add_argument(
+        '--out',
+        help='write the predictions to this .pkl file; with several tasks, '
+        "each to its own, with the task's name before the .pkl",
+    )
+    parser.add_argument(
+        '--show-dir', help='draw the predictions into this directory'
+    )
+    parser.add_argument(
+        '--tta',
+        action='store_true',
+        help="average over the config's tta_pipeline with its tta_model",
+    )
+    parser.add_argument(
+        '--amp', action='store_true', help='run the model in autocast'
+    )
+    return parser.parse_args()
+
+
+def is_joint(cfg: Config) -> bool:
+    """Whether the config tests several tasks."""
+    return str(cfg.test_cfg.get('type')).endswith('MultiTaskTestLoop')
+
+
+def dump_predictions(cfg: Config, out: str) -> None:
+    """Add to the metrics one that writes predictions to a file."""
+    path = Path(out)
+    if path.suffix not in ('.pkl', '.pickle'):
+        refuse(f'--out {out}: the name of the file must end in .pkl.')
+    if not is_joint(cfg):
+        cfg.test_evaluator = with_dump(
+            cfg.test_evaluator, cfg.default_scope, path
+        )
+        return
+    cfg.test_evaluator = {
+        task: with_dump(
+            evaluator,
+            cfg.model.tasks[task].get('_scope_'),
+            path.with_suffix(f'.{task}{path.suffix}'),
+        )
+        for task, evaluator in cfg.test_evaluator.items()
+    }
+
+
+def with_dump(evaluator: Any, scope: str | None, path: Path) -> Any:
+    """An evaluator's config with one more metric, the toolbox's dump."""
+    kind = 'mmdet.DumpDetResults' if scope == 'mmdet' else 'DumpResults'
+    dump = ConfigDict(type=kind, out_file_path=str(path))
+    if isinstance(evaluator, dict) and 'metrics' in evaluator:
+        return {**evaluator, 'metrics': with_metrics(evaluator.metrics, dump)}
+    return with_metrics(evaluator, dump)
+
+
+def with_metrics(metrics: Any, *more: Any) -> list[Any]:
+    return [*(metrics if isinstance(metrics, list) else [metrics]), *more]
+
+
+def draw_predictions(cfg: Config, folder: str) -> None:
+    """Let the toolbox's own hook draw every image into a folder."""
+    scope = cfg.get('default_scope')
+    if is_joint(cfg) or scope not in HOOKS:
+        refuse(
+            '--show-dir: pictures are drawn by the toolbox of one task; test '
+            "with a single task's config, which takes the joint checkpoint "
+            f'too (default_scope one of {list(HOOKS)}, not {scope!r}).'
+        )
+    # Absolute, or MMDetection puts it below the work directory.
+    folder = str(Path(folder).resolve())
+    hook = {**cfg.default_hooks.get('visualization', {}), **HOOKS[scope]}
+    if scope == 'mmdet':
+        hook['test_out_dir'] = folder
+    elif scope == 'mmpretrain':
+        hook['out_dir'] = folder
+    else:
+        cfg.visualizer.save_dir = folder
+    cfg.default_hooks.visualization = hook
+    if cfg.visualizer.type == 'Visualizer':
+        cfg.visualizer.type = VISUALIZERS[scope]
+
+
+def augment(cfg: Config) -> None:
+    """Test with the config's test-time augmentation."""
+    if is_joint(cfg):
+        refuse("--tta: test with a single task's config instead.")
+    missing = [k for k in ('tta_model', 'tta_pipeline') if k not in cfg]
+    if missing:
+        refuse(
+            f'--tta: the config has no {" and no ".join(missing)}; define '
+            "them as the toolbox's own configs do."
+        )
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+    dataset = cfg.test_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    dataset.pipeline = cfg.tta_pipeline
+
+
+def fit_exactly(runner: Runner) -> None:
+    """Turn down checkpoints whose weights are not those of the model."""
+    load = partial(runner.load_checkpoint, strict=True)
+
+    def load_or_refuse(filename: str, **kwargs: Any) -> dict[str, Any]:
+        try:
+            return load(filename, **kwargs)
+        except (RuntimeError, ValueError) as error:
+            lines = [line for line in str(error).splitlines() if line.strip()]
+            reason = '; '.join(line.strip()[:200] for line in lines[:4])
+            refuse(f'{filename} does not fit the config: {reason}')
+
+    runner.load_checkpoint = load_or_refuse
+
+
+def find_checkpoint(cfg: Config, path: str) -> str | None:
+    """The checkpoint, or None where the test loop does without."""
+    untrained = str(cfg.test_cfg.get('type')).endswith('KNNTestLoop')
+    if path == 'none' and untrained:
+        return None
+    if not Path(path).is_file():
+        refuse(f'there is no checkpoint {path}.')
+    return path
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = read_run_config(args)
+    if cfg.get('test_cfg') is None or cfg.get('test_dataloader') is None:
+        refuse(f'{args.config} has no test_cfg or no test_dataloader.')
+    cfg.load_from = find_checkpoint(cfg, args.checkpoint)
+    cfg.resume = False
+    if args.out:
+        dump_predictions(cfg, args.out)
+    if args.show_dir:
+        draw_predictions(cfg, args.show_dir)
+    if args.tta:
+        augment(cfg)
+    if args.amp:
+        cfg.test_cfg.fp16 = True
+    use_gloo_without_gpu(args.launcher)
+    runner = build_runner(cfg)
+    fit_exactly(runner)
+    runner.test()
+
+
+if __name__ == '__main__':
+    main()
