@@ -50,6 +50,7 @@ def build_reference(
     dims=32,
     heads=4,
     ffn=24,
+    encoder_ffn=40,
     encoder_depth=2,
     queries=12,
     classes=7,
@@ -57,11 +58,12 @@ def build_reference(
     depth=9,
     two_stage=True,
 ):
-    size = dict(dims=dims, mask_dims=dims, heads=heads, ffn=ffn)
+    size = dict(dims=dims, mask_dims=dims, heads=heads)
     reference = MaskDINOReference(
         dict(
             channels=channels,
             depth=encoder_depth,
+            ffn=encoder_ffn,
             **size,
             **LAYOUTS[layout][0],
         ),
@@ -73,6 +75,7 @@ def build_reference(
             depth=depth,
             two_stage=two_stage,
             background=not two_stage,
+            ffn=ffn,
             **size,
         ),
     )
@@ -86,6 +89,7 @@ def head_config(
     dims=32,
     heads=4,
     ffn=24,
+    encoder_ffn=40,
     encoder_depth=2,
     queries=12,
     classes=7,
@@ -107,7 +111,7 @@ def head_config(
             in_channels=channels,
             embed_dims=dims,
             num_layers=encoder_depth,
-            ffn_channels=ffn,
+            ffn_channels=encoder_ffn,
             num_heads=heads,
             **LAYOUTS[layout][1],
         ),

@@ -70,7 +70,7 @@ def dump_predictions(cfg: Config, out: str) -> None:
         refuse(f'--out {out}: the name of the file must end in .pkl.')
     if not is_joint(cfg):
         cfg.test_evaluator = with_dump(
-            cfg.test_evaluator, cfg.default_scope, path
+            cfg.test_evaluator, cfg.get('default_scope'), path
         )
         return
     cfg.test_evaluator = {

@@ -1,3 +1,9 @@
 # What all downstream runs share; each sets its own `default_scope`.
 _base_ = './default_runtime.py'
-custom_hooks = [dict(type='kpu_mm.NonFiniteHook')]
+custom_hooks = [
+    dict(type='kpu_mm.NonFiniteHook'),
+    dict(type='kpu_mm.ClassCountHook'),
+    dict(type='kpu_mm.BackboneFitHook'),
+]
+# metrics at the iteration they are of
+default_hooks = dict(logger=dict(log_metric_by_epoch=False))

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from ..registry import DATASETS, FUNCTIONS
+from ..registry import FUNCTIONS
+from .build_dataset import build_dataset
 from .endless_dataset import EndlessDataset
 from .position_sampler import PositionSampler
 
@@ -81,7 +82,7 @@ def build_stream(
     """
     _check_order(sampler, batch_sampler)
     samples: Any = (
-        DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
+        build_dataset(dataset) if isinstance(dataset, dict) else dataset
     )
     collate = dict(collate_fn or {'type': 'kpu_mm.stack_images'})
     if not hasattr(samples, 'set_seed'):

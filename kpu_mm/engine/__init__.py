@@ -2,6 +2,8 @@
 
 from .data_parallel import KPUDistributedDataParallel
 from .hooks import (
+    BackboneFitHook,
+    ClassCountHook,
     FeaturePCAHook,
     JointCheckpointHook,
     NonFiniteHook,
@@ -12,19 +14,26 @@ from .kpu_runner import KPUFlexibleRunner, KPURunner
 from .multi_stream_train_loop import MultiStreamTrainLoop
 from .multi_task_test_loop import MultiTaskTestLoop
 from .multi_task_val_loop import MultiTaskValLoop
-from .optimizers import AutocastOptimWrapper, TrainableConstructor
+from .optimizers import (
+    AutocastOptimWrapper,
+    LayerDecayConstructor,
+    TrainableConstructor,
+)
 from .resumable_train_loop import ResumableTrainLoop
 from .split_checkpoint import split_checkpoint, tasks_in
 from .unwrapped import Unwrapped
 
 __all__ = [
     'AutocastOptimWrapper',
+    'BackboneFitHook',
+    'ClassCountHook',
     'FeaturePCAHook',
     'JointCheckpointHook',
     'KNNTestLoop',
     'KPUDistributedDataParallel',
     'KPUFlexibleRunner',
     'KPURunner',
+    'LayerDecayConstructor',
     'MultiStreamTrainLoop',
     'MultiTaskTestLoop',
     'MultiTaskValLoop',

@@ -13,8 +13,8 @@ import numpy as np
 
 # numpy 2 moved these; old pickles name the old place
 _MODULES = ('numpy.core.multiarray', 'numpy._core.multiarray')
-_REBUILD_ARRAY = np.empty(0).__reduce__()[0]
-_REBUILD_SCALAR = np.float32(0).__reduce__()[0]
+_REBUILD_ARRAY: Any = np.empty(0).__reduce__()[0]
+_REBUILD_SCALAR: Any = np.float32(0).__reduce__()[0]
 _ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
     ('numpy', 'ndarray'): np.ndarray,
     ('numpy', 'dtype'): np.dtype,

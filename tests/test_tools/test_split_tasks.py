@@ -1,4 +1,4 @@
-import importlib.util
+import runpy
 import sys
 
 import pytest
@@ -9,15 +9,11 @@ from tests.runs import ROOT
 
 @pytest.fixture
 def split(monkeypatch):
-    spec = importlib.util.spec_from_file_location(
-        'split_tasks', ROOT / 'tools/model_converters/split_tasks.py'
-    )
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = str(ROOT / 'tools/model_converters/split_tasks.py')
 
     def call(*arguments):
-        monkeypatch.setattr(sys, 'argv', ['split', *map(str, arguments)])
-        tool.main()
+        monkeypatch.setattr(sys, 'argv', [tool, *map(str, arguments)])
+        runpy.run_path(tool, run_name='__main__')
 
     return call
 

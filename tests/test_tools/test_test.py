@@ -1,7 +1,7 @@
 """tools/test.py, in a process of its own once and else in this one."""
 
-import importlib.util
 import pickle
+import runpy
 import sys
 
 import pytest
@@ -40,15 +40,11 @@ def checkpoint(labeled, tmp_path_factory):
 @pytest.fixture
 def run(monkeypatch):
     """The tool in this process."""
-    spec = importlib.util.spec_from_file_location(
-        'tools_test', ROOT / 'tools' / 'test.py'
-    )
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = str(ROOT / 'tools' / 'test.py')
 
     def call(*arguments):
-        monkeypatch.setattr(sys, 'argv', ['test.py', *map(str, arguments)])
-        tool.main()
+        monkeypatch.setattr(sys, 'argv', [tool, *map(str, arguments)])
+        runpy.run_path(tool, run_name='__main__')
 
     return call
 
@@ -125,6 +121,21 @@ def test_a_single_config_finds_what_the_joint_run_finds(
         if p.suffix in ('.png', '.jpg')
     ]
     assert len(pictures) == 3
+
+
+@pytest.mark.slow
+def test_two_processes_find_what_one_finds(
+    labeled, checkpoint, joint_test, tmp_path
+):
+    config = labeled / 'joint.py'
+    where = ('--work-dir', tmp_path)
+    result = run_tool(
+        'dist_test.sh', config, checkpoint, 2, *where, PORT='29545'
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert metrics_of(tmp_path) == pytest.approx(
+        metrics_of(joint_test), rel=1e-6, nan_ok=True
+    )
 
 
 @pytest.mark.slow

@@ -5,9 +5,14 @@ import json
 import pytest
 import torch
 
+from kpu_mm.models.pretrained import load_state
 from tests.runs import kill_training_at, losses_of, run_tool
 
 TASKS = ('coco', 'ade20k', 'imagenet')
+HALVES = dict(
+    coco=['train_dataloader.batch_size=1'],
+    joint=[f'train_dataloader.{task}.batch_size=1' for task in TASKS],
+)
 WORKERS = dict(
     coco=['train_dataloader.num_workers=1'],
     joint=[f'train_dataloader.{task}.num_workers=1' for task in TASKS[:2]],
@@ -34,6 +39,10 @@ def validation_of(work_dir):
     return metrics
 
 
+def states_of(work_dir):
+    return load_state(work_dir / 'iter_4.pth')
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('name', ['coco', 'joint'])
 def test_kill_and_resume_gives_the_same_run(
@@ -57,12 +66,9 @@ def test_kill_and_resume_gives_the_same_run(
     assert validation_of(killed) == pytest.approx(
         validation_of(whole_runs / name), rel=0, abs=0, nan_ok=True
     )
-    states = [
-        torch.load(d / 'iter_4.pth', weights_only=False)
-        for d in (whole_runs / name, killed)
-    ]
-    for key, value in states[0]['state_dict'].items():
-        assert torch.equal(value, states[1]['state_dict'][key]), key
+    resumed = states_of(killed)
+    for key, value in states_of(whole_runs / name).items():
+        assert torch.equal(value, resumed[key]), key
 
 
 @pytest.mark.slow
@@ -75,29 +81,30 @@ def test_all_tasks_are_validated(whole_runs):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('backward', ['joint', 'per_stream'])
-def test_two_processes_equal_one(labeled, whole_runs, tmp_path, backward):
-    """The tasks' losses are normalised over the images of all ranks."""
+@pytest.mark.parametrize('name', ['coco', 'joint'])
+def test_two_processes_equal_one(name, labeled, whole_runs, tmp_path):
+    """The losses are normalised over the images of all ranks."""
     two = run_tool(
         'dist_train.sh',
-        labeled / 'joint.py',
+        labeled / f'{name}.py',
         2,
         '--work-dir',
         tmp_path,
         '--cfg-options',
-        f'model.backward={backward}',
-        *(f'train_dataloader.{task}.batch_size=1' for task in TASKS),
+        *HALVES[name],
         PORT='29543',
     )
     assert two.returncode == 0, two.stderr[-3000:]
-    expected, got = losses_of(whole_runs / 'joint'), losses_of(tmp_path)
-    assert len(expected) == 4
-    for step, row in expected.items():
-        for key, value in row.items():
-            assert got[step][key] == pytest.approx(
-                value, rel=1e-5, abs=1e-5
-            ), (step, key)
+    expected, got = states_of(whole_runs / name), states_of(tmp_path)
+    for key, value in expected.items():
+        # a learning rate of 1e-3 moves a weight by 4e-3
+        torch.testing.assert_close(got[key], value, rtol=0, atol=1e-5)
+    if name == 'joint':  # single models log the losses of their own rank
+        expected, got = losses_of(whole_runs / name), losses_of(tmp_path)
+        assert set(expected) == set(got) == {1, 2, 3, 4}
+        for step, row in expected.items():
+            assert got[step] == pytest.approx(row, rel=1e-5), step
     # each rank evaluates its share, the metrics are of all
     assert validation_of(tmp_path).keys() == (
-        validation_of(whole_runs / 'joint').keys()
+        validation_of(whole_runs / name).keys()
     )

@@ -1,10 +1,13 @@
 # A trial on a CPU: a small student with random weights, trained end to end on
 # whole images. Its data may be any folder in the layout of ADE20K, such as
 #   --cfg-options data_root=... train_dataloader.dataset.indices=8
-_base_ = './upernet_kpu-vitb_frozen-80k.py'
+_base_ = [
+    './upernet_kpu-vitb_frozen-80k.py',
+    '../../_base_/models/kpu_tiny.py',
+]
 
 size = (112, 112)
-channels = 64
+channels = 64  # of the small student
 max_iters = 800
 load = [
     dict(type='LoadImageFromFile'),
@@ -13,21 +16,7 @@ load = [
 
 model = dict(
     data_preprocessor=dict(size=size),
-    backbone=dict(
-        sentinel=dict(
-            _delete_=True,
-            model_type='dinov2',
-            hidden_size=channels,
-            num_hidden_layers=4,
-            num_attention_heads=4,
-            image_size=112,
-            patch_size=14,
-        ),
-        frozen='none',
-        inplanes=32,
-        norm_cfg=dict(_delete_=True, type='GN', num_groups=8),
-        init_cfg=None,
-    ),
+    backbone=dict(_delete_=True, frozen='none', **_base_.tiny_backbone),
     decode_head=dict(
         in_channels=[channels] * 4,
         channels=channels,

@@ -15,14 +15,13 @@ train_dataloader = dict(
             dict(type='LoadImageFromFile'),
             dict(type='LoadPanopticAnnotations'),
             dict(type='RandomFlip', prob=0.5),
-            # large-scale jittering
+            # large-scale jittering; Pillow would refuse the segment numbers
             dict(
                 type='RandomResize',
                 scale=image_size,
                 ratio_range=(0.1, 2.0),
                 resize_type='Resize',
                 keep_ratio=True,
-                backend='pillow',
             ),
             dict(
                 type='kpu_mm.DiagonalCrop',

@@ -1,11 +1,15 @@
 """Hooks."""
 
+from .backbone_fit_hook import BackboneFitHook
+from .class_count_hook import ClassCountHook
 from .feature_pca_hook import FeaturePCAHook
 from .joint_checkpoint_hook import JointCheckpointHook
 from .non_finite_hook import NonFiniteHook
 from .skipped_images_hook import SkippedImagesHook
 
 __all__ = [
+    'BackboneFitHook',
+    'ClassCountHook',
     'FeaturePCAHook',
     'JointCheckpointHook',
     'NonFiniteHook',

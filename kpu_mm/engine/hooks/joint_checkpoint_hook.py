@@ -37,9 +37,16 @@ class JointCheckpointHook(Hook):
             checkpoint: The checkpoint, changed in place.
 
         Raises:
-            ValueError: If a joint checkpoint has no such task.
+            ValueError: If a joint checkpoint has no such task, or the run is
+                to resume from it.
         """
-        if tasks_in(checkpoint):
-            part = split_checkpoint(checkpoint, self.task)
-            checkpoint.clear()
-            checkpoint.update(part)
+        if not tasks_in(checkpoint):
+            return
+        if runner._resume:
+            raise ValueError(
+                'a joint run can only be resumed with its own config; give '
+                'its checkpoint as `load_from` to start from its weights.'
+            )
+        part = split_checkpoint(checkpoint, self.task)
+        checkpoint.clear()
+        checkpoint.update(part)

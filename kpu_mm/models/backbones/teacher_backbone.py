@@ -14,7 +14,7 @@ from kpu_mm.registry import MODELS
 
 from ..layers import PyramidLevel
 from ..projectors.resize import bilinear
-from .outputs import Outputs
+from .outputs import Outputs, check_choice
 from .sentinel import IMAGENET_MEAN, IMAGENET_STD
 
 if TYPE_CHECKING:
@@ -65,12 +65,8 @@ class TeacherBackbone(BaseModule):
         from ..teachers import TeacherBank
 
         super().__init__(init_cfg)
+        check_choice('out_type', out_type, ('pyramid', 'summary'))
         self.outputs = Outputs(out_type, out_indices)
-        if out_type == 'summary_spatial':
-            raise ValueError(
-                "out_type='summary_spatial' is KPUBackbone's: a teacher's "
-                "summary and map may differ in width; choose 'summary'."
-            )
         self.bank = TeacherBank(dict(teacher=teacher))
         self.embed_dims = embed_dims
         # the power of two closest to each stride: 16 for patches of 14

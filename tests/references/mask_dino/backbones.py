@@ -52,15 +52,38 @@ class TorchvisionR50(nn.Module):
         return maps
 
 
+def swin_state(model):
+    """Names of the original Swin, with new norms behind the stages."""
+    state = {}
+    for name, value in model.state_dict().items():
+        if name.startswith(('norm.', 'head.')):
+            continue
+        # timm puts the merging before a stage, the original after one
+        name = re.sub(
+            r'^layers\.(\d)\.downsample',
+            lambda match: f'layers.{int(match[1]) - 1}.downsample',
+            name,
+        )
+        state[f'backbone.{name}'] = value
+        if name.endswith('relative_position_bias_table'):
+            index = name.replace('bias_table', 'index')
+            side = int(len(value) ** 0.5 + 1) // 2
+            state[f'backbone.{index}'] = window_index(side)
+    for i in range(4):
+        norm = nn.LayerNorm(model.embed_dim * 2**i)
+        state[f'backbone.norm{i}.weight'] = norm.weight.detach()
+        state[f'backbone.norm{i}.bias'] = norm.bias.detach()
+    return state
+
+
 class TimmSwin(nn.Module):
     """Swin with the official checkpoints' norm after each stage."""
 
     def __init__(self, dims=32, depths=(2, 2, 2, 2), heads=(1, 2, 4, 8)):
         super().__init__()
-        self.window = 2
         self.model = SwinTransformer(
             img_size=(128, 192),
-            window_size=self.window,
+            window_size=2,
             embed_dim=dims,
             depths=depths,
             num_heads=heads,
@@ -73,20 +96,7 @@ class TimmSwin(nn.Module):
             nn.init.normal_(parameter, std=0.2)
 
     def official_state(self):
-        state = {}
-        for name, value in self.model.state_dict().items():
-            if name.startswith('norm.'):
-                continue
-            # timm puts the merging before a stage, the original after one
-            name = re.sub(
-                r'^layers\.(\d)\.downsample',
-                lambda match: f'layers.{int(match[1]) - 1}.downsample',
-                name,
-            )
-            state[f'backbone.{name}'] = value
-            if name.endswith('relative_position_bias_table'):
-                index = name.replace('bias_table', 'index')
-                state[f'backbone.{index}'] = window_index(self.window)
+        state = swin_state(self.model)
         for i, norm in enumerate(self.norms):
             state[f'backbone.norm{i}.weight'] = norm.weight.detach()
             state[f'backbone.norm{i}.bias'] = norm.bias.detach()
@@ -104,13 +114,10 @@ class TimmSwin(nn.Module):
 
 def window_index(side):
     """Row of the bias table for each pair of a window's cells."""
-    cells = [(y, x) for y in range(side) for x in range(side)]
-    return torch.tensor(
-        [
-            [
-                (y - v + side - 1) * (2 * side - 1) + x - u + side - 1
-                for v, u in cells
-            ]
-            for y, x in cells
-        ]
+    y, x = torch.meshgrid(
+        torch.arange(side), torch.arange(side), indexing='ij'
     )
+    y, x = y.flatten(), x.flatten()
+    rows = y[:, None] - y + side - 1
+    columns = x[:, None] - x + side - 1
+    return rows * (2 * side - 1) + columns

@@ -103,7 +103,7 @@ def test_some_levels(dinov2_dir):
 def test_refusals(dinov2_dir):
     with pytest.raises(ValueError, match='which is no teacher'):
         build('KPUBackbone', dinov2_dir)
-    with pytest.raises(ValueError, match="choose 'summary'"):
+    with pytest.raises(ValueError, match='out_type='):
         build('DINOTeacher', dinov2_dir, out_type='summary_spatial')
 
 

@@ -1,4 +1,5 @@
 import copy
+import math
 
 import pytest
 import torch
@@ -6,6 +7,7 @@ from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 
 from kpu_mm.datasets import MultiStreamLoader
+from kpu_mm.engine import AutocastOptimWrapper
 from kpu_mm.models import MultiTaskModel
 from kpu_mm.registry import MODELS
 
@@ -99,6 +101,18 @@ def test_one_stream_at_a_time_takes_the_same_step(config, batch):
         torch.testing.assert_close(
             value, states[1][name], rtol=1e-4, atol=1e-6
         )
+
+
+def test_a_bfloat16_step(config, batch):
+    model = build(config)
+    before = [p.clone() for p in model.parameters() if p.requires_grad]
+    trained = [p for p in model.parameters() if p.requires_grad]
+    wrapper = AutocastOptimWrapper(torch.optim.SGD(trained, lr=0.1))
+    logs = model.train_step(copy.deepcopy(batch), wrapper)
+    assert all(math.isfinite(value) for value in logs.values())
+    for p, old in zip(trained, before, strict=True):
+        assert p.dtype == torch.float32 and torch.isfinite(p).all()
+        assert not torch.equal(p, old)
 
 
 def test_the_backbone_is_there_once(config):

@@ -13,7 +13,13 @@ from tests.mask_dino_pair import (
 CANVAS = (128, 192)
 R50 = (256, 512, 1024, 2048)
 FULL = dict(
-    channels=R50, dims=256, heads=8, encoder_depth=6, queries=300, classes=80
+    channels=R50,
+    dims=256,
+    heads=8,
+    ffn=2048,
+    encoder_depth=6,
+    queries=300,
+    classes=80,
 )
 
 
@@ -29,8 +35,7 @@ def count(module):
     ],
 )
 def test_parameter_counts(layout, ffn, pixel, whole):
-    config = head_config(layout=layout, ffn=ffn, **FULL)
-    config['decoder']['ffn_channels'] = 2048
+    config = head_config(layout=layout, encoder_ffn=ffn, **FULL)
     with torch.device('meta'):
         head = MaskDINOHead(**config)
     assert count(head.pixel_decoder) == pixel

@@ -1,0 +1,93 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData, PixelData
+from mmpretrain.structures import DataSample
+from mmseg.structures import SegDataSample
+from torch import nn
+
+from kpu_mm.engine import ClassCountHook
+
+
+def head(count):
+    module = nn.Linear(1, 1)
+    module.num_classes = count
+    return module
+
+
+def model_of(count):
+    model = nn.Module()
+    model.head = head(count)
+    model.rpn_head = head(1)  # object or not: no class of the data
+    return model
+
+
+def loader(length=None):
+    metainfo = {} if length is None else dict(classes=('x',) * length)
+    return SimpleNamespace(dataset=SimpleNamespace(metainfo=metainfo))
+
+
+def runner(model, loader):
+    return SimpleNamespace(model=model, train_dataloader=loader)
+
+
+def classified(label):
+    return DataSample().set_gt_label(label)
+
+
+def segmented(label):
+    labels = torch.full((1, 4, 4), 255)
+    labels[0, 1, 1] = label
+    return SegDataSample(
+        gt_sem_seg=PixelData(data=labels), metainfo=dict(img_path='b.jpg')
+    )
+
+
+def detected(label):
+    return DetDataSample(
+        gt_instances=InstanceData(labels=torch.tensor([0, label]))
+    )
+
+
+SAMPLES = (classified, segmented, detected)
+
+
+def test_names_of_classes():
+    ClassCountHook().before_train(runner(model_of(5), loader(5)))
+    ClassCountHook().before_train(runner(model_of(5), loader()))
+    with pytest.raises(ValueError, match='have 6 classes, but head has'):
+        ClassCountHook().before_train(runner(model_of(5), loader(6)))
+
+
+def test_several_tasks():
+    model = nn.Module()
+    model.tasks = nn.ModuleDict(dict(a=model_of(5), b=model_of(3)))
+    loaders = SimpleNamespace(loaders=dict(a=loader(5), b=loader(3)))
+    hook = ClassCountHook()
+    hook.before_train(runner(model, loaders))
+    batches = {k: dict(data_samples=[classified(2)]) for k in 'ab'}
+    hook.before_train_iter(None, 0, dict(streams=batches))
+    batches['b'] = dict(data_samples=[segmented(3)])
+    with pytest.raises(ValueError, match=r'b\.jpg has label 3, but num_cl'):
+        hook.before_train_iter(None, 0, dict(streams=batches))
+
+
+@pytest.mark.parametrize('sample', SAMPLES)
+def test_labels(sample):
+    hook = ClassCountHook()
+    hook.before_train(runner(model_of(5), loader()))
+    batch = dict(data_samples=[sample(0), sample(4)])
+    hook.before_train_iter(None, 0, batch)
+    batch = dict(data_samples=[sample(0), sample(5)])
+    with pytest.raises(ValueError, match='num_classes=5 allows 0 to 4'):
+        hook.before_train_iter(None, 0, batch)
+
+
+def test_empty_image():
+    hook = ClassCountHook()
+    hook.before_train(runner(model_of(5), loader()))
+    none = InstanceData(labels=torch.zeros(0, dtype=torch.long))
+    batch = dict(data_samples=[DetDataSample(gt_instances=none)])
+    hook.before_train_iter(None, 0, batch)

@@ -1,0 +1,88 @@
+import pytest
+import torch
+from mmpretrain.engine.optimizers import (
+    LearningRateDecayOptimWrapperConstructor,
+)
+from mmpretrain.registry import MODELS
+
+from kpu_mm.engine import LayerDecayConstructor
+
+TINY = dict(
+    model_type='dinov2',
+    hidden_size=48,
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    image_size=56,
+    patch_size=14,
+)
+ADAMW = dict(optimizer=dict(type='AdamW', lr=1.0, weight_decay=0.05))
+
+
+def build(frozen):
+    return MODELS.build(
+        dict(
+            type='ImageClassifier',
+            backbone=dict(
+                type='kpu_mm.KPUBackbone',
+                sentinel=dict(TINY),
+                inplanes=8,
+                frozen=frozen,
+                out_type='summary',
+            ),
+            head=dict(type='LinearClsHead', num_classes=5, in_channels=48),
+        )
+    )
+
+
+def settings(constructor, model):
+    """Rate and decay of every parameter."""
+    names = {p: name for name, p in model.named_parameters()}
+    groups = constructor(model).optimizer.param_groups
+    found = {
+        names[p]: (group['lr'], group['weight_decay'])
+        for group in groups
+        for p in group['params']
+    }
+    return found, len(groups)
+
+
+def test_agrees_with_mmpretrains():
+    model = build('none')
+    paramwise = dict(layer_decay_rate=0.7, norm_decay_mult=0.0)
+    ours, groups = settings(LayerDecayConstructor(ADAMW, paramwise), model)
+    theirs, _ = settings(
+        LearningRateDecayOptimWrapperConstructor(ADAMW, paramwise), model
+    )
+    assert ours.keys() == theirs.keys()
+    for name, expected in theirs.items():
+        assert ours[name] == pytest.approx(expected), name
+    # six depths, with and without decay; the embedding has no norm
+    assert groups == 11
+    layer = 'backbone.sentinel.model.encoder.layer.1.mlp.fc1.weight'
+    assert ours[layer] == pytest.approx((0.7**3, 0.05))
+    assert ours['head.fc.weight'] == (1.0, 0.05)
+
+
+def test_frozen_parameters_are_left_out():
+    model = build('sentinel')
+    found, groups = settings(
+        LayerDecayConstructor(ADAMW, dict(layer_decay_rate=0.5)), model
+    )
+    assert set(found) == {
+        name for name, p in model.named_parameters() if p.requires_grad
+    }
+    assert groups == 1
+
+
+@pytest.mark.parametrize('rate', [None, 0, 1.5])
+def test_bad_rate(rate):
+    with pytest.raises(ValueError, match='layer_decay_rate is'):
+        LayerDecayConstructor(ADAMW, dict(layer_decay_rate=rate))
+
+
+def test_backbone_without_depths():
+    model = torch.nn.Module()
+    model.backbone = torch.nn.Linear(1, 1)
+    constructor = LayerDecayConstructor(ADAMW, dict(layer_decay_rate=0.5))
+    with pytest.raises(TypeError, match='a backbone Linear without'):
+        constructor(model)
