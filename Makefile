@@ -56,8 +56,8 @@ $(STAMPS)/lint: $(STAMPS)/runtime requirements/tests.txt
 	$(PINNED) -r requirements/tests.txt
 	@touch $@
 
-$(STAMPS)/test: $(STAMPS)/lint requirements/downstream.txt
-	$(PINNED) -r requirements/downstream.txt
+$(STAMPS)/test: $(STAMPS)/lint requirements/downstream.txt requirements/export.txt
+	$(PINNED) -r requirements/downstream.txt -r requirements/export.txt
 	$(RUN) $(MM) --for downstream
 	@touch $@
 

@@ -57,8 +57,10 @@ class BuildWithMim(build_py):
                 shutil.copy2(ROOT / name, target / name)
 
 
-EXTRAS = {name: read_requirements(name) for name in ('downstream', 'tests')}
-EXTRAS['demo'] = read_requirements('demo')
+EXTRAS = {
+    name: read_requirements(name)
+    for name in ('demo', 'downstream', 'export', 'tests')
+}
 EXTRAS['all'] = sorted({line for lines in EXTRAS.values() for line in lines})
 
 setup(

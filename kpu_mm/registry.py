@@ -110,7 +110,7 @@ FUNCTIONS = Registry(
 )
 # the multi-stream train loop
 LOOPS = Registry('loop', parent=MMENGINE_LOOPS, locations=['kpu_mm.engine'])
-# non-finite guard, corrupt-image guard, feature pictures
+# guards of losses, images, classes and backbones; feature pictures
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, locations=['kpu_mm.engine'])
 # runner with atomic checkpoints
 RUNNERS = Registry(

@@ -8,6 +8,7 @@ from .multi_stream_loader import MultiStreamLoader, StreamsBatch
 from .permutation import Permutation
 from .position_sampler import PositionSampler
 from .sources import (
+    DigitSceneSource,
     FolderSource,
     ImageSource,
     ListSource,
@@ -23,6 +24,7 @@ __all__ = [
     'CorruptImageError',
     'DecodeRandomResizedCrop',
     'DecodeResize',
+    'DigitSceneSource',
     'EndlessDataset',
     'FolderSource',
     'ImageBatch',

@@ -2,7 +2,6 @@
 
 from kpu_mm.models.student import Student, read_student
 
-from .program import export_program
 from .write import write_student
 
-__all__ = ['Student', 'export_program', 'read_student', 'write_student']
+__all__ = ['Student', 'read_student', 'write_student']

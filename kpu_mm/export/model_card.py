@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from .onnx_graph import OPSET
+
 _CARD = """\
 # {title}
 
@@ -33,7 +35,7 @@ backbone = dict(
     ),
 )
 ```
-{program}{projectors}
+{graphs}{projectors}
 ## Files
 
 * `config.json`: the backbone's arguments, where it comes from, its input and
@@ -51,13 +53,37 @@ _PROGRAM = """
 ```python
 import torch
 student = torch.export.load('PATH/OF/THIS/FOLDER/student.pt2').module()
-summary, maps = student(images)
+outputs = student(images)
 ```
 
-`images` is float32 (B, 3, H, W) with any B, and with H and W multiples of 32
-from 64 to 8192: only there can torch.export prove how the sizes of the maps
-relate. Normalisation is inside. Written by torch {torch}; older versions may
-not read it.
+Sides from 33 pixels. Written by torch {torch}; older versions may not read it.
+"""
+
+_ONNX = """
+## Load it with onnxruntime
+
+```python
+import onnxruntime
+student = onnxruntime.InferenceSession('PATH/OF/THIS/FOLDER/student.onnx')
+names = [output.name for output in student.get_outputs()]
+outputs = dict(zip(names, student.run(names, {{'images': images}})))
+```
+
+Operator set {opset}. Written by torch {torch}.
+"""
+
+_GRAPHS = """
+## Graphs
+
+Input: `images`, float32 (B, 3, H, W), RGB in [0, 255], any B, H and W from
+{min_size}; normalisation is inside. Outputs by name, with their channels:
+{outputs}.
+
+`summary` is (B, C), `map_s` (B, C, ceil(H / s), ceil(W / s)); `NAME_summary`
+and `NAME_map_i` are what teacher NAME would give, maps on its own grid.
+
+Compared with PyTorch on images of {sizes}; largest difference over the largest
+value of the output: {differences}.
 """
 
 _PROJECTORS = """
@@ -70,17 +96,18 @@ projectors = load_projectors('PATH/OF/THIS/FOLDER')  # by teacher
 """
 
 
-def model_card(config: dict[str, Any], with_program: bool) -> str:
+def model_card(config: dict[str, Any]) -> str:
     """Write the README.
 
     Args:
         config: The content of config.json.
-        with_program: Whether ``student.pt2`` is there.
 
     Returns:
         Markdown.
     """
     teachers = config['teachers']
+    graphs = config.get('graphs', {})
+    differences = graphs.get('largest_differences', {})
     has_projectors = any('map_channels' in t for t in teachers.values())
     files = [
         f'* `{name}`: {what}\n'
@@ -90,7 +117,17 @@ def model_card(config: dict[str, Any], with_program: bool) -> str:
                 "from the student's space into each teacher's",
                 has_projectors,
             ),
-            ('student.pt2', 'all of the student for torch', with_program),
+            (
+                'student.onnx',
+                'all of the student for ONNX runtimes; where it exceeds '
+                'one file of ONNX, with its weights in `student.onnx.data`',
+                'student.onnx' in differences,
+            ),
+            (
+                'student.pt2',
+                'all of the student for torch',
+                'student.pt2' in differences,
+            ),
         )
         if present
     ]
@@ -112,11 +149,32 @@ def model_card(config: dict[str, Any], with_program: bool) -> str:
         mean=config['input']['mean'],
         std=config['input']['std'],
         options=''.join(options),
-        program=(
-            _PROGRAM.format(torch=config['torch_version'])
-            if with_program
-            else ''
-        ),
+        graphs=_describe(graphs, config) if graphs else '',
         projectors=_PROJECTORS if has_projectors else '',
         files=''.join(files),
     )
+
+
+def _describe(graphs: dict[str, Any], config: dict[str, Any]) -> str:
+    differences = graphs['largest_differences']
+    torch = config['torch_version']
+    parts = [
+        _GRAPHS.format(
+            min_size=config['input']['min_size'],
+            outputs=', '.join(
+                f'`{name}` {channels}'
+                for name, channels in graphs['outputs'].items()
+            ),
+            sizes=', '.join(
+                f'{b} x 3 x {h} x {w}' for b, h, w in graphs['compared_on']
+            ),
+            differences=', '.join(
+                f'`{name}` {value:.1e}' for name, value in differences.items()
+            ),
+        )
+    ]
+    if 'student.onnx' in differences:
+        parts.append(_ONNX.format(opset=OPSET, torch=torch))
+    if 'student.pt2' in differences:
+        parts.append(_PROGRAM.format(torch=torch))
+    return ''.join(parts)

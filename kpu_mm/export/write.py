@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,38 +14,62 @@ from torch import nn
 
 from kpu_mm.models.backbones import KPUBackbone
 from kpu_mm.models.backbones.sentinel import IMAGENET_MEAN, IMAGENET_STD
+from kpu_mm.models.projectors import TeacherHead
 from kpu_mm.models.student import Student
 from kpu_mm.version import __version__
 
+from .graphs import WRITERS, write_graphs
 from .model_card import model_card
-from .program import export_program
+from .onnx_graph import check_onnx
+from .raw_student import RawStudent
 
 
 def write_student(
-    student: Student, folder: str | Path, with_program: bool = True
+    student: Student,
+    folder: str | Path,
+    formats: Sequence[str] = (),
+    heads: Sequence[str] = (),
 ) -> Path:
     """Write a student; the folder appears at once and whole, or not at all.
+
+    Each graph is read again and compared with the student.
 
     Args:
         student: What :func:`read_student` gave.
         folder: Where to; must not exist, or be empty.
-        with_program: Also write ``student.pt2``, a torch.export program.
-            Defaults to True.
+        formats: Graphs to write besides the weights: 'onnx'
+            (``student.onnx``), 'program' (``student.pt2``, for torch).
+            Defaults to ().
+        heads: Teachers into whose spaces the graphs lead, besides the
+            student's own outputs. Defaults to ().
 
     Returns:
         The folder.
 
     Raises:
         FileExistsError: If the folder is not empty.
-        RuntimeError: If the program's results are not the student's.
+        ModuleNotFoundError: If ONNX's packages are not installed.
+        RuntimeError: If a graph's results are not the student's.
+        ValueError: If a teacher or a format is unknown.
     """
+    if unknown := set(formats) - set(WRITERS):
+        raise ValueError(
+            f'formats {sorted(unknown)}: choose from {sorted(WRITERS)}.'
+        )
+    if heads and not formats:
+        raise ValueError(
+            f'heads {list(heads)} are outputs of graphs; name formats too.'
+        )
+    if 'onnx' in formats:
+        check_onnx()
+    chosen = {name: student.head(name) for name in heads}
     folder = Path(folder).expanduser().absolute()
     check_free(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder.parent, prefix='.export-') as temporary:
         partial = Path(temporary, folder.name)
         partial.mkdir()
-        _fill(partial, student, with_program)
+        _fill(partial, student, formats, chosen)
         check_free(folder)
         partial.replace(folder)
     return folder
@@ -66,7 +91,12 @@ def check_free(folder: Path) -> None:
         )
 
 
-def _fill(folder: Path, student: Student, with_program: bool) -> None:
+def _fill(
+    folder: Path,
+    student: Student,
+    formats: Sequence[str],
+    heads: Mapping[str, TeacherHead],
+) -> None:
     vit: Any = student.backbone.sentinel.model
     vit.config._name_or_path = ''  # may be a path of this machine
     vit.save_pretrained(folder / 'sentinel')
@@ -76,14 +106,13 @@ def _fill(folder: Path, student: Student, with_program: bool) -> None:
     if student.projectors:
         projectors = nn.ModuleDict(student.projectors)
         _save(projectors, folder / 'projectors.safetensors')
-    if with_program:
-        torch.export.save(export_program(backbone), folder / 'student.pt2')
+    if formats:
+        model = RawStudent(backbone, heads).eval()
+        config['graphs'] = write_graphs(folder, model, formats)
     (folder / 'config.json').write_text(
         json.dumps(config, indent=2) + '\n', encoding='utf-8'
     )
-    (folder / 'README.md').write_text(
-        model_card(config, with_program), encoding='utf-8'
-    )
+    (folder / 'README.md').write_text(model_card(config), encoding='utf-8')
 
 
 def _rebuild(student: Student, sentinel: Path) -> KPUBackbone:

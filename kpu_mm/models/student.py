@@ -13,6 +13,7 @@ from .backbones import KPUBackbone, load_exported
 from .backbones.exported import load_strictly
 from .level_record import TeacherLevels, read_levels
 from .pretrained import load_state, read_config
+from .projectors import TeacherHead
 from .projectors.exported import build_projectors, load_projectors
 
 _TYPES = ('kpu_mm.KPUBackbone', 'KPUBackbone', KPUBackbone)
@@ -41,6 +42,36 @@ class Student(NamedTuple):
     projectors: dict[str, nn.Module]
     teachers: dict[str, Any]
     levels: dict[str, TeacherLevels]
+
+    def head(self, teacher: str) -> TeacherHead:
+        """The way into a teacher's space.
+
+        Args:
+            teacher: Name of a teacher of the run.
+
+        Returns:
+            Its projector with the levels it takes.
+
+        Raises:
+            RuntimeError: If the checkpoint does not record which levels the
+                projector takes.
+            ValueError: If there is no such teacher.
+        """
+        if teacher not in self.projectors:
+            raise ValueError(
+                f'the student has no projector into a teacher {teacher!r}; '
+                f'it has those of {sorted(self.projectors)}.'
+            )
+        if teacher not in self.levels:
+            raise RuntimeError(
+                'the checkpoint does not record which student level each '
+                'projector takes: load it into the distiller of its config '
+                'and save it again, which adds the record.'
+            )
+        projector: Any = self.projectors[teacher]
+        return TeacherHead(
+            projector, self.levels[teacher], self.backbone.strides
+        )
 
 
 def open_student(

@@ -9,7 +9,7 @@ import torch
 from mmengine.registry import MODELS
 from safetensors.torch import load_file, save_file
 
-from kpu_mm.export import read_student, write_student
+from kpu_mm.export import graphs, read_student, write_student
 from kpu_mm.models.backbones import load_exported
 from kpu_mm.models.projectors import load_projectors
 from kpu_mm.structures import Features
@@ -133,7 +133,7 @@ def test_failure_leaves_nothing_behind(distilled, tmp_path, monkeypatch):
 
     monkeypatch.setattr('kpu_mm.export.write.model_card', fail)
     with pytest.raises(RuntimeError, match='disk is full'):
-        write_student(student, tmp_path / 'out', with_program=False)
+        write_student(student, tmp_path / 'out')
     assert not list(tmp_path.iterdir())
 
 
@@ -143,3 +143,49 @@ def test_refuses_a_folder_with_content(distilled, tmp_path):
     (tmp_path / 'precious.txt').write_text('')
     with pytest.raises(FileExistsError, match='not an empty folder'):
         write_student(student, tmp_path)
+
+
+def test_a_wrong_graph_leaves_nothing_behind(distilled, tmp_path, monkeypatch):
+    student = read_student(distilled[0], distilled[1])
+
+    def wrong(*_):
+        return lambda images: dict(summary=images)
+
+    monkeypatch.setattr('kpu_mm.export.graphs.export_program', lambda _: None)
+    monkeypatch.setitem(graphs.WRITERS, 'onnx', ('student.onnx', wrong))
+    with pytest.raises(RuntimeError, match=r'student\.onnx gives'):
+        write_student(student, tmp_path / 'out', formats=['onnx'])
+    assert not list(tmp_path.iterdir())
+
+
+def test_graphs_in_config_and_card(distilled, tmp_path, monkeypatch):
+    student = read_student(distilled[0], distilled[1])
+
+    def same(program, names, path):
+        path.write_text(' '.join(names))
+        return program
+
+    monkeypatch.setattr(
+        'kpu_mm.export.graphs.export_program', lambda model: model
+    )
+    monkeypatch.setitem(graphs.WRITERS, 'onnx', ('student.onnx', same))
+    with torch.no_grad():
+        folder = write_student(
+            student, tmp_path / 'out', ['onnx'], heads=['other']
+        )
+    stated = json.loads((folder / 'config.json').read_text())['graphs']
+    assert stated['largest_differences'] == {'student.onnx': 0.0}
+    assert stated['outputs']['other_map_0'] == 48
+    card = (folder / 'README.md').read_text()
+    assert 'onnxruntime.InferenceSession' in card and 'pt2' not in card
+    assert '`other_map_0` 48' in card and '`student.onnx` 0.0e+00' in card
+
+
+def test_refuses_formats_and_heads(distilled, tmp_path):
+    student = read_student(distilled[0], distilled[1])
+    with pytest.raises(ValueError, match=r"\['pt'\]: choose from"):
+        write_student(student, tmp_path / 'out', formats=['pt'])
+    with pytest.raises(ValueError, match=r"'clip'; it has those of \['other"):
+        write_student(student, tmp_path / 'out', ['program'], heads=['clip'])
+    with pytest.raises(ValueError, match='name formats too'):
+        write_student(student, tmp_path / 'out', heads=['other'])

@@ -107,13 +107,13 @@ def test_checkpoint_without_levels(distilled, config, tmp_path):
     torch.save(dict(state_dict=state), tmp_path / 'old.pth')
     student = read_student(config, tmp_path / 'old.pth')
     assert not student.levels and student.projectors
-    folder = write_student(student, tmp_path / 'out', with_program=False)
+    folder = write_student(student, tmp_path / 'out')
     assert not load_student(folder).levels
 
 
 def test_exported_folder_is_the_same_student(distilled, config, tmp_path):
     student = read_student(config, distilled[1])
-    folder = write_student(student, tmp_path / 'out', with_program=False)
+    folder = write_student(student, tmp_path / 'out')
     loaded = load_student(folder)
     assert loaded.levels == student.levels
     assert loaded.arguments == student.arguments

@@ -29,7 +29,7 @@ def run(*arguments):
 
 def test_exports(distilled, config_file, tmp_path):
     out = tmp_path / 'student'
-    done = run(config_file, distilled[1], out, '--no-program')
+    done = run(config_file, distilled[1], out)
     assert done.returncode == 0, done.stderr
     files = {str(p.relative_to(out)) for p in out.rglob('*') if p.is_file()}
     assert files == {
@@ -59,3 +59,17 @@ def test_one_sentence_for_a_broken_checkpoint(config_file, tmp_path):
     assert 'broken.pth' in done.stderr.splitlines()[-1]
     assert 'Traceback' not in done.stderr
     assert not (tmp_path / 'student').exists()
+
+
+def test_heads_without_a_graph(config_file, tmp_path):
+    done = run(config_file, 'x.pth', tmp_path / 'out', '--heads', 'teacher')
+    assert done.returncode == 2
+    assert 'add one' in done.stderr.splitlines()[-1]
+
+
+def test_unknown_head(distilled, config_file, tmp_path):
+    arguments = (config_file, distilled[1], tmp_path / 'out')
+    done = run(*arguments, '--program', '--heads', 'clip')
+    assert done.returncode == 2
+    assert "into a teacher 'clip'" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / 'out').exists()

@@ -1,5 +1,6 @@
 """Where encoded images come from."""
 
+from .digit_scene_source import DigitSceneSource
 from .folder_source import FolderSource
 from .image_source import IMAGE_EXTENSIONS, ImageSource
 from .list_source import ListSource
@@ -9,6 +10,7 @@ from .tar_source import TarSource
 
 __all__ = [
     'IMAGE_EXTENSIONS',
+    'DigitSceneSource',
     'FolderSource',
     'ImageSource',
     'ListSource',

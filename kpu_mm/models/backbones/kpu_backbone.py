@@ -63,15 +63,13 @@ class KPUBackbone(SentinelCheckpoints):
         init_gamma: Initial gamma of the injectors; at 0 an untrained
             backbone's summary is the sentinel's own. Defaults to 0.0.
         drop_path_rate: Drop path of the extractors. Defaults to 0.0.
-        out_indices: Which of strides 4, 8, 16 and 32 :meth:`forward` gives.
-            Defaults to (0, 1, 2, 3).
+        out_indices: Which strides of 4 to 32. Defaults to (0, 1, 2, 3).
         out_type: 'pyramid'; for classification heads 'summary', or
             'summary_spatial': summary and mean of the map of stride 16;
             'features' for owners that call :meth:`extract`. Parts of no use
             to it are not trained. Defaults to 'pyramid'.
         norm_cfg: Config of the norm layers. Defaults to ``dict(type='BN')``.
-        with_cp: Recompute interaction blocks in the backward pass to save
-            memory. Defaults to False.
+        with_cp: Recompute blocks to save memory. Defaults to False.
         init_cfg: ``dict(type='Pretrained', checkpoint=...)`` takes a
             distiller's or a detector's checkpoint or an exported file and
             names every missing and unexpected key. Defaults to None.

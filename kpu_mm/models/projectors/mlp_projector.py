@@ -58,13 +58,21 @@ class MLPProjector(nn.Module):
         if self.summary is not None and features.summary is not None:
             summary = self.summary(features.summary)
         maps = tuple(
-            _project_map(mlp, m)
+            project_map(mlp, m)
             for mlp, m in zip(self.maps, features.maps, strict=True)
         )
         return Features(summary, maps, features.masks)
 
 
-def _project_map(mlp: nn.Module, m: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, C', H, W)."""
+def project_map(mlp: nn.Module, m: Tensor) -> Tensor:
+    """Project each position of a map.
+
+    Args:
+        mlp: From C to C' channels, over the last axis.
+        m: (B, C, H, W).
+
+    Returns:
+        (B, C', H, W).
+    """
     projected: Tensor = mlp(m.permute(0, 2, 3, 1))
     return projected.permute(0, 3, 1, 2)

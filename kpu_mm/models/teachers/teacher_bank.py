@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import Self
 
 from kpu_mm.registry import MODELS
@@ -23,7 +23,8 @@ class TeacherBank(Mapping[str, BaseTeacher]):
 
     Args:
         teachers: Name to config of a teacher. A name is a non-empty string
-            without dots.
+            without dots, and no attribute of ``nn.ModuleDict``: the
+            teacher's projectors are kept in one.
 
     Raises:
         ValueError: If a name or type is wrong.
@@ -35,6 +36,11 @@ class TeacherBank(Mapping[str, BaseTeacher]):
                 raise ValueError(
                     'the name of a teacher must be a non-empty string '
                     f'without dots, but is {name!r}'
+                )
+            if hasattr(nn.ModuleDict(), name):
+                raise ValueError(
+                    f'a teacher cannot be named {name!r}, which is an '
+                    'attribute of torch.nn.ModuleDict; choose another name.'
                 )
         self._teachers = {
             name: _build(name, config) for name, config in teachers.items()

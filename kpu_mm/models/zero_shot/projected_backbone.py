@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
 
-from ..level_record import TeacherLevels
-from ..projectors.resize import bilinear
 from ..student import open_student
 from ..teachers.base_teacher import resize_mask
 from ..unseen import Unseen
@@ -59,33 +54,12 @@ class ProjectedBackbone(Unseen):
     ) -> None:
         super().__init__()
         student = open_student(source, config)
-        if teacher not in student.projectors:
-            raise ValueError(
-                f"the student '{source}' has no projector into a teacher "
-                f'{teacher!r}; it has those of {sorted(student.projectors)}.'
-            )
-        if teacher not in student.levels:
-            raise RuntimeError(
-                f"'{source}' does not record which student level each "
-                'projector takes: load its checkpoint into the distiller of '
-                'its config and save it again, which adds the record.'
-            )
-        levels = student.levels[teacher]
         self.student = student.backbone
-        self.strides = levels.strides
-        self.pairs = closest_pairs(levels, student.backbone.strides)
-        projector: Any = student.projectors[teacher]
-        projector.maps = nn.ModuleList(
-            projector.maps[mlp] for mlp, _ in self.pairs
-        )
-        self.projector = projector
+        self.head = student.head(teacher)
         self.out_type = out_type
-        self.summary_channels = (
-            None
-            if projector.summary is None
-            else projector.summary[-1].out_features
-        )
-        self.channels = tuple(mlp[-1].out_features for mlp in projector.maps)
+        self.strides = self.head.strides
+        self.channels = self.head.channels
+        self.summary_channels = self.head.summary_channels
         check_out_type(out_type, self.summary_channels)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -106,19 +80,9 @@ class ProjectedBackbone(Unseen):
         Args:
             images: Normalised images, (B, 3, H, W).
         """
-        height, width = images.shape[-2:]
-        features = self.student.extract(images)
-        maps = tuple(
-            bilinear(
-                features.maps[level],
-                (math.ceil(height / stride), math.ceil(width / stride)),
-            )
-            for stride, (_, level) in zip(
-                self.strides, self.pairs, strict=True
-            )
-        )
-        projected: Features = self.projector(Features(features.summary, maps))
-        return projected
+        size = (images.shape[-2], images.shape[-1])
+        features: Features = self.head(self.student.extract(images), size)
+        return features
 
     def encode(self, images: Tensor, mask: Tensor | None = None) -> Features:
         """What the teacher would say of raw images.
@@ -139,29 +103,3 @@ class ProjectedBackbone(Unseen):
                 resize_mask(mask, m.shape[-2:])[:, None] for m in features.maps
             )
         )
-
-
-def closest_pairs(
-    levels: TeacherLevels, student_strides: Sequence[int]
-) -> list[tuple[int, int]]:
-    """Choose where a teacher map was distilled into several levels.
-
-    Args:
-        levels: What the projector's MLPs connect.
-        student_strides: Strides of the student's levels.
-
-    Returns:
-        For each teacher map, the MLP and the student level of the closest
-        stride.
-    """
-
-    def distance(mlp: int) -> float:
-        index, level = levels.pairs[mlp]
-        return abs(math.log2(levels.strides[index] / student_strides[level]))
-
-    chosen = []
-    for index in range(len(levels.strides)):
-        mlps = [i for i, (m, _) in enumerate(levels.pairs) if m == index]
-        mlp = min(mlps, key=distance)
-        chosen.append((mlp, levels.pairs[mlp][1]))
-    return chosen

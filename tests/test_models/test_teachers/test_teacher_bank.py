@@ -63,6 +63,12 @@ def test_refuses_names(name, dinov2_dir):
         TeacherBank({name: config})
 
 
+@pytest.mark.parametrize('name', ['keys', 'training', 'to'])
+def test_refuses_names_that_modules_need(name):
+    with pytest.raises(ValueError, match=f"cannot be named '{name}'"):
+        TeacherBank({name: dict(type='kpu_mm.DINOTeacher', source='none')})
+
+
 @pytest.mark.parametrize('kind', ['kpu_mm.Nobody', 'Conv2d', None])
 def test_unknown_type_names_the_teachers(kind):
     with pytest.raises(ValueError, match=r"'x' has type .*DINOTeacher"):

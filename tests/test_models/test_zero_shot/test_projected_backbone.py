@@ -8,11 +8,8 @@ from torch import nn
 
 from kpu_mm.export import read_student, write_student
 from kpu_mm.models import ProjectedBackbone
-from kpu_mm.models.level_record import TeacherLevels
 from kpu_mm.models.projectors import resize
-from kpu_mm.models.zero_shot.projected_backbone import closest_pairs
 from kpu_mm.registry import MODELS
-from kpu_mm.structures import Features
 
 
 @pytest.fixture(scope='module')
@@ -64,7 +61,7 @@ def test_exported_folder_gives_the_same(
     distilled, checkpoint, images, tmp_path
 ):
     student = read_student(distilled[0], distilled[1])
-    folder = write_student(student, tmp_path / 'out', with_program=False)
+    folder = write_student(student, tmp_path / 'out')
     cfg = dict(
         type='kpu_mm.ProjectedBackbone', teacher='teacher', out_type='summary'
     )
@@ -92,17 +89,10 @@ def test_masks_and_padding(checkpoint, images):
 def test_state_comes_from_its_source(checkpoint):
     owner = nn.Sequential(ProjectedBackbone(checkpoint, 'other')).train()
     assert not owner.state_dict() and not list(owner.parameters())
-    before = owner[0].projector.maps[0][0].weight.clone()
+    before = owner[0].head.maps[0][0].weight.clone()
     # weights of the encoder it stands in for are not taken
     owner.load_state_dict({'0.stem.weight': torch.ones(3)}, strict=True)
-    assert torch.equal(owner[0].projector.maps[0][0].weight, before)
-
-
-def test_takes_the_level_of_the_closest_stride():
-    levels = TeacherLevels((8, 16), ((0, 0), (0, 1), (1, 2)))
-    assert closest_pairs(levels, (4, 8, 16, 32)) == [(1, 1), (2, 2)]
-    alone = TeacherLevels((14,), ((0, 0), (0, 1), (0, 2), (0, 3)))
-    assert closest_pairs(alone, (4, 8, 16, 32)) == [(2, 2)]
+    assert torch.equal(owner[0].head.maps[0][0].weight, before)
 
 
 def test_clear_messages(run, checkpoint, distilled, tmp_path):
@@ -127,14 +117,10 @@ def test_clear_messages(run, checkpoint, distilled, tmp_path):
 def test_projector_sees_student_maps_only(checkpoint, images):
     """A projector that is linear gives the student's maps back."""
     backbone = ProjectedBackbone(checkpoint, 'other')
-    backbone.projector = _Same()
+    backbone.head.summary = nn.Identity()
+    backbone.head.maps = nn.ModuleList([nn.Identity()])
     with torch.no_grad():
         x = backbone.student.normalise(images)
         features, own = backbone.extract(x), backbone.student.extract(x)
     assert torch.equal(features.summary, own.summary)
     assert torch.equal(features.maps[0], own.maps[2])
-
-
-class _Same(nn.Module):
-    def forward(self, features):
-        return Features(*features)

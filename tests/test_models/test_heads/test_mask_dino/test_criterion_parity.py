@@ -78,6 +78,7 @@ def name_of(key):
 
 @pytest.mark.parametrize('ranks', [None, (11, 4)])
 @pytest.mark.parametrize('counts', [(3, 7), (0, 5), (0, 0)])
+@torch.no_grad()
 def test_every_loss_of_a_step(counts, ranks, same_points, monkeypatch):
     features = torch.randn(2, DIMS, 16, 24)
     targets = random_targets(counts, canvas=(64, 96))

@@ -53,14 +53,16 @@ def train_step(head):
     return head(random_maps(), head.denoising(targets, QUERIES, noise))
 
 
-@pytest.mark.parametrize('layout', ['3s', '4s', '5s'])
-@pytest.mark.parametrize('counts', [None, (3, 7)])
+@pytest.mark.parametrize(
+    ('layout', 'counts', 'depth'),
+    [('3s', None, 9), ('4s', (3, 7), 9), ('5s', (0, 5), 3)],
+)
 @torch.no_grad()
-def test_ten_prediction_sets(layout, counts):
-    pair = build_pair(layout=layout, queries=QUERIES)
+def test_every_prediction_set(layout, counts, depth):
+    pair = build_pair(layout=layout, queries=QUERIES, depth=depth)
     targets = counts and random_targets(counts)
     ours, sets, wanted = both(pair, random_maps(), targets)
-    assert len(sets) == len(wanted.sets) == 10
+    assert len(sets) == len(wanted.sets) == depth + 1
     for found, expected in zip(sets, wanted.sets, strict=True):
         assert_same(found, expected)
     assert_same(
@@ -70,7 +72,7 @@ def test_ten_prediction_sets(layout, counts):
 
 @torch.no_grad()
 def test_learned_queries():
-    pair = build_pair(queries=QUERIES, two_stage=False)
+    pair = build_pair(queries=QUERIES, two_stage=False, depth=2)
     ours, sets, wanted = both(pair, random_maps(), random_targets((2, 4)))
     assert ours.selected is None
     for found, expected in zip(sets, wanted.sets, strict=True):
@@ -114,7 +116,7 @@ def decode(pair, maps, references):
 
 @torch.no_grad()
 def test_references_at_the_border():
-    pair = build_pair(queries=QUERIES)
+    pair = build_pair(queries=QUERIES, depth=3)
     for ours, wanted in zip(
         *decode(pair, random_maps(), border_references()), strict=True
     ):
@@ -127,7 +129,7 @@ def test_a_coarser_stabiliser_would_differ(monkeypatch):
         monkeypatch.setattr(
             module, 'inverse_sigmoid', lambda x: inverse_sigmoid(x, eps=1e-3)
         )
-    pair = build_pair(queries=QUERIES)
+    pair = build_pair(queries=QUERIES, depth=3)
     ours, wanted = decode(pair, random_maps(), border_references())
     assert (ours[-1].boxes - wanted[-1].boxes).abs().max() > 1e-3
 
@@ -163,7 +165,7 @@ def test_initial_prediction_equals_the_selection():
 
 @torch.no_grad()
 def test_evaluation_is_training_without_objects():
-    pair = build_pair(queries=QUERIES)
+    pair = build_pair(queries=QUERIES, depth=3)
     maps = random_maps()
     nothing = [structures.Target(*t) for t in random_targets((0, 0))]
     head = pair.head.train()
@@ -176,7 +178,7 @@ def test_evaluation_is_training_without_objects():
 
 @torch.no_grad()
 def test_an_image_alone_and_in_a_batch():
-    pair = build_pair(queries=QUERIES)
+    pair = build_pair(queries=QUERIES, depth=3)
     maps = random_maps(3)
     together, alone = pair.head(maps), pair.head([m[1:2] for m in maps])
     for a, b in zip(together.matching, alone.matching, strict=True):
@@ -187,7 +189,7 @@ def test_an_image_alone_and_in_a_batch():
 @torch.no_grad()
 def test_a_larger_canvas_changes_the_outputs():
     """Padding is not masked: by design its cells are attended to."""
-    pair = build_pair(queries=QUERIES)
+    pair = build_pair(queries=QUERIES, depth=3)
     maps = random_maps(1)
     padded = [
         torch.nn.functional.pad(m, (0, m.shape[3] // 3, 0, 0)) for m in maps
@@ -200,7 +202,7 @@ def test_a_larger_canvas_changes_the_outputs():
 @pytest.mark.parametrize('box_init', ['no', 'mask2box'])
 def test_every_gradient(box_init):
     """What is detached, and what is not, shows in the weights' gradients."""
-    pair = build_pair(queries=QUERIES, box_init=box_init, depth=3)
+    pair = build_pair(queries=QUERIES, box_init=box_init, depth=2, dims=64)
     ours, sets, wanted = both(pair, random_maps(), random_targets((3, 7)))
     ours_selected = rendered(ours.selected, ours.mask_features)
     loss, expected = 0, 0
@@ -248,7 +250,7 @@ def test_last_layer_does_not_train_the_selection():
 
 
 def test_boxes_look_forward_twice():
-    pair = build_pair(queries=QUERIES)
+    pair = build_pair(queries=QUERIES, depth=4)
     deltas = []
 
     def keep(module, args, out):
@@ -258,8 +260,8 @@ def test_boxes_look_forward_twice():
     pair.head.predictor.box.register_forward_hook(keep)
     ours = train_step(pair.head)
     # the selection's, then one of each layer in the loop, then the outputs'
-    in_loop = deltas[1:10]
-    layer = 6
+    in_loop = deltas[1:5]
+    layer = 3
     ours.matching[layer].boxes.sum().backward()
     for i, delta in enumerate(in_loop, 1):
         if i == layer - 1:

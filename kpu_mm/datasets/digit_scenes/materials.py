@@ -1,0 +1,127 @@
+"""What digit scenes are made of: scans, photographs, colours, words."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+Split = Literal['train', 'test']
+
+DIGIT_WORDS = (
+    'zero',
+    'one',
+    'two',
+    'three',
+    'four',
+    'five',
+    'six',
+    'seven',
+    'eight',
+    'nine',
+)
+COLOURS = {
+    'red': (205, 35, 35),
+    'orange': (245, 140, 25),
+    'yellow': (245, 225, 60),
+    'green': (40, 150, 50),
+    'cyan': (70, 215, 225),
+    'blue': (35, 60, 200),
+    'purple': (125, 45, 165),
+    'pink': (250, 140, 190),
+    'white': (245, 245, 245),
+    'black': (15, 15, 15),
+}
+# Scans and photographs that no training sees; the scans come writer by
+# writer, so the last ones are of other hands.
+FIRST_TEST_SCAN = 1400
+PHOTOGRAPHS: dict[Split, tuple[str, ...]] = {
+    'train': (
+        'astronaut.png',
+        'brick.png',
+        'camera.png',
+        'chelsea.png',
+        'coins.png',
+        'grass.png',
+        'hubble_deep_field.jpg',
+        'ihc.png',
+        'motorcycle_left.png',
+        'motorcycle_right.png',
+        'rocket.jpg',
+    ),
+    'test': ('coffee.png', 'gravel.png', 'moon.png', 'retina.jpg'),
+}
+_MAX_SIDE = 512
+
+
+class Materials(NamedTuple):
+    """Scans and photographs of one split.
+
+    Args:
+        scans: Ink in [0, 1] with a margin of one, (N, 10, 10) float32.
+        digits: What each scan shows, (N,) int64.
+        photographs: RGB images with sides of 512 pixels at most.
+    """
+
+    scans: np.ndarray
+    digits: np.ndarray
+    photographs: tuple[Image.Image, ...]
+
+
+@cache
+def materials(split: Split) -> Materials:
+    """Read the scans and photographs of a split.
+
+    The scans are `scikit-learn's handwritten digits
+    <https://doi.org/10.24432/C50P49>`_, the photographs are
+    `scikit-image's <https://scikit-image.org/docs/stable/api/skimage.data>`_;
+    both come with the packages.
+
+    Args:
+        split: 'train' or 'test'.
+
+    Raises:
+        ImportError: If a package is missing.
+        ValueError: If there is no such split.
+    """
+    if split not in PHOTOGRAPHS:
+        raise ValueError(
+            f"Digit scenes have no split {split!r}; use 'train' or 'test'."
+        )
+    # Importing scikit-learn takes a second and three more packages.
+    table = np.loadtxt(
+        _package_folder('sklearn', 'scikit-learn')
+        / 'datasets/data/digits.csv.gz',
+        delimiter=',',
+    )
+    part = slice(FIRST_TEST_SCAN)
+    if split == 'test':
+        part = slice(FIRST_TEST_SCAN, None)
+    ink = table[part, :-1].reshape(-1, 8, 8).astype(np.float32) / 16
+    return Materials(
+        np.pad(ink, ((0, 0), (1, 1), (1, 1))),
+        table[part, -1].astype(np.int64),
+        tuple(_read_photograph(name) for name in PHOTOGRAPHS[split]),
+    )
+
+
+def _read_photograph(name: str) -> Image.Image:
+    folder = _package_folder('skimage', 'scikit-image') / 'data'
+    with Image.open(folder / name) as file:
+        image = file.convert('RGB')
+    image.thumbnail((_MAX_SIDE, _MAX_SIDE))
+    return image
+
+
+def _package_folder(name: str, distribution: str) -> Path:
+    spec = find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        raise ImportError(
+            f'Digit scenes are made from data that come with {distribution}; '
+            f'run `pip install {distribution}`.'
+        )
+    return Path(spec.submodule_search_locations[0])
