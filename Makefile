@@ -19,6 +19,9 @@ ARGS ?=
 # processes that share the tests; each computes with one thread
 JOBS ?= auto
 
+# Without bytecode beside the sources every process compiles what it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 STAMPS := $(VENV)/.stamps
 RUN := $(VENV)/bin/python
 # compiling 7 GB of packages to bytecode takes longer than importing the part

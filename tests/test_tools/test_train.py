@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 
+from kpu_mm.models.pretrained import read_checkpoint
 from tests.runs import kill_training_at, losses_of, run_tool
 
 NO_DROP_PATH = 'model.student.drop_path_rate=0'
@@ -45,7 +46,7 @@ def test_kill_and_resume_gives_the_same_curve(run_config, whole_run, tmp_path):
     assert set(expected) == set(range(1, 13))
     assert got == expected  # bit for bit
     states = [
-        torch.load(d / 'iter_12.pth', weights_only=False)
+        read_checkpoint(d / 'iter_12.pth')
         for d in (whole_run, tmp_path / 'killed')
     ]
     for key, value in states[0]['state_dict'].items():
@@ -57,7 +58,7 @@ def test_kill_and_resume_gives_the_same_curve(run_config, whole_run, tmp_path):
 
 @pytest.mark.slow
 def test_checkpoints_hold_what_was_trained(whole_run):
-    state = torch.load(whole_run / 'iter_12.pth', weights_only=False)
+    state = read_checkpoint(whole_run / 'iter_12.pth')
     keys = state['state_dict']
     assert not any('sentinel.' in k or 'teacher' in k for k in keys)
     name = json.loads(bytes(keys['student._extra_state'].tolist()))
@@ -85,7 +86,7 @@ def test_truncated_newest_checkpoint_is_passed_over(
     log = result.stdout + result.stderr
     assert 'iter_12.pth is truncated' in log
     assert 'iter_8.pth' in log
-    assert torch.load(newest, weights_only=False)['meta']['iter'] == 12
+    assert read_checkpoint(newest)['meta']['iter'] == 12
 
     newest.write_bytes(newest.read_bytes()[:-1000])
     result = train(run_config, work_dir, '--resume', str(newest))
@@ -144,7 +145,7 @@ visualizer = dict(vis_backends=[dict(type='LocalVisBackend'),
     )
     result = train(config, tmp_path / 'w', '--amp')
     assert result.returncode == 0, result.stderr[-3000:]
-    state = torch.load(tmp_path / 'w' / 'iter_12.pth', weights_only=False)
+    state = read_checkpoint(tmp_path / 'w' / 'iter_12.pth')
     assert not any('sentinel.' in k for k in state['ema_state_dict'])
     assert list((tmp_path / 'w').glob('*/vis_data/events.out*'))
     pictures = (tmp_path / 'w').glob('*/vis_data/vis_image/*.png')
