@@ -1,6 +1,7 @@
 # A trial on a CPU: a small student with random weights, trained end to end on
-# whole images. Its data may be any folder in the layout of ADE20K, such as
-#   --cfg-options data_root=... train_dataloader.dataset.indices=8
+# whole images. Its data may be any folder in the layout of ADE20K:
+#   --cfg-options train_dataloader.dataset.data_root=FOLDER
+#       val_dataloader.dataset.data_root=FOLDER
 _base_ = [
     './upernet_kpu-vitb_frozen-80k.py',
     '../../_base_/models/kpu_tiny.py',

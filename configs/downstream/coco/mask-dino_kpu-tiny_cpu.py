@@ -5,10 +5,13 @@
 #   --cfg-options train_dataloader.dataset.data_root=FOLDER/
 #       val_dataloader.dataset.data_root=FOLDER/
 #       val_evaluator.ann_file=FOLDER/annotations/instances_val2017.json
-_base_ = './mask-dino_kpu-vitb_frozen-80k.py'
+_base_ = [
+    './mask-dino_kpu-vitb_frozen-80k.py',
+    '../../_base_/models/kpu_tiny.py',
+]
 
 size = (160, 160)
-channels = 64
+channels = 64  # of the small student
 max_iters = 600
 load = [
     dict(type='LoadImageFromFile'),
@@ -16,21 +19,7 @@ load = [
 ]
 
 model = dict(
-    backbone=dict(
-        sentinel=dict(
-            _delete_=True,
-            model_type='dinov2',
-            hidden_size=channels,
-            num_hidden_layers=4,
-            num_attention_heads=4,
-            image_size=224,
-            patch_size=14,
-        ),
-        frozen='none',
-        inplanes=32,
-        norm_cfg=dict(_delete_=True, type='GN', num_groups=8),
-        init_cfg=None,
-    ),
+    backbone=dict(_delete_=True, frozen='none', **_base_.tiny_backbone),
     bbox_head=dict(
         pixel_decoder=dict(
             in_channels=[channels] * 4,
