@@ -3,14 +3,13 @@
 # val/:
 #   --cfg-options train_dataloader.dataset.data_root=FOLDER
 #       val_dataloader.dataset.data_root=FOLDER
-_base_ = ['./linear_kpu-vitb.py', '../../_base_/models/kpu_tiny.py']
+_base_ = [
+    './linear_kpu-vitb.py',
+    '../../_base_/models/kpu_tiny.py',
+    '../../_base_/datasets/small_folders.py',
+]
 
 max_iters = 300
-pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=56),
-    dict(type='PackInputs'),
-]
 
 model = dict(
     backbone=dict(
@@ -24,23 +23,11 @@ model = dict(
 )
 train_dataloader = dict(
     num_workers=1,
-    dataset=dict(
-        _delete_=True,
-        type='CustomDataset',
-        data_root='data/cifar10',
-        data_prefix='train',
-        pipeline=pipeline,
-    ),
+    dataset=dict(_delete_=True, **_base_.small_train),
 )
 val_dataloader = dict(
     num_workers=1,
-    dataset=dict(
-        _delete_=True,
-        type='CustomDataset',
-        data_root='data/cifar10',
-        data_prefix='val',
-        pipeline=pipeline,
-    ),
+    dataset=dict(_delete_=True, **_base_.small_val),
 )
 test_dataloader = val_dataloader
 

@@ -74,7 +74,6 @@ class ClassCountHook(Hook):
         for task, limit in self._limits.items():
             for sample in streams[task]['data_samples']:
                 labels = _labels(sample)
-                labels = labels[labels != _IGNORED]
                 if len(labels) and labels.max() >= limit:
                     path = sample.metainfo.get('img_path', 'an image')
                     raise ValueError(
@@ -99,9 +98,10 @@ def _heads(model: nn.Module) -> Iterator[tuple[str, int]]:
 
 
 def _labels(sample: Any) -> Tensor:
-    """All labels of a data sample, in one dimension."""
+    """All labels of a data sample that count, in one dimension."""
     if 'gt_sem_seg' in sample:
-        return sample.gt_sem_seg.data.flatten()
+        labels = sample.gt_sem_seg.data
+        return labels[labels != _IGNORED]
     if 'gt_instances' in sample:
         return sample.gt_instances.labels
     return sample.gt_label

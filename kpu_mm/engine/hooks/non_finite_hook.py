@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
+import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from torch import Tensor
 
 from kpu_mm.registry import HOOKS
 
@@ -25,7 +28,7 @@ class NonFiniteHook(Hook):
         runner: Runner,
         batch_idx: int,
         data_batch: Any = None,
-        outputs: dict[str, float] | None = None,
+        outputs: Mapping[str, float | Tensor] | None = None,
     ) -> None:
         """Check the losses of one iteration.
 
@@ -39,8 +42,8 @@ class NonFiniteHook(Hook):
             FloatingPointError: If one is not finite.
         """
         bad = {
-            name: float(value)
-            for name, value in (outputs or {}).items()
+            name: value
+            for name, value in _as_floats(outputs or {}).items()
             if not math.isfinite(value)
         }
         if bad:
@@ -51,3 +54,15 @@ class NonFiniteHook(Hook):
                 'rate or clip gradients (optim_wrapper.clip_grad) and '
                 'continue with --resume.'
             )
+
+
+def _as_floats(values: Mapping[str, float | Tensor]) -> dict[str, float]:
+    """Tensors come to the host together, or each would wait for the GPU."""
+    tensors = {k: v for k, v in values.items() if isinstance(v, Tensor)}
+    floats = {k: v for k, v in values.items() if not isinstance(v, Tensor)}
+    if tensors:
+        stacked = torch.stack(
+            [v.detach().float().mean() for v in tensors.values()]
+        )
+        floats.update(zip(tensors, stacked.tolist(), strict=True))
+    return floats

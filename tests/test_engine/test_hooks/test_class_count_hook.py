@@ -91,3 +91,12 @@ def test_empty_image():
     none = InstanceData(labels=torch.zeros(0, dtype=torch.long))
     batch = dict(data_samples=[DetDataSample(gt_instances=none)])
     hook.before_train_iter(None, 0, batch)
+
+
+@pytest.mark.parametrize('sample', [classified(255), detected(255)])
+def test_255_is_a_class_but_of_segmentation(sample):
+    hook = ClassCountHook()
+    run = runner(model_of(5), loader())
+    hook.before_train(run)
+    with pytest.raises(ValueError, match='label 255'):
+        hook.before_train_iter(run, 0, dict(data_samples=[sample]))

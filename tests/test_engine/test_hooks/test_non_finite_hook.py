@@ -1,6 +1,7 @@
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from kpu_mm.engine import NonFiniteHook
 
@@ -13,3 +14,14 @@ def test_names_what_is_not_finite():
         hook.after_train_iter(
             runner, 4, outputs={'loss': 1.0, 's2t/a': float('nan')}
         )
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_losses_that_are_still_tensors(value):
+    hook = NonFiniteHook()
+    runner = SimpleNamespace(work_dir='work_dirs/x')
+    loss = torch.ones((), requires_grad=True)
+    hook.after_train_iter(runner, 3, outputs={'loss': loss, 'acc': 1.0})
+    bad = {'loss': loss, 'loss_cls': loss * value}
+    with pytest.raises(FloatingPointError, match=f'loss_cls = {value}'):
+        hook.after_train_iter(runner, 4, outputs=bad)
