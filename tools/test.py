@@ -14,6 +14,7 @@ from torch import nn
 from kpu_mm.utils.command_line import (
     add_run_arguments,
     build_runner,
+    leave_group,
     read_run_config,
     refuse,
     use_gloo_without_gpu,
@@ -201,6 +202,7 @@ def main() -> None:
     if cfg.load_from is None:
         refuse_random_weights(cfg, runner.model)
     runner.test()
+    leave_group()
 
 
 if __name__ == '__main__':

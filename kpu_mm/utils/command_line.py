@@ -132,6 +132,17 @@ def use_gloo_without_gpu(launcher: str) -> None:
         torch.distributed.init_process_group('gloo')
 
 
+def leave_group() -> None:
+    """End the process group when all ranks are done.
+
+    A rank that ends while another still uses the group can make that one
+    fail after all its work.
+    """
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
 def build_runner(cfg: Config) -> Runner:
     """Build the runner that the config asks for.
 

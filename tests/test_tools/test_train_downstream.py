@@ -92,7 +92,7 @@ def test_two_processes_equal_one(name, labeled, whole_runs, tmp_path):
         tmp_path,
         '--cfg-options',
         *HALVES[name],
-        PORT='29543',
+        PORT={'coco': '29543', 'joint': '29547'}[name],
     )
     assert two.returncode == 0, two.stderr[-3000:]
     expected, got = states_of(whole_runs / name), states_of(tmp_path)
