@@ -24,8 +24,8 @@ class Mean(MultiStreamModel):
         ]
         return dict(loss=sum(losses))
 
-    def after_step(self):
-        self.steps.append(self.mean.item())
+    def after_step(self, moved):
+        self.steps.append((moved, self.mean.item()))
 
 
 @pytest.fixture
@@ -64,12 +64,16 @@ def train(tmp_path):
 
 
 def test_each_step_is_followed_up(train):
-    steps = train('near', 'far').steps
-    assert len(steps) == 4 and len(set(steps)) == 4
+    moved, means = zip(*train('near', 'far').steps, strict=True)
+    assert moved == (True,) * 4
+    assert len(set(means)) == 4
 
 
 def test_accumulated_gradients_are_one_step(train):
-    assert len(train('near', 'far', accumulative_counts=2).steps) == 2
+    steps = train('near', 'far', accumulative_counts=2).steps
+    moved, means = zip(*steps, strict=True)
+    assert moved == (False, True, False, True)
+    assert means[0] == 0 and means[1] == means[2] != means[3]
 
 
 def test_a_missing_stream_is_named(train):

@@ -7,29 +7,33 @@ from kpu_mm.models.pretrained import read_checkpoint
 from tests.runs import kill_training_at, losses_of, run_tool
 
 OPTIONS = ('--cfg-options', 'log_processor.window_size=1')
-CHANGES = dict(
-    famo="balancer=dict(type='kpu_mm.FAMOBalancer')",
-    # per step, and per image where the teachers share a stream
-    drop="balancer=dict(type='kpu_mm.TeacherDropBalancer')",
-    drop_images="balancer=dict(type='kpu_mm.TeacherDropBalancer'), "
-    "streams=dict(coarse='dino')",
+FAMO = "balancer=dict(type='kpu_mm.FAMOBalancer')"
+DROP = "balancer=dict(type='kpu_mm.TeacherDropBalancer')"
+ONE_STREAM = """
+train_dataloader = dict(
+    _delete_=True, dino={{_base_.train_dataloader.dino}}
+)
+"""
+# what a run's config adds, and the options of one of two processes
+RUNS = dict(
+    famo=(FAMO, '', ['dino.batch_size=2', 'coarse.batch_size=1']),
+    drop=(DROP, '', ['dino.batch_size=2', 'coarse.batch_size=1']),
+    drop_images=(
+        f"{DROP}, streams=dict(coarse='dino')",
+        ONE_STREAM,
+        ['dino.batch_size=2'],
+    ),
 )
 
 
-@pytest.fixture(scope='module', params=CHANGES)
+@pytest.fixture(scope='module', params=RUNS)
 def config(request, run_config, tmp_path_factory):
-    path = tmp_path_factory.mktemp(request.param) / 'run.py'
-    text = f"""
-_base_ = {str(run_config)!r}
-model = dict({CHANGES[request.param]}, student=dict(drop_path_rate=0.0))
-"""
-    if 'streams' in text:
-        text += "train_dataloader = {{'_base_.train_dataloader'}}\n"
-        text = text.replace(
-            "{{'_base_.train_dataloader'}}",
-            "dict(_delete_=True, dino={{_base_.train_dataloader.dino}})",
-        )
-    path.write_text(text)
+    path = tmp_path_factory.mktemp('balanced') / f'{request.param}.py'
+    model, more, _ = RUNS[request.param]
+    path.write_text(
+        f'_base_ = {str(run_config)!r}\n'
+        f'model = dict({model}, student=dict(drop_path_rate=0.0))\n{more}'
+    )
     return path
 
 
@@ -67,7 +71,6 @@ def test_kill_and_resume_is_bit_for_bit(config, whole_run, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_equal_one(config, whole_run, tmp_path):
-    coarse = 'train_dataloader.coarse.batch_size=1'
     result = run_tool(
         'dist_train.sh',
         config,
@@ -75,8 +78,7 @@ def test_two_processes_equal_one(config, whole_run, tmp_path):
         '--work-dir',
         tmp_path / 'two',
         *OPTIONS,
-        'train_dataloader.dino.batch_size=2',
-        *([] if 'streams' in config.read_text() else [coarse]),
+        *(f'train_dataloader.{o}' for o in RUNS[config.stem][2]),
         PORT='29549',
     )
     assert result.returncode == 0, result.stderr[-3000:]

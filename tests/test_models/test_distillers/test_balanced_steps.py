@@ -112,6 +112,14 @@ def test_famo_waits_for_accumulated_gradients(cfg):
     assert steps == [0, 1, 1, 2]
 
 
+def test_famo_refuses_a_train_step_that_does_not_look_again(cfg):
+    model = build(cfg, 'FAMO')
+    (data,) = batches(1)
+    model(**data)['loss'].backward()
+    with pytest.raises(RuntimeError, match=r'after each step.*MMEngine'):
+        model(**data)
+
+
 def test_famo_state_is_in_the_checkpoint(cfg):
     model, other = build(cfg, 'FAMO'), build(cfg, 'FAMO')
     optim = wrap(model)
@@ -135,7 +143,7 @@ def test_evaluation_changes_no_balancer(cfg):
         before = [v.clone() for v in model.balancer.state_dict().values()]
         with torch.no_grad():
             model(**next(batches(1)))
-        model.after_step()
+        model.after_step(moved=True)
         after = model.balancer.state_dict().values()
         assert all(map(torch.equal, before, after))
 
