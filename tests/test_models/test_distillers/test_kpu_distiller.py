@@ -283,3 +283,14 @@ def test_stream_without_teacher(cfg):
         build(cfg)(dict(sam={}))
     with pytest.raises(ValueError, match="mode='predict'"):
         build(cfg)(make_streams(), mode='predict')
+
+
+def test_streams_that_training_needs(cfg):
+    model = build(cfg)
+    model.check_streams(['gdino', 'dino'])
+    with pytest.raises(ValueError, match=r"no stream \['gdino'\]"):
+        model.check_streams(['dino'])
+    shared = build(cfg, streams=dict(dino='all', gdino='all'))
+    shared.check_streams(['all'])
+    with pytest.raises(ValueError, match=r"no stream \['all'\]"):
+        shared.check_streams(['dino', 'gdino'])
