@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -63,6 +65,91 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
     # torchrun sets LOCAL_RANK itself, older launchers pass it
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+
+
+def positive(text: str) -> int:
+    """A whole number from 1, as the ``type`` of an argument.
+
+    Args:
+        text: What the user wrote.
+
+    Raises:
+        ArgumentTypeError: If it is something else.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(
+            f'{text!r} is no whole number from 1 on'
+        )
+    return int(text)
+
+
+def device(text: str) -> torch.device:
+    """A device, as the ``type`` of an argument.
+
+    Args:
+        text: What the user wrote.
+
+    Raises:
+        ArgumentTypeError: If torch knows no such device.
+    """
+    try:
+        return torch.device(text)
+    except RuntimeError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no device such as 'cpu' or 'cuda:0'"
+        ) from None
+
+
+def add_analysis_arguments(
+    parser: argparse.ArgumentParser, num_images: int
+) -> None:
+    """Add what the analyses of a distillation run have in common.
+
+    Args:
+        parser: The parser of the tool.
+        num_images: Default of ``--num-images``.
+    """
+    add_config_arguments(parser)
+    parser.add_argument(
+        '--num-images',
+        type=positive,
+        default=num_images,
+        help=f'how many images to look at (default: {num_images})',
+    )
+    parser.add_argument(
+        '--seed', type=int, default=0, help='which images, in which order'
+    )
+    parser.add_argument(
+        '--device',
+        type=device,
+        default='cuda' if torch.cuda.is_available() else 'cpu',
+        help="such as 'cuda:1' (default: a GPU if there is one)",
+    )
+    add_out_argument(parser)
+
+
+def add_out_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--out``, the folder of an analysis.
+
+    Args:
+        parser: The parser of the tool.
+    """
+    parser.add_argument(
+        '--out',
+        type=Path,
+        default='work_dirs/analysis',
+        help='folder for numbers (.json), table (.md) and picture (.png) '
+        '(default: work_dirs/analysis)',
+    )
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Turn errors of files and values into :func:`refuse`'s sentence."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:
+        refuse(str(error))
 
 
 def read_run_config(args: argparse.Namespace) -> Config:

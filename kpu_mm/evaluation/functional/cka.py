@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ class LinearSums(NamedTuple):
     is ever needed.
 
     Args:
-        count: n.
+        n: Samples.
         cross: Sum of x_i y_i^T, (C, D).
         x: Sum of x_i, (C,).
         y: Sum of y_i, (D,).
@@ -26,7 +26,7 @@ class LinearSums(NamedTuple):
         norms: Sum of |x_i|^2 |y_i|^2, a scalar.
     """
 
-    count: int
+    n: int
     cross: Tensor
     x: Tensor
     y: Tensor
@@ -61,7 +61,8 @@ def linear_sums(x: Tensor, y: Tensor) -> LinearSums:
 
 def add_sums(first: LinearSums, second: LinearSums) -> LinearSums:
     """The sums over the samples of both."""
-    return LinearSums(*(a + b for a, b in zip(first, second, strict=True)))
+    pairs: Any = zip(first, second, strict=True)
+    return LinearSums(*(a + b for a, b in pairs))
 
 
 def biased_hsic(sums: LinearSums) -> Tensor:
@@ -76,7 +77,7 @@ def biased_hsic(sums: LinearSums) -> Tensor:
     Returns:
         A float64 scalar.
     """
-    n = sums.count
+    n = sums.n
     covariance = sums.cross - torch.outer(sums.x, sums.y) / n
     return covariance.square().sum() / (n - 1) ** 2
 
@@ -95,7 +96,7 @@ def unbiased_hsic(sums: LinearSums) -> Tensor:
     Returns:
         A float64 scalar.
     """
-    n = sums.count
+    n = sums.n
     # K and L without their diagonals: tr(KL), 1^T K L 1, 1^T K 1 and 1^T L 1
     trace = sums.cross.square().sum() - sums.norms
     rows = (
@@ -107,9 +108,7 @@ def unbiased_hsic(sums: LinearSums) -> Tensor:
     total_k = sums.x.square().sum() - sums.x_norms
     total_l = sums.y.square().sum() - sums.y_norms
     value = (
-        trace
-        + total_k * total_l / ((n - 1) * (n - 2))
-        - 2 / (n - 2) * rows
+        trace + total_k * total_l / ((n - 1) * (n - 2)) - 2 / (n - 2) * rows
     )
     return value / (n * (n - 3))
 

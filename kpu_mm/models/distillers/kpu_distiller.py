@@ -199,7 +199,7 @@ class KPUDistiller(MultiStreamModel):
         student = self.student.extract(self.student.normalise(images, mask))
         student = student._replace(masks=_level_masks(student, mask))
         maps, levels = zip(*self.pairs[name], strict=True)
-        return _select(student, levels), _select(teacher, maps)
+        return student.select(levels), teacher.select(maps)
 
     # ---- what MMEngine calls ----------------------------------------------
 
@@ -264,15 +264,6 @@ def _level_masks(
     return tuple(
         F.interpolate(mask[:, None].float(), m.shape[-2:]).bool()
         for m in features.maps
-    )
-
-
-def _select(features: Features, indices: tuple[int, ...]) -> Features:
-    masks = features.masks
-    return Features(
-        features.summary,
-        tuple(features.maps[i] for i in indices),
-        tuple(masks[i] for i in indices) if masks is not None else None,
     )
 
 

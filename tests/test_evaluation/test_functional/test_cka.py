@@ -31,15 +31,22 @@ def centred_hsic(x, y):
 
 def u_statistic(x, y):
     """The mean over ordered tuples of different samples, term by term."""
-    k, l = x @ x.T, y @ y.T
+    kx, ky = x @ x.T, y @ y.T
     n = range(len(x))
-    pairs = [k[i, j] * l[i, j] for i in n for j in n if i != j]
+    pairs = [kx[i, j] * ky[i, j] for i in n for j in n if i != j]
     triples = [
-        k[i, j] * l[i, q] for i in n for j in n for q in n
+        kx[i, j] * ky[i, q]
+        for i in n
+        for j in n
+        for q in n
         if len({i, j, q}) == 3
     ]
     quadruples = [
-        k[i, j] * l[q, r] for i in n for j in n for q in n for r in n
+        kx[i, j] * ky[q, r]
+        for i in n
+        for j in n
+        for q in n
+        for r in n
         if len({i, j, q, r}) == 4
     ]
     means = [sum(v) / len(v) for v in (pairs, triples, quadruples)]
@@ -95,7 +102,9 @@ def test_invariances(cka):
 
 def test_sums_of_batches_add_up():
     x, y = random_features()
-    parts = [linear_sums(a, b) for a, b in zip(x.split(9), y.split(9))]
+    parts = [
+        linear_sums(a, b) for a, b in zip(x.split(9), y.split(9), strict=True)
+    ]
     total = add_sums(add_sums(parts[0], parts[1]), parts[2])
     for a, b in zip(total, linear_sums(x, y), strict=True):
         torch.testing.assert_close(torch.as_tensor(a), torch.as_tensor(b))

@@ -1,0 +1,185 @@
+"""How alike the student and each teacher are, level by level."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kpu_mm.models.backbones import KPUBackbone
+from kpu_mm.models.distillers import KPUDistiller
+from kpu_mm.models.losses.align_loss import cosine_loss, masked_mean
+from kpu_mm.models.projectors import resize
+from kpu_mm.structures import Features
+
+from .batches import Batch
+from .distilled import extract_sentinel, into_teacher
+from .streaming_cka import StreamingCKA
+
+
+class Agreement:
+    """Cosine, mean squared error and CKA of features in one space.
+
+    Cosine and error are means over an image's positions, then over images, as
+    L_align takes them. For CKA every position of every image is a sample.
+    """
+
+    def __init__(self) -> None:
+        self.images = 0
+        self.cosine = 0.0
+        self.mse = 0.0
+        self.cka = StreamingCKA()
+
+    def add(
+        self, first: Tensor, second: Tensor, mask: Tensor | None = None
+    ) -> None:
+        """Take in a batch.
+
+        Args:
+            first: (B, C) or (B, C, H, W).
+            second: The same shape.
+            mask: Which positions count, (B, 1, H, W) bool. Defaults to None,
+                all.
+        """
+        first, second = as_map(first.double()), as_map(second.double())
+        cosine = 1 - cosine_loss(first, second)
+        error = (first - second).square().mean(1)
+        self.images += len(first)
+        self.cosine += masked_mean(cosine, mask).sum().item()
+        self.mse += masked_mean(error, mask).sum().item()
+        self.cka.add(samples(first, mask), samples(second, mask))
+
+    def result(self) -> dict[str, float]:
+        """``cosine``, ``mse`` and ``cka``."""
+        return dict(
+            cosine=self.cosine / self.images,
+            mse=self.mse / self.images,
+            cka=self.cka.value(),
+        )
+
+
+def as_map(features: Tensor) -> Tensor:
+    """A summary (B, C) as a map (B, C, 1, 1); a map as it is."""
+    return features[..., None, None] if features.ndim == 2 else features
+
+
+def samples(features: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Valid positions as rows.
+
+    Args:
+        features: (B, C) or (B, C, H, W).
+        mask: (B, 1, H, W) bool. Defaults to None, all positions.
+
+    Returns:
+        (N, C).
+    """
+    rows = as_map(features).flatten(2).transpose(1, 2)  # (B, HW, C)
+    if mask is None:
+        return rows.flatten(0, 1)
+    return rows[mask.flatten(1)]
+
+
+def outputs_of(
+    first: Features, second: Features
+) -> list[tuple[Tensor, Tensor, Tensor | None]]:
+    """What two models have in common: summaries, then maps with their mask.
+
+    Args:
+        first: Features.
+        second: As many maps, of the same sizes.
+    """
+    found: list[tuple[Tensor, Tensor, Tensor | None]] = []
+    if first.summary is not None and second.summary is not None:
+        found.append((first.summary, second.summary, None))
+    for i, (a, b) in enumerate(zip(first.maps, second.maps, strict=True)):
+        masks = [f.masks[i] for f in (first, second) if f.masks is not None]
+        mask = torch.stack(masks).all(0) if masks else None
+        found.append((a, b, mask))
+    return found
+
+
+def names_of(distiller: KPUDistiller, name: str) -> list[str]:
+    """What the outputs of a teacher that the student learns are called.
+
+    Args:
+        distiller: The distiller.
+        name: The teacher.
+
+    Returns:
+        'summary' (if there is one) and '14 → 16', ...: the strides of a
+        teacher's map and of the student's level paired with it.
+    """
+    teacher, strides = distiller.teachers[name], distiller.student.strides
+    summary = [] if teacher.summary_channels is None else ['summary']
+    return summary + [
+        f'{teacher.strides[i]} → {strides[level]}'
+        for i, level in distiller.pairs[name]
+    ]
+
+
+@torch.no_grad()
+def measure_agreement(
+    distiller: KPUDistiller, name: str, batches: Iterable[Batch]
+) -> dict[str, dict[str, float]]:
+    """Compare the student with one teacher.
+
+    Args:
+        distiller: A distiller with the term 's2t'.
+        name: The teacher.
+        batches: Images.
+
+    Returns:
+        For each of :func:`names_of`, between h_s2t(X) and X^t ``cosine``,
+        ``mse`` and ``cka``; then CKA of X^t with the student's own features
+        (``cka_student``) and with the sentinel's (``cka_sentinel``, if there
+        is one), which need no projector.
+    """
+    projected: dict[str, Agreement] = {}
+    own: dict[str, dict[str, StreamingCKA]] = {}
+    for images, mask in batches:
+        student, teacher = distiller.extract(name, images, mask)
+        views = {'student': resize(student, like=teacher)}
+        if isinstance(distiller.student, KPUBackbone):
+            sentinel = extract_sentinel(distiller.student, images, mask)
+            # its one map beside each of the teacher's
+            sentinel = sentinel.select([0] * len(teacher.maps))
+            views['sentinel'] = resize(sentinel, like=teacher)
+        outputs = names_of(distiller, name)
+        guess = into_teacher(distiller, name, student, teacher)
+        for output, (a, b, valid) in zip(
+            outputs, outputs_of(guess, teacher), strict=True
+        ):
+            projected.setdefault(output, Agreement()).add(a, b, valid)
+        for view, features in views.items():
+            for output, (a, b, valid) in zip(
+                outputs, outputs_of(features, teacher), strict=True
+            ):
+                cka = own.setdefault(output, {}).setdefault(
+                    view, StreamingCKA()
+                )
+                cka.add(samples(a, valid), samples(b, valid))
+    return {
+        output: {
+            **agreement.result(),
+            **{f'cka_{view}': c.value() for view, c in own[output].items()},
+        }
+        for output, agreement in projected.items()
+    }
+
+
+def flat_rows(report: dict[str, Any]) -> list[list[Any]]:
+    """Nested results as rows of a table.
+
+    Args:
+        report: {teacher: {output: {measure: value}}}.
+
+    Returns:
+        Rows of teacher, output and the values.
+    """
+    return [
+        [teacher, output, *values.values()]
+        for teacher, outputs in report.items()
+        for output, values in outputs.items()
+    ]

@@ -1,0 +1,104 @@
+"""What the student says of the same images at other sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+
+from kpu_mm.models.distillers import KPUDistiller
+from kpu_mm.models.projectors import resize
+from kpu_mm.structures import Features
+
+from .agreement import Agreement, names_of, outputs_of
+from .batches import Batch
+from .distilled import extract_student, into_teacher
+
+
+@torch.no_grad()
+def sweep(
+    distiller: KPUDistiller,
+    batches: Mapping[int, Iterable[Batch]],
+    reference: int,
+) -> dict[str, Any]:
+    """Compare the student with its teachers and with itself at each size.
+
+    Mode switching (RADIOv2.5, https://arxiv.org/abs/2412.07679): a student
+    that met each teacher at one resolution alone may imitate a teacher at
+    that resolution only, and change its features at once in between.
+
+    Args:
+        distiller: A distiller with the term 's2t'.
+        batches: By size, the same images in the same order.
+        reference: The size with which the student is compared; one of those
+            of ``batches``.
+
+    Returns:
+        ``teachers``: by name, output and size, ``cosine``, ``mse`` and
+        ``cka`` of h_s2t(X) and X^t, which sees the image at that size too.
+        ``student``: by output and size, the same of the student's own
+        features and its features at the reference size.
+
+    Raises:
+        ValueError: If the reference is no size of ``batches``.
+    """
+    if reference not in batches:
+        raise ValueError(
+            f'the reference size {reference} is none of {sorted(batches)}.'
+        )
+    teachers: dict[str, dict[int, dict[str, Agreement]]] = {
+        name: {size: {} for size in batches} for name in distiller.teachers
+    }
+    itself: dict[int, dict[str, Agreement]] = {size: {} for size in batches}
+    strides = distiller.student.strides
+    own_names = ['summary', *(f'stride {s}' for s in strides)]
+    for group in zip(*batches.values(), strict=True):
+        images = {s: b.images for s, b in zip(batches, group, strict=True)}
+        students = {
+            size: extract_student(distiller.student, i)
+            for size, i in images.items()
+        }
+        for size, student in students.items():
+            for name in distiller.teachers:
+                _add(
+                    teachers[name][size],
+                    names_of(distiller, name),
+                    *_compare(distiller, name, student, images[size]),
+                )
+            like = students[reference]
+            _add(itself[size], own_names, resize(student, like), like)
+    return dict(
+        teachers={name: _by_output(found) for name, found in teachers.items()},
+        student=_by_output(itself),
+    )
+
+
+def _compare(
+    distiller: KPUDistiller, name: str, student: Features, images: Any
+) -> tuple[Features, Features]:
+    """h_s2t(X) and X^t of the same images."""
+    maps, levels = zip(*distiller.pairs[name], strict=True)
+    teacher = distiller.teachers[name](images).select(maps)
+    paired = student.select(levels)
+    return into_teacher(distiller, name, paired, teacher), teacher
+
+
+def _add(
+    found: dict[str, Agreement],
+    outputs: list[str],
+    first: Features,
+    second: Features,
+) -> None:
+    for output, values in zip(outputs, outputs_of(first, second), strict=True):
+        found.setdefault(output, Agreement()).add(*values)
+
+
+def _by_output(
+    found: Mapping[int, Mapping[str, Agreement]],
+) -> dict[str, dict[int, dict[str, float]]]:
+    outputs = next(iter(found.values()))
+    return {
+        output: {size: f[output].result() for size, f in found.items()}
+        for output in outputs
+    }
