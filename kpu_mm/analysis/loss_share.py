@@ -100,7 +100,9 @@ def read_terms(log: Path) -> dict[str, float]:
     return dict(terms or dict.fromkeys(TERMS, 1.0))
 
 
-def loss_shares(rows: Sequence[Row], terms: Mapping[str, float]) -> LossShares:
+def loss_shares(
+    rows: Sequence[Row], terms: Mapping[str, float], window: int = 1
+) -> LossShares:
     """Shares of sum_t w_t sum_k terms[k] L_k,t.
 
     L_k,t is logged as 'k/t', such as 's2t/clip', and the balancer's weight
@@ -110,61 +112,62 @@ def loss_shares(rows: Sequence[Row], terms: Mapping[str, float]) -> LossShares:
     Args:
         rows: Logged values.
         terms: Weights of the terms.
+        window: Losses and weights are means over the last so many rows.
+            Defaults to 1.
 
     Raises:
         ValueError: If no iteration has the losses.
     """
-    keys = [
-        key
-        for key in dict.fromkeys(key for row in rows for key in row)
-        if key.split('/')[0] in terms and '/' in key
-    ]
-    names = list(dict.fromkeys(key.split('/', 1)[1] for key in keys))
-    weighed = [
-        f'weight/{t}' for t in names if any(f'weight/{t}' in r for r in rows)
-    ]
-    whole = [row for row in rows if all(k in row for k in (*keys, *weighed))]
+    logged = dict.fromkeys(key for row in rows for key in row)
+    losses = [key.split('/', 1) for key in logged if '/' in key]
+    losses = [[term, name] for term, name in losses if term in terms]
+    names = list(dict.fromkeys(name for _, name in losses))
+    keys = [f'{term}/{name}' for term, name in losses]
+    weighed = [key for name in names if (key := f'weight/{name}') in logged]
+    whole = [row for row in rows if all(k in row for k in keys + weighed)]
     if not keys or not whole:
         raise ValueError(
             'the log has no iteration with losses such as s2t/NAME; pass a '
             'distillation run.'
         )
-    columns = {
-        key: np.array([row[key] for row in whole])
-        for key in ('step', *keys, *weighed)
+    values = {
+        key: running_mean(np.array([row[key] for row in whole]), window)
+        for key in keys + weighed
     }
-    weights = {key.split('/', 1)[1]: columns[key] for key in weighed}
     parts = {
-        key: terms[key.split('/')[0]]
-        * columns[key]
-        * weights.get(key.split('/', 1)[1], 1.0)
-        for key in keys
+        (term, name): terms[term]
+        * values[f'{term}/{name}']
+        * values.get(f'weight/{name}', 1.0)
+        for term, name in losses
     }
-    total = sum(parts.values())
+    total = np.sum(list(parts.values()), 0)
 
-    def share(belongs: str, place: int) -> np.ndarray:
-        return (
-            sum(
-                (
-                    p
-                    for k, p in parts.items()
-                    if k.split('/', 1)[place] == belongs
-                ),
-                np.zeros(len(whole)),
-            )
-            / total
-        )
+    def share(place: int, belongs: str) -> np.ndarray:
+        own = [part for key, part in parts.items() if key[place] == belongs]
+        shares: np.ndarray = np.sum(own, 0) / total
+        return shares
 
     return LossShares(
-        columns['step'],
-        {name: share(name, 1) for name in names},
-        {
-            term: share(term, 0)
-            for term in terms
-            if any(key.startswith(term + '/') for key in keys)
-        },
-        weights,
-        {key: columns[key] for key in keys},
+        np.array([row['step'] for row in whole]),
+        {name: share(1, name) for name in names},
+        {term: share(0, term) for term in dict.fromkeys(t for t, _ in losses)},
+        {key.split('/', 1)[1]: values[key] for key in weighed},
+        {key: values[key] for key in keys},
+    )
+
+
+def running_mean(values: np.ndarray, window: int) -> np.ndarray:
+    """Mean of each value and those before it.
+
+    Args:
+        values: (N,).
+        window: How many in all; fewer at the start.
+    """
+    return np.array(
+        [
+            values[max(0, i + 1 - window) : i + 1].mean()
+            for i in range(len(values))
+        ]
     )
 
 

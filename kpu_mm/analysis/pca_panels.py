@@ -26,9 +26,9 @@ def pca_panels(
         image: One raw image, (1, 3, H, W).
 
     Returns:
-        Pictures (h, w, 3) in [0, 1]: 'image', 'sentinel' (if there is one),
-        the student's levels as 'student, stride 4' to 32; then, map by map,
-        each teacher (as 'clip, stride 16') and the student in its place.
+        By title, pictures (h, w, 3) in [0, 1]: the image, the sentinel (if
+        there is one), the student's levels; then, map by map, each teacher
+        and the student in its place.
     """
     models = all_models(distiller)
     pictures = dict(image=image[0].float().cpu() / 255)
@@ -38,7 +38,7 @@ def pca_panels(
         )
     levels = models['student'](image, None).maps
     for stride, level in zip(distiller.student.strides, levels, strict=True):
-        pictures[f'student, stride {stride}'] = pca_rgb(level[0])
+        pictures[f'student\nstride {stride}'] = pca_rgb(level[0])
     for name in distiller.teachers:
         pictures |= _teacher_and_student(distiller, name, image)
     return {
@@ -58,9 +58,9 @@ def _teacher_and_student(
     for i, (index, level) in enumerate(distiller.pairs[name]):
         stride = distiller.teachers[name].strides[index]
         shown = teacher.maps[i][0]
-        pictures[f'{name}, stride {stride}'] = pca_rgb(shown)
+        pictures[f'{name}\nstride {stride}'] = pca_rgb(shown)
         if guess is not None:
             own = distiller.student.strides[level]
-            title = f'student ({own}) as {name}, {stride}'
+            title = f'student, {own}\nas {name}, {stride}'
             pictures[title] = pca_rgb(guess.maps[i][0], like=shown)
     return pictures

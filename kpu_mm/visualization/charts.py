@@ -32,23 +32,27 @@ def panels(
 
 
 def bars(axis: Any, groups: Mapping[str, Mapping[str, float]]) -> None:
-    """Groups of bars, one colour for each series.
+    """Groups of bars with their values, one colour for each series.
 
     Args:
         axis: Where to draw.
         groups: By group, the value of each series; one may be missing.
     """
     series = list(dict.fromkeys(s for group in groups.values() for s in group))
-    width = 0.8 / len(series)
-    for i, name in enumerate(series):
-        found = [
-            (x, g[name]) for x, g in enumerate(groups.values()) if name in g
-        ]
-        places = [x + (i - (len(series) - 1) / 2) * width for x, _ in found]
-        axis.bar(places, [v for _, v in found], width, label=name)
+    width = 0.85 / max(map(len, groups.values()))
+    for name in series:
+        places, values = [], []
+        for x, group in enumerate(groups.values()):
+            if name in group:
+                # those that are there stand around the middle
+                offset = list(group).index(name) - (len(group) - 1) / 2
+                places.append(x + offset * width)
+                values.append(group[name])
+        drawn = axis.bar(places, values, width, label=name)
+        axis.bar_label(drawn, fmt='%.3g', fontsize='xx-small')
     axis.set_xticks(range(len(groups)), list(groups), rotation=20)
     if len(series) > 1:
-        axis.legend(fontsize='small')
+        _legend(axis)
 
 
 def lines(axis: Any, x: Sequence[float] | np.ndarray, series: Series) -> None:
@@ -60,8 +64,8 @@ def lines(axis: Any, x: Sequence[float] | np.ndarray, series: Series) -> None:
         series: By name, N values.
     """
     for name, values in series.items():
-        axis.plot(x, values, marker='o', markersize=3, label=name)
-    axis.legend(fontsize='small')
+        axis.plot(x, values, marker='.', label=name)
+    _legend(axis)
 
 
 def areas(axis: Any, x: Sequence[float] | np.ndarray, series: Series) -> None:
@@ -75,26 +79,32 @@ def areas(axis: Any, x: Sequence[float] | np.ndarray, series: Series) -> None:
     axis.stackplot(x, *series.values(), labels=list(series))
     axis.set_ylim(0, 1)
     axis.margins(x=0)
-    axis.legend(fontsize='small', loc='lower left')
+    _legend(axis)
+
+
+def _legend(axis: Any) -> None:
+    """Beside the chart, where it hides nothing."""
+    axis.legend(fontsize='small', loc='upper left', bbox_to_anchor=(1, 1))
 
 
 def picture_grid(
     rows: Sequence[Sequence[np.ndarray]],
     titles: Sequence[str],
-    side: float = 1.8,
+    side: float = 1.6,
 ) -> Figure:
-    """Pictures side by side under the titles of their columns.
+    """Pictures side by side, in the first one's shape, under their titles.
 
     Args:
         rows: In each row a picture for each title, (H, W, 3) uint8 or in
             [0, 1].
         titles: Titles of the columns.
-        side: Width of a picture in inches. Defaults to 1.8.
+        side: Width of a picture in inches. Defaults to 1.6.
     """
     figure, axes = panels(len(rows), len(titles), (side, side))
     for place, row in zip(axes, rows, strict=True):
         for axis, picture in zip(place, row, strict=True):
-            axis.imshow(picture, interpolation='nearest')
+            axis.imshow(picture, interpolation='nearest', aspect='auto')
+            axis.set_box_aspect(row[0].shape[0] / row[0].shape[1])
             axis.set_axis_off()
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize='small')

@@ -42,14 +42,14 @@ def plot(report: dict[str, Any]) -> Any:
     """A panel for each teacher; the error has another scale, so no bar."""
     from kpu_mm.visualization import bars, panels
 
-    figure, axes = panels(1, len(report), (5, 3.2))
-    for axis, (teacher, outputs) in zip(axes[0], report.items(), strict=True):
+    figure, axes = panels(len(report), 1, (8, 3))
+    for place, (teacher, outputs) in zip(axes, report.items(), strict=True):
         values = {
             output: {m: v for m, v in row.items() if m != 'mse'}
             for output, row in outputs.items()
         }
-        bars(axis, values)
-        axis.set(title=teacher, ylim=(None, 1.05))
+        bars(place[0], values)
+        place[0].set(title=teacher, ylim=(None, 1.1))
     return figure
 
 

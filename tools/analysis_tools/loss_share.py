@@ -13,7 +13,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kpu_mm.utils.command_line import add_out_argument, refuse, refusing
+from kpu_mm.utils.command_line import (
+    add_out_argument,
+    positive,
+    refuse,
+    refusing,
+)
 
 if TYPE_CHECKING:
     from kpu_mm.analysis import LossShares
@@ -29,6 +34,13 @@ def parse_args() -> argparse.Namespace:
         nargs='+',
         metavar='[NAME=]PATH',
         help='work directory or scalars.json of a run',
+    )
+    parser.add_argument(
+        '--smooth',
+        type=positive,
+        default=1,
+        metavar='N',
+        help='take the mean of the last N logged iterations (default: 1)',
     )
     add_out_argument(parser)
     return parser.parse_args()
@@ -120,7 +132,9 @@ def main() -> None:
     with refusing():
         for name, path in paths.items():
             logs = find_logs(path)
-            runs[name] = loss_shares(read_rows(logs), read_terms(logs[-1]))
+            runs[name] = loss_shares(
+                read_rows(logs), read_terms(logs[-1]), args.smooth
+            )
     report = {name: numbers_of(shares) for name, shares in runs.items()}
     text = table(report)
     print(text)

@@ -65,18 +65,19 @@ def table(space: dict[str, Any]) -> str:
 
 
 def plot(report: dict[str, Any]) -> Any:
-    """A panel for each space, a group of bars for each teacher."""
+    """A panel for each space, a group of bars for each output."""
     from kpu_mm.visualization import bars, panels
 
     spaces = [key for key in TITLES if key in report]
-    figure, axes = panels(1, len(spaces), (5, 3.2))
-    for axis, key in zip(axes[0], spaces, strict=True):
-        stds = {
-            name: {output: v['std'] for output, v in outputs.items()}
-            for name, outputs in report[key]['teachers'].items()
-        }
-        bars(axis, stds)
-        axis.set(title=TITLES[key], ylabel='standard deviation', yscale='log')
+    figure, axes = panels(len(spaces), 1, (8, 3))
+    for axis, key in zip(axes[:, 0], spaces, strict=True):
+        groups: dict[str, dict[str, float]] = {}
+        for name, outputs in report[key]['teachers'].items():
+            for output, values in outputs.items():
+                groups.setdefault(output, {})[name] = values['std']
+        groups['all maps'] = groups.pop('all maps')  # after each one
+        bars(axis, groups)
+        axis.set(title=TITLES[key], ylabel='standard deviation')
     return figure
 
 
