@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +22,7 @@ class Agreement:
     """Cosine, mean squared error and CKA of features in one space.
 
     Cosine and error are means over an image's positions, then over images, as
-    L_align takes them. For CKA every position of every image is a sample.
+    L_align takes them.
     """
 
     def __init__(self) -> None:
@@ -43,13 +42,15 @@ class Agreement:
             mask: Which positions count, (B, 1, H, W) bool. Defaults to None,
                 all.
         """
-        first, second = as_map(first.double()), as_map(second.double())
+        self.cka.add(first, second, mask)
+        if first.ndim == 2:  # a summary is a map of one position
+            first, second = first[..., None, None], second[..., None, None]
+        first, second = first.double(), second.double()
         cosine = 1 - cosine_loss(first, second)
         error = (first - second).square().mean(1)
         self.images += len(first)
         self.cosine += masked_mean(cosine, mask).sum().item()
         self.mse += masked_mean(error, mask).sum().item()
-        self.cka.add(samples(first, mask), samples(second, mask))
 
     def result(self) -> dict[str, float]:
         """``cosine``, ``mse`` and ``cka``."""
@@ -58,27 +59,6 @@ class Agreement:
             mse=self.mse / self.images,
             cka=self.cka.value(),
         )
-
-
-def as_map(features: Tensor) -> Tensor:
-    """A summary (B, C) as a map (B, C, 1, 1); a map as it is."""
-    return features[..., None, None] if features.ndim == 2 else features
-
-
-def samples(features: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Valid positions as rows.
-
-    Args:
-        features: (B, C) or (B, C, H, W).
-        mask: (B, 1, H, W) bool. Defaults to None, all positions.
-
-    Returns:
-        (N, C).
-    """
-    rows = as_map(features).flatten(2).transpose(1, 2)  # (B, HW, C)
-    if mask is None:
-        return rows.flatten(0, 1)
-    return rows[mask.flatten(1)]
 
 
 def outputs_of(
@@ -136,50 +116,34 @@ def measure_agreement(
         (``cka_student``) and with the sentinel's (``cka_sentinel``, if there
         is one), which need no projector.
     """
-    projected: dict[str, Agreement] = {}
-    own: dict[str, dict[str, StreamingCKA]] = {}
+    outputs = names_of(distiller, name)
+    projected = {output: Agreement() for output in outputs}
+    own: dict[str, dict[str, StreamingCKA]] = {o: {} for o in outputs}
     for images, mask in batches:
         student, teacher = distiller.extract(name, images, mask)
-        views = {'student': resize(student, like=teacher)}
+        guess = into_teacher(distiller, name, student, teacher)
+        for output, values in zip(
+            outputs, outputs_of(guess, teacher), strict=True
+        ):
+            projected[output].add(*values)
+        views = dict(student=student)
         if isinstance(distiller.student, KPUBackbone):
             sentinel = extract_sentinel(distiller.student, images, mask)
             # its one map beside each of the teacher's
-            sentinel = sentinel.select([0] * len(teacher.maps))
-            views['sentinel'] = resize(sentinel, like=teacher)
-        outputs = names_of(distiller, name)
-        guess = into_teacher(distiller, name, student, teacher)
-        for output, (a, b, valid) in zip(
-            outputs, outputs_of(guess, teacher), strict=True
-        ):
-            projected.setdefault(output, Agreement()).add(a, b, valid)
+            views['sentinel'] = sentinel.select([0] * len(teacher.maps))
         for view, features in views.items():
-            for output, (a, b, valid) in zip(
-                outputs, outputs_of(features, teacher), strict=True
+            for output, values in zip(
+                outputs,
+                outputs_of(resize(features, like=teacher), teacher),
+                strict=True,
             ):
-                cka = own.setdefault(output, {}).setdefault(
-                    view, StreamingCKA()
-                )
-                cka.add(samples(a, valid), samples(b, valid))
+                own[output].setdefault(view, StreamingCKA()).add(*values)
     return {
         output: {
-            **agreement.result(),
-            **{f'cka_{view}': c.value() for view, c in own[output].items()},
+            **projected[output].result(),
+            **{
+                f'cka_{view}': cka.value() for view, cka in own[output].items()
+            },
         }
-        for output, agreement in projected.items()
+        for output in outputs
     }
-
-
-def flat_rows(report: dict[str, Any]) -> list[list[Any]]:
-    """Nested results as rows of a table.
-
-    Args:
-        report: {teacher: {output: {measure: value}}}.
-
-    Returns:
-        Rows of teacher, output and the values.
-    """
-    return [
-        [teacher, output, *values.values()]
-        for teacher, outputs in report.items()
-        for output, values in outputs.items()
-    ]

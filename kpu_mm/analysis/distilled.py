@@ -41,14 +41,16 @@ def load_distiller(
         RuntimeError: If a file is broken or does not belong to the config.
         ValueError: If the config is not that of a distiller.
     """
+    kind = model.get('type')
+    found = MODELS.get(kind) if isinstance(kind, str) else kind
+    if not isinstance(found, type) or not issubclass(found, KPUDistiller):
+        raise ValueError(
+            f'the model {kind!r} is no kpu_mm.KPUDistiller; pass the config '
+            'of a distillation run.'
+        )
     state = load_state(checkpoint)  # before minutes are spent on the rest
     # nothing here runs long enough for compiling to pay
-    distiller = MODELS.build({**model, 'compile': None})
-    if not isinstance(distiller, KPUDistiller):
-        raise ValueError(
-            f'the model {model.get("type")!r} is no kpu_mm.KPUDistiller; '
-            'pass the config of a distillation run.'
-        )
+    distiller: KPUDistiller = MODELS.build({**model, 'compile': None})
     missing, unexpected = distiller.load_state_dict(state, strict=False)
     if missing or unexpected:
         raise RuntimeError(

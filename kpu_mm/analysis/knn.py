@@ -68,7 +68,10 @@ def vectors_of(distiller: KPUDistiller) -> dict[str, Extract]:
         distiller: The distiller.
     """
     models = all_models(distiller)
-    for name, project in distiller.projectors.get('s2t', {}).items():
+    projectors = (
+        distiller.projectors['s2t'] if 's2t' in distiller.terms else {}
+    )
+    for name, project in projectors.items():
         if project.summary is not None:
             models[f'student as {name}'] = partial(
                 _projected, distiller.student, project.summary
