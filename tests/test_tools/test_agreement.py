@@ -1,10 +1,12 @@
 import json
+import re
 
 import pytest
+import torch
 from mmengine.config import Config
 
 from kpu_mm.analysis import first_batches, measure_agreement
-from tests.runs import run_tool
+from tests.runs import refusal_of, run_tool
 
 TOOL = 'analysis_tools/agreement.py'
 
@@ -28,29 +30,27 @@ def test_table_and_files(distilled, distilled_run, tmp_path):
     assert (tmp_path / 'agreement.png').stat().st_size > 5000
 
 
-@pytest.mark.parametrize(
-    ('arguments', 'sentence'),
-    [
+def test_one_sentence(distilled, distilled_run, monkeypatch, capsys):
+    for arguments, sentence in (
         (['nothing.pth'], "'nothing.pth' does not exist"),
-        (['--num-images', '0'], 'no whole number from 1 on'),
-        (['--device', 'abacus'], "'abacus' is no device"),
-    ],
-)
-def test_one_sentence(distilled, distilled_run, arguments, sentence):
-    if 'nothing.pth' not in arguments:
-        arguments = [distilled[1], *arguments]
-    done = run_tool(TOOL, distilled_run, *arguments)
-    assert done.returncode == 2
-    assert sentence in done.stderr.splitlines()[-1]
+        ([distilled[1], '--num-images', 0], 'no whole number from 1 on'),
+        ([distilled[1], '--device', 'abacus'], "'abacus' is no device"),
+    ):
+        line = refusal_of(
+            TOOL, [distilled_run, *arguments], monkeypatch, capsys
+        )
+        assert sentence in line
 
 
-def test_needs_the_term(distilled, distilled_run, tmp_path):
-    config, checkpoint, _ = distilled
+def test_needs_projectors(
+    distilled, distilled_run, tmp_path, monkeypatch, capsys
+):
+    state = torch.load(distilled[1])['state_dict']
+    kept = {k: v for k, v in state.items() if not re.search('s2t|rec', k)}
+    torch.save(dict(state_dict=kept), tmp_path / 'part.pth')
     path = tmp_path / 'config.py'
     path.write_text(
         f'_base_ = {str(distilled_run)!r}\nmodel = dict(terms=dict(t2s=1.0))\n'
     )
-    done = run_tool(TOOL, path, checkpoint)
-    assert done.returncode == 2
-    # the checkpoint has more than the config asks for
-    assert 'does not belong to the config' in done.stderr.splitlines()[-1]
+    line = refusal_of(TOOL, [path, tmp_path / 'part.pth'], monkeypatch, capsys)
+    assert "model.terms has no 's2t'" in line

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from tests.runs import ROOT, metrics_of, run_tool
+from tests.runs import ROOT, metrics_of, refusal_of, run_tool
 
 TOOL = 'analysis_tools/knn.py'
 # k-NN of the student as a config says it, for tools/test.py
@@ -67,14 +67,13 @@ def test_student_as_by_its_config(distilled, distilled_run, labeled, tmp_path):
 
 
 def test_one_sentence_for_other_classes(
-    distilled, distilled_run, labeled, tmp_path
+    distilled, distilled_run, labeled, tmp_path, monkeypatch, capsys
 ):
     (tmp_path / 'x').mkdir()
     (tmp_path / 'x' / 'a.png').write_bytes(b'')
-    done = run_tool(
-        TOOL,
-        *(distilled_run, distilled[1], '--test', tmp_path),
-        *('--train', labeled / 'imagenet/train'),
+    train = labeled / 'imagenet/train'
+    arguments = [distilled_run, distilled[1], '--train', train]
+    line = refusal_of(
+        TOOL, [*arguments, '--test', tmp_path], monkeypatch, capsys
     )
-    assert done.returncode == 2
-    assert 'both need the same folders' in done.stderr.splitlines()[-1]
+    assert 'both need the same folders' in line

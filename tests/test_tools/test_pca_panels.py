@@ -1,6 +1,6 @@
 from PIL import Image
 
-from tests.runs import run_tool
+from tests.runs import refusal_of, run_tool
 
 TOOL = 'analysis_tools/pca_panels.py'
 
@@ -18,9 +18,9 @@ def test_picture(distilled, distilled_run, tmp_path):
     assert size == (columns * 240, 2 * 240)
 
 
-def test_one_sentence_without_images(distilled, distilled_run, tmp_path):
-    done = run_tool(
-        TOOL, distilled_run, distilled[1], '--images', tmp_path / 'none'
-    )
-    assert done.returncode == 2
-    assert 'does not exist' in done.stderr.splitlines()[-1]
+def test_one_sentence_without_images(
+    distilled, distilled_run, tmp_path, monkeypatch, capsys
+):
+    arguments = [distilled_run, distilled[1], '--images', tmp_path / 'none']
+    line = refusal_of(TOOL, arguments, monkeypatch, capsys)
+    assert "none' does not exist" in line

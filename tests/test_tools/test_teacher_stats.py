@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from tests.runs import run_tool
+from tests.runs import refusal_of, run_tool
 
 TOOL = 'analysis_tools/teacher_stats.py'
 
@@ -38,9 +38,10 @@ def test_after_unification(distilled, distilled_run, tmp_path):
         }
 
 
-def test_one_sentence_without_streams(distilled, tmp_path):
+def test_one_sentence_without_streams(
+    distilled, tmp_path, monkeypatch, capsys
+):
     path = tmp_path / 'config.py'
     path.write_text(f'model = {distilled[0]!r}\n')
-    done = run_tool(TOOL, path)
-    assert done.returncode == 2
-    assert 'stream of its name' in done.stderr.splitlines()[-1]
+    line = refusal_of(TOOL, [path], monkeypatch, capsys)
+    assert 'stream of its name' in line
