@@ -23,7 +23,10 @@ Vectors = tuple[Tensor, Tensor]
 
 
 def labelled_images(
-    folder: str | Path, size: int, limit: int | None = None
+    folder: str | Path,
+    size: int,
+    limit: int | None = None,
+    num_workers: int = 0,
 ) -> tuple[DataLoader, list[str]]:
     """Images of a folder for each class, as raw RGB squares.
 
@@ -35,6 +38,7 @@ def labelled_images(
         size: Side of the square.
         limit: Take so many images, evenly over the folder. Defaults to None,
             all.
+        num_workers: Processes that load. Defaults to 0, this one.
 
     Returns:
         Batches of images (B, 3, size, size) uint8 and labels (B,); names of
@@ -58,7 +62,10 @@ def labelled_images(
     chosen = list(range(len(images)))
     if limit is not None and limit < len(images):
         chosen = [i * len(images) // limit for i in range(limit)]
-    return DataLoader(Subset(images, chosen), batch_size=32), images.classes
+    loader = DataLoader(
+        Subset(images, chosen), batch_size=32, num_workers=num_workers
+    )
+    return loader, images.classes
 
 
 def vectors_of(distiller: KPUDistiller) -> dict[str, Extract]:

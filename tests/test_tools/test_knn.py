@@ -36,6 +36,7 @@ def test_student_as_by_its_config(distilled, distilled_run, labeled, tmp_path):
     done = run_tool(
         TOOL,
         *(distilled_run, distilled[1], '--size', 56, '-k', 2),
+        *('--num-workers', 1),
         *('--train', root / 'train', '--test', root / 'val'),
         *('--out', tmp_path),
     )

@@ -11,11 +11,11 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from kpu_mm.utils.command_line import (
+from kpu_mm.utils.analysis_arguments import (
     add_analysis_arguments,
-    read_config,
-    refusing,
+    add_seed_argument,
 )
+from kpu_mm.utils.command_line import read_config, refusing
 
 MEASURES = ('cosine', 'mse', 'cka', 'cka_student', 'cka_sentinel')
 
@@ -23,6 +23,7 @@ MEASURES = ('cosine', 'mse', 'cka', 'cka_student', 'cka_sentinel')
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add_analysis_arguments(parser, num_images=256)
+    add_seed_argument(parser)
     parser.add_argument('checkpoint', help='checkpoint of the run')
     return parser.parse_args()
 

@@ -9,13 +9,8 @@ from __future__ import annotations
 
 import argparse
 
-from kpu_mm.utils.command_line import (
-    add_analysis_arguments,
-    positive,
-    read_config,
-    refuse,
-    refusing,
-)
+from kpu_mm.utils.analysis_arguments import add_analysis_arguments, positive
+from kpu_mm.utils.command_line import read_config, refuse, refusing
 
 
 def parse_args() -> argparse.Namespace:
@@ -34,8 +29,21 @@ def parse_args() -> argparse.Namespace:
         metavar='FOLDER',
         help='images to classify, in the same folders',
     )
-    parser.add_argument('--size', type=positive, default=224)
-    parser.add_argument('-k', type=positive, default=20)
+    parser.add_argument(
+        '--size',
+        type=positive,
+        default=224,
+        help='side of the central square that models see (default: 224)',
+    )
+    parser.add_argument(
+        '-k', type=positive, default=20, help='neighbours (default: 20)'
+    )
+    parser.add_argument(
+        '--num-workers',
+        type=int,
+        default=4,
+        help='processes that load images (default: 4)',
+    )
     return parser.parse_args()
 
 
@@ -55,9 +63,11 @@ def main() -> None:
     from kpu_mm.visualization import bars, panels
 
     with refusing():
-        bank, classes = labelled_images(args.train, args.size, args.num_images)
-        queries, others = labelled_images(
-            args.test, args.size, args.num_images
+        (bank, classes), (queries, others) = (
+            labelled_images(
+                folder, args.size, args.num_images, args.num_workers
+            )
+            for folder in (args.train, args.test)
         )
         if classes != others:
             refuse(
