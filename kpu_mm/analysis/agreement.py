@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -88,13 +88,13 @@ def names_of(distiller: KPUDistiller, name: str) -> list[str]:
         name: The teacher.
 
     Returns:
-        'summary' (if there is one) and '14 → 16', ...: the strides of a
-        teacher's map and of the student's level paired with it.
+        'summary' (if there is one) and 'map 0, 14 → 16', ...: a teacher's map,
+        its stride, and that of the student's level paired with it.
     """
     teacher, strides = distiller.teachers[name], distiller.student.strides
     summary = [] if teacher.summary_channels is None else ['summary']
     return summary + [
-        f'{teacher.strides[i]} → {strides[level]}'
+        f'map {i}, {teacher.strides[i]} → {strides[level]}'
         for i, level in distiller.pairs[name]
     ]
 
@@ -118,32 +118,44 @@ def measure_agreement(
     """
     outputs = names_of(distiller, name)
     projected = {output: Agreement() for output in outputs}
-    own: dict[str, dict[str, StreamingCKA]] = {o: {} for o in outputs}
+    own: dict[str, dict[str, StreamingCKA]] = {}
     for images, mask in batches:
         student, teacher = distiller.extract(name, images, mask)
         guess = into_teacher(distiller, name, student, teacher)
-        for output, values in zip(
-            outputs, outputs_of(guess, teacher), strict=True
-        ):
-            projected[output].add(*values)
+        add_outputs(projected, guess, teacher)
         views = dict(student=student)
         if isinstance(distiller.student, KPUBackbone):
             sentinel = extract_sentinel(distiller.student, images, mask)
             # its one map beside each of the teacher's
             views['sentinel'] = sentinel.select([0] * len(teacher.maps))
         for view, features in views.items():
-            for output, values in zip(
-                outputs,
-                outputs_of(resize(features, like=teacher), teacher),
-                strict=True,
-            ):
-                own[output].setdefault(view, StreamingCKA()).add(*values)
+            found = own.setdefault(view, {o: StreamingCKA() for o in outputs})
+            add_outputs(found, resize(features, like=teacher), teacher)
     return {
         output: {
             **projected[output].result(),
             **{
-                f'cka_{view}': cka.value() for view, cka in own[output].items()
+                f'cka_{view}': found[output].value()
+                for view, found in own.items()
             },
         }
         for output in outputs
     }
+
+
+def add_outputs(
+    found: Mapping[str, Agreement | StreamingCKA],
+    first: Features,
+    second: Features,
+) -> None:
+    """Take in what two models have in common of a batch.
+
+    Args:
+        found: By output, in the order of :func:`outputs_of`.
+        first: Features.
+        second: As many maps, of the same sizes.
+    """
+    for measure, values in zip(
+        found.values(), outputs_of(first, second), strict=True
+    ):
+        measure.add(*values)

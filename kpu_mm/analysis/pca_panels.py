@@ -58,9 +58,10 @@ def _teacher_and_student(
     for i, (index, level) in enumerate(distiller.pairs[name]):
         stride = distiller.teachers[name].strides[index]
         shown = teacher.maps[i][0]
-        pictures[f'{name}\nstride {stride}'] = pca_rgb(shown)
+        place = f'map {index}, stride {stride}'
+        pictures[f'{name}\n{place}'] = pca_rgb(shown)
         if guess is not None:
             own = distiller.student.strides[level]
-            title = f'student, {own}\nas {name}, {stride}'
+            title = f'student, stride {own}\nas {name}, map {index}'
             pictures[title] = pca_rgb(guess.maps[i][0], like=shown)
     return pictures

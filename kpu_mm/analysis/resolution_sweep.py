@@ -11,7 +11,7 @@ from kpu_mm.models.distillers import KPUDistiller
 from kpu_mm.models.projectors import resize
 from kpu_mm.structures import Features
 
-from .agreement import Agreement, names_of, outputs_of
+from .agreement import Agreement, add_outputs, names_of
 from .batches import Batch
 from .distilled import extract_student, into_teacher
 
@@ -47,27 +47,30 @@ def sweep(
         raise ValueError(
             f'the reference size {reference} is none of {sorted(batches)}.'
         )
-    teachers: dict[str, dict[int, dict[str, Agreement]]] = {
-        name: {size: {} for size in batches} for name in distiller.teachers
-    }
-    itself: dict[int, dict[str, Agreement]] = {size: {} for size in batches}
     strides = distiller.student.strides
-    own_names = ['summary', *(f'stride {s}' for s in strides)]
+    outputs = ['summary', *(f'stride {stride}' for stride in strides)]
+    itself = {size: {o: Agreement() for o in outputs} for size in batches}
+    teachers = {
+        name: {
+            size: {o: Agreement() for o in names_of(distiller, name)}
+            for size in batches
+        }
+        for name in distiller.teachers
+    }
     for group in zip(*batches.values(), strict=True):
         images = {s: b.images for s, b in zip(batches, group, strict=True)}
         students = {
             size: extract_student(distiller.student, i)
             for size, i in images.items()
         }
+        like = students[reference]
         for size, student in students.items():
-            for name in distiller.teachers:
-                _add(
-                    teachers[name][size],
-                    names_of(distiller, name),
+            add_outputs(itself[size], resize(student, like), like)
+            for name, found in teachers.items():
+                add_outputs(
+                    found[size],
                     *_compare(distiller, name, student, images[size]),
                 )
-            like = students[reference]
-            _add(itself[size], own_names, resize(student, like), like)
     return dict(
         teachers={name: _by_output(found) for name, found in teachers.items()},
         student=_by_output(itself),
@@ -82,16 +85,6 @@ def _compare(
     teacher = distiller.teachers[name](images).select(maps)
     paired = student.select(levels)
     return into_teacher(distiller, name, paired, teacher), teacher
-
-
-def _add(
-    found: dict[str, Agreement],
-    outputs: list[str],
-    first: Features,
-    second: Features,
-) -> None:
-    for output, values in zip(outputs, outputs_of(first, second), strict=True):
-        found.setdefault(output, Agreement()).add(*values)
 
 
 def _by_output(

@@ -16,9 +16,9 @@ def test_a_picture_of_each_model(distilled):
         'student\nstride 8',
         'student\nstride 16',
         'student\nstride 32',
-        'teacher\nstride 14',
+        'teacher\nmap 0, stride 14',
     ]
-    assert 'student, 16\nas teacher, 14' in pictures
+    assert 'student, stride 16\nas teacher, map 0' in pictures
     pairs = sum(map(len, model.pairs.values()))
     assert len([t for t in pictures if '\nas ' in t]) == pairs
     for picture in pictures.values():
@@ -26,7 +26,7 @@ def test_a_picture_of_each_model(distilled):
         assert picture.min() >= 0 and picture.max() <= 1
     # the sentinel and the teacher `teacher` are one model
     np.testing.assert_allclose(
-        pictures['sentinel'], pictures['teacher\nstride 14'], atol=2e-3
+        pictures['sentinel'], pictures['teacher\nmap 0, stride 14'], atol=2e-3
     )
     np.testing.assert_allclose(
         pictures['image'], image[0].movedim(0, -1) / 255, atol=1e-6
@@ -37,7 +37,7 @@ def test_a_picture_of_each_model(distilled):
 def test_the_student_wears_the_teachers_colours(distilled):
     model = distilled[2]
     image = torch.rand(1, 3, 56, 84) * 255
-    picture = pca_panels(model, image)['student, 16\nas other, 16']
+    picture = pca_panels(model, image)['student, stride 16\nas other, map 0']
     student, teacher = model.extract('other', image)
     place = [level for _, level in model.pairs['other']].index(2)
     m = student.maps[place]
