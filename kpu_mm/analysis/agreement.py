@@ -9,6 +9,7 @@ from torch import Tensor
 
 from kpu_mm.models.backbones import KPUBackbone
 from kpu_mm.models.distillers import KPUDistiller
+from kpu_mm.models.distillers.level_pairs import select
 from kpu_mm.models.losses.align_loss import cosine_loss, masked_mean
 from kpu_mm.models.projectors import resize
 from kpu_mm.structures import Features
@@ -127,7 +128,7 @@ def measure_agreement(
         if isinstance(distiller.student, KPUBackbone):
             sentinel = extract_sentinel(distiller.student, images, mask)
             # its one map beside each of the teacher's
-            views['sentinel'] = sentinel.select([0] * len(teacher.maps))
+            views['sentinel'] = select(sentinel, [0] * len(teacher.maps))
         for view, features in views.items():
             found = own.setdefault(view, {o: StreamingCKA() for o in outputs})
             add_outputs(found, resize(features, like=teacher), teacher)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from kpu_mm.models.backbones import KPUBackbone
 from kpu_mm.models.distillers import KPUDistiller
+from kpu_mm.models.distillers.level_pairs import select
 from kpu_mm.models.pretrained import load_state
 from kpu_mm.models.projectors import resize
 from kpu_mm.models.teachers.base_teacher import resize_mask, to_map
@@ -60,20 +61,6 @@ def load_distiller(
     return distiller.eval().to(device)
 
 
-def extract_student(
-    student: Any, images: Tensor, mask: Tensor | None = None
-) -> Features:
-    """Summary and all maps of the student.
-
-    Args:
-        student: The student of a distiller.
-        images: Raw images, (B, 3, H, W).
-        mask: Real pixels, (B, H, W) bool. Defaults to None, all.
-    """
-    features: Features = student.extract(student.normalise(images, mask))
-    return features
-
-
 def extract_sentinel(
     student: KPUBackbone, images: Tensor, mask: Tensor | None = None
 ) -> Features:
@@ -108,9 +95,7 @@ def all_models(distiller: KPUDistiller) -> dict[str, Extract]:
         ValueError: If a teacher has the name of another of these models.
     """
     student = distiller.student
-    models: dict[str, Extract] = dict(
-        student=partial(extract_student, student)
-    )
+    models: dict[str, Extract] = dict(student=distiller.see)
     if isinstance(student, KPUBackbone):
         models['sentinel'] = partial(extract_sentinel, student)
     taken = sorted(set(models) & set(distiller.teachers))
@@ -166,7 +151,7 @@ def into_student(
         images: Raw images, (B, 3, H, W).
         mask: Real pixels, (B, H, W) bool, or None.
     """
-    teacher = distiller.teachers[name](images, mask)
-    paired = teacher.select([i for i, _ in distiller.pairs[name]])
+    teacher = distiller.teach(name, images, mask)
+    paired = select(teacher, [i for i, _ in distiller.pairs[name]])
     unified: Features = distiller.projectors['t2s'][name](paired)
     return unified

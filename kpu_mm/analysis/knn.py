@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
@@ -17,7 +17,7 @@ from kpu_mm.evaluation.functional import knn_vote
 from kpu_mm.models.distillers import KPUDistiller
 from kpu_mm.structures import Features
 
-from .distilled import Extract, all_models, extract_student
+from .distilled import Extract, all_models
 
 Vectors = tuple[Tensor, Tensor]
 
@@ -81,16 +81,18 @@ def vectors_of(distiller: KPUDistiller) -> dict[str, Extract]:
     for name, project in projectors.items():
         if project.summary is not None:
             models[f'student as {name}'] = partial(
-                _projected, distiller.student, project.summary
+                _projected, distiller, project.summary
             )
     return models
 
 
 def _projected(
-    student: object, mlp: torch.nn.Module, images: Tensor, mask: Tensor | None
+    distiller: KPUDistiller,
+    mlp: nn.Module,
+    images: Tensor,
+    mask: Tensor | None,
 ) -> Features:
-    features = extract_student(student, images, mask)
-    return Features(mlp(features.summary), ())
+    return Features(mlp(distiller.see(images, mask).summary), ())
 
 
 @torch.no_grad()

@@ -25,7 +25,8 @@ class LossShares(NamedTuple):
         terms: By term, likewise.
         weights: By teacher, the balancer's weight, (N,); empty for a run
             that does not log any.
-        losses: By 'term/teacher', the loss as logged, (N,).
+        losses: By 'term/teacher' or 'term/teacher/stream', the loss as
+            logged, (N,).
     """
 
     steps: np.ndarray
@@ -105,8 +106,9 @@ def loss_shares(
 ) -> LossShares:
     """Shares of sum_t w_t sum_k terms[k] L_k,t.
 
-    L_k,t is logged as 'k/t', such as 's2t/clip', and the balancer's weight
-    w_t as 'weight/t'; a run that logs no weights gives all teachers the same.
+    L_k,t is logged as 'k/t', such as 's2t/clip', or for a teacher of several
+    streams as 'k/t/stream', of which the mean counts; the balancer's weight
+    w_t as 'weight/t'. A run that logs no weights gives all teachers the same.
     Iterations at which a value is missing are left out.
 
     Args:
@@ -119,10 +121,12 @@ def loss_shares(
         ValueError: If no iteration has the losses.
     """
     logged = dict.fromkeys(key for row in rows for key in row)
-    losses = [key.split('/', 1) for key in logged if '/' in key]
-    losses = [[term, name] for term, name in losses if term in terms]
+    keys = [k for k in logged if '/' in k and k.split('/')[0] in terms]
+    losses: dict[tuple[str, str], list[str]] = {}
+    for key in keys:
+        term, name = key.split('/')[:2]
+        losses.setdefault((term, name), []).append(key)
     names = list(dict.fromkeys(name for _, name in losses))
-    keys = [f'{term}/{name}' for term, name in losses]
     weighed = [key for name in names if (key := f'weight/{name}') in logged]
     whole = [row for row in rows if all(k in row for k in keys + weighed)]
     if not keys or not whole:
@@ -136,9 +140,9 @@ def loss_shares(
     }
     parts = {
         (term, name): terms[term]
-        * values[f'{term}/{name}']
+        * np.mean([values[key] for key in found], 0)
         * values.get(f'weight/{name}', 1.0)
-        for term, name in losses
+        for (term, name), found in losses.items()
     }
     total = np.sum(list(parts.values()), 0)
 

@@ -9,11 +9,10 @@ import torch
 
 from kpu_mm.models.distillers import KPUDistiller
 from kpu_mm.models.projectors import resize
-from kpu_mm.structures import Features
 
 from .agreement import Agreement, add_outputs, names_of
 from .batches import Batch
-from .distilled import extract_student, into_teacher
+from .distilled import into_teacher
 
 
 @torch.no_grad()
@@ -59,32 +58,20 @@ def sweep(
     }
     for group in zip(*batches.values(), strict=True):
         images = {s: b.images for s, b in zip(batches, group, strict=True)}
-        students = {
-            size: extract_student(distiller.student, i)
-            for size, i in images.items()
-        }
+        students = {size: distiller.see(i) for size, i in images.items()}
         like = students[reference]
         for size, student in students.items():
             add_outputs(itself[size], resize(student, like), like)
             for name, found in teachers.items():
-                add_outputs(
-                    found[size],
-                    *_compare(distiller, name, student, images[size]),
+                x, x_t = distiller.pair(
+                    name, student, distiller.teach(name, images[size])
                 )
+                guess = into_teacher(distiller, name, x, x_t)
+                add_outputs(found[size], guess, x_t)
     return dict(
         teachers={name: _by_output(found) for name, found in teachers.items()},
         student=_by_output(itself),
     )
-
-
-def _compare(
-    distiller: KPUDistiller, name: str, student: Features, images: Any
-) -> tuple[Features, Features]:
-    """h_s2t(X) and X^t of the same images."""
-    maps, levels = zip(*distiller.pairs[name], strict=True)
-    teacher = distiller.teachers[name](images).select(maps)
-    paired = student.select(levels)
-    return into_teacher(distiller, name, paired, teacher), teacher
 
 
 def _by_output(

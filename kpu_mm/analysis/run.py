@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 from mmengine.config import Config
@@ -34,7 +35,7 @@ def open_run(args: argparse.Namespace, cfg: Config) -> KPUDistiller:
 def teacher_batches(
     args: argparse.Namespace, cfg: Config
 ) -> dict[str, Iterator[Batch]]:
-    """The first images of each teacher's own stream, as training sees them.
+    """The first images of each teacher's streams, as training sees them.
 
     Args:
         args: With ``config``, ``num_images``, ``seed`` and ``device``.
@@ -43,18 +44,32 @@ def teacher_batches(
     Raises:
         ValueError: If a teacher has no stream.
     """
-    names = list(cfg.get('model', {}).get('teachers', {}))
-    streams = cfg.get('train_dataloader', {})
-    if not names or set(names) - set(streams):
+    model, loaders = cfg.get('model', {}), cfg.get('train_dataloader', {})
+    names = list(model.get('teachers', {}))
+    # a stream of its own name, or that or those of `model.streams`
+    seen = {
+        name: (model.get('streams') or {}).get(name, name) for name in names
+    }
+    streams = {k: [v] if isinstance(v, str) else v for k, v in seen.items()}
+    missing = {s for found in streams.values() for s in found} - set(loaders)
+    if not names or missing:
         raise ValueError(
-            f'{args.config} has teachers {names} and streams '
-            f'{list(streams)}; every teacher needs a stream of its name.'
+            f'{args.config} has teachers {names}, for which train_dataloader '
+            f'has no stream {sorted(missing)}; every teacher needs a stream '
+            'of its name, or one that model.streams names.'
         )
     return {
-        name: first_batches(
-            name, streams[name], args.num_images, args.seed, args.device
+        name: chain.from_iterable(
+            first_batches(
+                stream,
+                loaders[stream],
+                args.num_images,
+                args.seed,
+                args.device,
+            )
+            for stream in found
         )
-        for name in names
+        for name, found in streams.items()
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor
@@ -21,16 +20,3 @@ class Features(NamedTuple):
     summary: Tensor | None
     maps: tuple[Tensor, ...]
     masks: tuple[Tensor, ...] | None = None
-
-    def select(self, indices: Sequence[int]) -> Features:
-        """Some of the maps, with their masks.
-
-        Args:
-            indices: Which, in which order.
-        """
-        masks = self.masks
-        return Features(
-            self.summary,
-            tuple(self.maps[i] for i in indices),
-            tuple(masks[i] for i in indices) if masks is not None else None,
-        )

@@ -33,6 +33,16 @@ def test_weights_of_a_balancer():
     assert shares.weights == dict(a=[0.75], b=[0.25])
 
 
+def test_a_teacher_of_two_streams():
+    row = {'step': 1, 's2t/a/x': 1.0, 's2t/a/y': 5.0, 's2t/b': 1.0}
+    shares = loss_shares(
+        [{**row, 'weight/a': 2.0, 'weight/b': 6.0}], {'s2t': 1}
+    )
+    # a: 2 * (1 + 5) / 2, b: 6 * 1
+    assert shares.teachers == dict(a=[0.5], b=[0.5])
+    assert shares.losses['s2t/a/y'] == [5.0]
+
+
 def test_rows_without_losses_are_left_out():
     rows = [ROW, {'step': 2, 'coco/bbox_mAP': 0.1}, {**ROW, 'step': 3}]
     shares = loss_shares(rows, dict(s2t=1.0))
