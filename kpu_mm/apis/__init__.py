@@ -7,7 +7,8 @@ a wildcard, a video file, or a list of these. Pictures in ``visualization``
 are **RGB** uint8 arrays (H, W, 3) of the image's size; the list is empty
 unless ``return_vis=True``.
 
-Keys of a prediction; bold ones are numpy arrays, the others are JSON:
+Keys of a prediction, besides ``img_path``, the image's path, address or name;
+bold ones are numpy arrays, the others are JSON:
 
 ===================== ====================================================
 classification        labels, scores, names: best first
@@ -23,3 +24,11 @@ features              **summary** (D,), None for a model without one;
                       **maps**, a list of (C, h, w), fine to coarse
 ===================== ====================================================
 """
+
+from .classification_inferencer import ZeroShotClassificationInferencer
+from .feature_inferencer import FeatureInferencer
+
+__all__ = [
+    'FeatureInferencer',
+    'ZeroShotClassificationInferencer',
+]
