@@ -15,7 +15,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.infer import BaseInferencer
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import MODELS, VISUALIZERS, DefaultScope
 from rich.progress import track
 from torch import nn
 
@@ -41,7 +41,12 @@ class ImageInferencer(BaseInferencer):
         device: Where to compute; None takes a GPU if there is one. Defaults
             to None.
         show_progress: Show a progress bar. Defaults to True.
+
+    Attributes:
+        visualizer_type: The toolbox's visualizer; '' for none.
     """
+
+    visualizer_type = ''
 
     def __init__(
         self,
@@ -232,6 +237,12 @@ class ImageInferencer(BaseInferencer):
     ) -> nn.Module:
         model: nn.Module = MODELS.build(cfg.model)
         return model.to(device).eval()
+
+    def _init_visualizer(self, cfg: Any) -> Any:
+        # not the config's, which may draw nothing or write files
+        if not self.visualizer_type:
+            return None
+        return VISUALIZERS.get(self.visualizer_type)()
 
     def _init_collate(self, cfg: Any) -> Callable[..., Any]:
         collate: Callable[..., Any] = pseudo_collate
