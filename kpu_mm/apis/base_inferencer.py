@@ -16,6 +16,7 @@ from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.infer import BaseInferencer
 from mmengine.registry import MODELS, VISUALIZERS, DefaultScope
+from rich.console import Console
 from rich.progress import track
 from torch import nn
 
@@ -106,8 +107,12 @@ class ImageInferencer(BaseInferencer):
         reader = ImageReader(self.load_backend, max_pixels, video_stride)
         images: Any = reader.read(items)
         if self.show_progress:
-            total = count_images(items, video_stride)
-            images = track(images, description='Inference', total=total)
+            images = track(
+                images,
+                description='Inference',
+                total=count_images(items, video_stride),
+                console=Console(stderr=True),
+            )
         results: dict[str, list[Any]] = dict(predictions=[], visualization=[])
         with self._one_call, torch.no_grad(), closing(images):
             for named, data in self.preprocess(images, batch_size, **ask):

@@ -18,7 +18,7 @@ class _Boxes(ImageInferencer):
     """How MMDetection's predictions are told and drawn."""
 
     visualizer_type = 'mmdet.DetLocalVisualizer'
-    names: Sequence[str] | None = None
+    names: Sequence[str] = ()
 
     def draw(self, rgb: np.ndarray, found: Any) -> np.ndarray:
         """Draw boxes, and masks where there are some.

@@ -75,7 +75,7 @@ class _Pixels(ImageInferencer):
         return drawn
 
     def describe(self, found: Any) -> dict[str, Any]:
-        """Label map and names; scores where they were asked for.
+        """Label map, names and shares; scores where they were asked for.
 
         Args:
             found: MMSegmentation's sample.
@@ -83,6 +83,8 @@ class _Pixels(ImageInferencer):
         result: dict[str, Any] = dict(names=list(self.names))
         if 'pred_sem_seg' in found:
             labels = found.pred_sem_seg.data[0].cpu().numpy()
+            pixels = np.bincount(labels.ravel(), minlength=len(self.names))
+            result['shares'] = (pixels / labels.size).tolist()
             result['sem_seg'] = labels.astype(np.int32)
         if 'scores' in found:
             result['scores'] = found.scores.data.cpu().numpy()
