@@ -56,7 +56,10 @@ TASKS = {
         'ClassificationInferencer', 'a trained classifier', (), ('topk',)
     ),
     'detect': Task(
-        'DetectionInferencer', 'a trained detector', (), ('threshold',)
+        'DetectionInferencer',
+        'a trained detector; --classes or --text are for those that read it',
+        (),
+        ('threshold', 'classes', 'texts'),
     ),
     'segment': Task(
         'SegmentationInferencer', 'a trained segmentor', (), ('score_maps',)

@@ -42,7 +42,7 @@ class _Boxes(ImageInferencer):
         """
         result: dict[str, Any] = {}
         if 'pred_instances' in found:
-            boxes = found.pred_instances
+            boxes = found.pred_instances.numpy()
             result |= dict(
                 bboxes=boxes.bboxes.tolist(),
                 scores=boxes.scores.tolist(),
@@ -65,29 +65,45 @@ class DetectionInferencer(TrainedInferencer, _Boxes):
     ``configs/downstream/coco``. See :class:`TrainedInferencer` for the
     arguments. A call takes, besides those of :class:`ImageInferencer`:
 
-    * ``threshold``: boxes are kept that score more; 0.3 if left out.
+    * ``threshold``: boxes are kept that score more; 0.3 if left out;
+    * ``classes`` or ``texts``: what a detector of MMDetection that reads
+      text, such as its GroundingDINO, looks for: names, or one free text.
 
     A detector with a semantic or panoptic branch also gives ``sem_seg`` and
     ``panoptic_seg`` (class + id * 1000), arrays (H, W).
     """
 
-    forward_kwargs: ClassVar[set[str]] = {'threshold'}
+    forward_kwargs: ClassVar[set[str]] = {'threshold', 'classes', 'texts'}
 
-    def forward(self, inputs: Any, threshold: float = 0.3) -> Any:
+    def forward(
+        self,
+        inputs: Any,
+        threshold: float = 0.3,
+        classes: Sequence[str] | None = None,
+        texts: str | None = None,
+    ) -> Any:
         """Detect in a batch.
 
         Args:
             inputs: The batch.
             threshold: As in a call. Defaults to 0.3.
+            classes: As in a call. Defaults to None.
+            texts: As in a call. Defaults to None.
 
         Returns:
             MMDetection's samples.
+
+        Raises:
+            ValueError: If names and a text are given.
         """
+        if classes is not None or texts is not None:
+            set_text(inputs, read_question(classes, texts))
         samples = self.model.test_step(inputs)
         for sample in samples:
             if 'pred_instances' in sample:
                 boxes = sample.pred_instances
-                boxes.label_names = [self.names[i] for i in boxes.labels]
+                if 'label_names' not in boxes:
+                    boxes.label_names = [self.names[i] for i in boxes.labels]
                 keep_better(sample, threshold)
         return samples
 
@@ -143,9 +159,7 @@ class ZeroShotDetectionInferencer(ZeroShotInferencer, _Boxes):
         Raises:
             ValueError: If nothing is asked for, or two things.
         """
-        asked = _ask(classes, texts, self.model.classes)
-        for sample in inputs['data_samples']:
-            sample.set_metainfo(dict(text=asked, custom_entities=False))
+        set_text(inputs, read_question(classes, texts, self.model.classes))
         self.model.threshold = threshold
         self.model.text_threshold = text_threshold
         samples = self.model.test_step(inputs)
@@ -185,12 +199,34 @@ def keep_better(sample: Any, threshold: float) -> None:
     sample.pred_instances = boxes[order[boxes.scores[order] > threshold]]
 
 
-def _ask(
+def set_text(inputs: Any, text: str | tuple[str, ...]) -> None:
+    """Tell a detector what to look for in a batch.
+
+    Args:
+        inputs: The batch, which is changed.
+        text: Names or a free text.
+    """
+    for sample in inputs['data_samples']:
+        sample.set_metainfo(
+            dict(text=text, custom_entities=not isinstance(text, str))
+        )
+
+
+def read_question(
     classes: Sequence[str] | None,
     texts: str | None,
-    known: Sequence[str] | None,
+    known: Sequence[str] | None = None,
 ) -> str | tuple[str, ...]:
-    """A free text, or the names of classes."""
+    """A free text, or the names of classes.
+
+    Args:
+        classes: Names, or None.
+        texts: A free text, or None.
+        known: Names if there is neither. Defaults to None.
+
+    Raises:
+        ValueError: If nothing is asked for, or two things.
+    """
     if classes is not None and texts is not None:
         raise ValueError('pass classes or texts, not both.')
     if texts is not None:

@@ -15,6 +15,7 @@ from kpu_mm.models.pretrained import read_checkpoint
 
 from .base_inferencer import ImageInferencer
 from .find_config import Model, find_config
+from .inputs import is_url
 
 _COMPUTED = '.position_ids'  # some versions of transformers save it
 
@@ -58,6 +59,11 @@ class TrainedInferencer(ImageInferencer):
             raise ValueError(
                 'the config does not say where its weights are; pass the '
                 'checkpoint as weights.'
+            )
+        if is_url(str(self._weights)):
+            raise ValueError(
+                f"'{self._weights}' is an address: download the file and "
+                'pass its path as weights.'
             )
         super().__init__(cfg, device, show_progress)
 

@@ -209,12 +209,45 @@ def test_masks_of_mask_dino(tmp_path, pictures):
     assert result['visualization'][0].shape == (150, 80, 3)
 
 
+@pytest.mark.parametrize(
+    'asked, text, is_list',
+    [
+        (dict(texts='a cat'), 'a cat', False),
+        (dict(classes=['cat', 'dog']), ('cat', 'dog'), True),
+    ],
+)
+def test_text_reaches_detectors_that_read_it(
+    asked, text, is_list, labeled, checkpoint, monkeypatch
+):
+    """MMDetection's GroundingDINO finds it in the samples, and names boxes."""
+    infer = DetectionInferencer(labeled / 'coco.py', checkpoint, device='cpu')
+    test_step = infer.model.test_step
+
+    def read_and_name(data):
+        (sample,) = data['data_samples']
+        assert sample.text == text
+        assert sample.custom_entities == is_list
+        (sample,) = test_step(data)
+        count = len(sample.pred_instances)
+        sample.pred_instances.label_names = [f'name {i}' for i in range(count)]
+        return [sample]
+
+    monkeypatch.setattr(infer.model, 'test_step', read_and_name)
+    image = labeled / 'coco/val/1.png'
+    (found,) = infer(image, threshold=-1, **asked)['predictions']
+    assert set(found['names']) == {f'name {i}' for i in range(5)}
+    with pytest.raises(ValueError, match='not both'):
+        infer(image, classes=['cat'], texts='a cat')
+
+
 def test_clear_messages(labeled, checkpoint, tmp_path):
     config = labeled / 'coco.py'
     with pytest.raises(ValueError, match='pass the checkpoint as weights'):
         DetectionInferencer(config)
     with pytest.raises(FileNotFoundError, match='does not exist'):
         DetectionInferencer(config, tmp_path / 'nowhere.pth')
+    with pytest.raises(ValueError, match='download the file'):
+        DetectionInferencer('zero_shot/coco/mmdet-grounding-dino_kpu-vitb')
     state = torch.load(checkpoint)
     del state['state_dict']['tasks.coco.bbox_head.conv_cls.bias']
     torch.save(state, tmp_path / 'other.pth')

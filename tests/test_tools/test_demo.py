@@ -114,7 +114,7 @@ def test_trained_decoder_without_weights(demo, labeled, image):
     'arguments, message',
     [
         (('zero-shot-classify', 'x.png'), 'required: --model'),
-        (('detect', 'x.png', '--model', 'y', '--text', 'a'), '--text a'),
+        (('segment', 'x.png', '--model', 'y', '--text', 'a'), '--text a'),
         (('dance', 'x.png'), 'invalid choice'),
         (
             ('zero-shot-detect', 'x.png', '--model', 'zero_shot/coco/kpu'),
