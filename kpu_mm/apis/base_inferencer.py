@@ -100,7 +100,7 @@ class ImageInferencer(BaseInferencer):
             ValueError: If an input is broken or too large, or an argument
                 is wrong.
         """
-        ask, forward, draw, tell = self._dispatch_kwargs(**kwargs)
+        _, forward, draw, tell = self._dispatch_kwargs(**kwargs)
         if batch_size < 1:
             raise ValueError(f'batch_size={batch_size}: pass 1 or more.')
         items = list_inputs(inputs)
@@ -115,7 +115,7 @@ class ImageInferencer(BaseInferencer):
             )
         results: dict[str, list[Any]] = dict(predictions=[], visualization=[])
         with self._one_call, torch.no_grad(), closing(images):
-            for named, data in self.preprocess(images, batch_size, **ask):
+            for named, data in self.preprocess(images, batch_size):
                 found = self.forward(data, **forward)
                 pictures = self.visualize(
                     named, found, return_vis=return_vis, out_dir=out_dir,
@@ -129,15 +129,12 @@ class ImageInferencer(BaseInferencer):
                 results['visualization'] += pictures if return_vis else []
         return results
 
-    def preprocess(
-        self, inputs: Any, batch_size: int = 1, **kwargs: Any
-    ) -> Iterator[Batch]:
+    def preprocess(self, inputs: Any, batch_size: int = 1) -> Iterator[Batch]:
         """Prepare images and put those of one size in a row into batches.
 
         Args:
             inputs: Named images.
             batch_size: Images in a batch. Defaults to 1.
-            **kwargs: None; as in MMEngine's.
 
         Yields:
             The images of a batch, and the batch.
@@ -152,7 +149,6 @@ class ImageInferencer(BaseInferencer):
         self,
         inputs: list[NamedImage],
         preds: Any,
-        show: bool = False,
         return_vis: bool = False,
         out_dir: str | Path = '',
         **kwargs: Any,
@@ -162,7 +158,6 @@ class ImageInferencer(BaseInferencer):
         Args:
             inputs: The images.
             preds: What :meth:`forward` gave.
-            show: Not supported: there may be no screen. Defaults to False.
             return_vis: Whether pictures are returned. Defaults to False.
             out_dir: Folder that gets them. Defaults to '', none.
             **kwargs: For :meth:`draw`.

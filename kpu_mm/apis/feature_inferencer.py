@@ -88,12 +88,11 @@ class FeatureInferencer(ImageInferencer):
             self._encoder = _Projected(student.backbone, head)
         super().__init__(Config(dict()), device, show_progress)
 
-    def forward(self, inputs: Tensor, **kwargs: Any) -> list[Features]:
+    def forward(self, inputs: Tensor) -> list[Features]:
         """Features of a batch.
 
         Args:
             inputs: RGB, (B, 3, H, W) uint8.
-            **kwargs: None; as in MMEngine's.
 
         Returns:
             For each image summary (D,) and maps (C, h, w).

@@ -64,7 +64,9 @@ def zero_shot_config(
         cfg = find_config(model)
         _check_kind(cfg, places, model)
         if weights is not None:
-            _student_of(cfg, places).source = weights
+            student = _student_of(cfg, places)
+            student.source = weights
+            student.pop('config', None)  # that of another run
         if teacher is not None:
             _student_of(cfg, places).teacher = teacher
     _teacher_of(cfg, places).update(teacher_cfg or {})

@@ -36,6 +36,13 @@ def test_config_with_another_student():
     assert cfg.model.teacher.source == 'IDEA-Research/grounding-dino-tiny'
 
 
+def test_config_of_another_run_is_forgotten():
+    cfg = zero_shot_config(DETECT, DETECT.default)
+    cfg.model.encoder.config = 'run.py'
+    assert 'config' in zero_shot_config(DETECT, cfg).model.encoder
+    assert 'config' not in zero_shot_config(DETECT, cfg, 'x').model.encoder
+
+
 def test_several_teachers_of_a_kind(tmp_path):
     clip = dict(type='kpu_mm.CLIPTeacher', model='x')
     teachers = dict(one=clip, two=dict(clip, model='y'))
