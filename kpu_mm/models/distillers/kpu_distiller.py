@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
@@ -16,8 +15,9 @@ from ..level_record import LevelRecord, TeacherLevels
 from ..multi_stream_model import MultiStreamModel, Streams
 from ..projectors import resize
 from ..teachers import TeacherBank
+from .build_projectors import build_projectors
 from .feature_stats import feature_std, std_ratio
-from .level_pairs import pair_levels
+from .level_pairs import level_masks, pair_levels, select
 
 TERMS = ('s2t', 't2s', 'rec')
 
@@ -32,8 +32,10 @@ class KPUDistiller(MultiStreamModel):
     Args:
         student: Config of the student backbone, with ``extract`` and
             ``normalise`` as :class:`KPUBackbone` has them.
-        teachers: Configs of the teachers by name; each learns from the
-            stream of the same name.
+        teachers: Configs of the teachers by name.
+        streams: For teachers that see the images of a stream of another
+            name, that name; several may share one. Defaults to None, each
+            teacher has the stream of its own name.
         terms: Weights of the loss terms 's2t' (student to teacher), 't2s'
             (unification) and 'rec' (reconstruction, needs 't2s'); a term
             that is left out is off. Defaults to 1.0 for all three.
@@ -53,14 +55,15 @@ class KPUDistiller(MultiStreamModel):
         init_cfg: Initialisation of the whole distiller. Defaults to None.
 
     Raises:
-        ValueError: If an option has a value that is not listed, or no
-            teacher is given.
+        ValueError: If an option has a value that is not listed, no teacher
+            is given, or options do not go together.
     """
 
     def __init__(
         self,
         student: dict[str, Any],
         teachers: dict[str, dict[str, Any]],
+        streams: dict[str, str] | None = None,
         terms: dict[str, float] | None = None,
         projector: dict[str, Any] | None = None,
         align: dict[str, Any] | None = None,
@@ -77,11 +80,17 @@ class KPUDistiller(MultiStreamModel):
             student, default_args=dict(out_type='features')
         )
         self.teachers = TeacherBank(teachers)
+        self.taught_by = _by_stream(teachers, streams or {})
         self.align = MODELS.build(align or dict(type='kpu_mm.AlignLoss'))
         self.balancer = MODELS.build(
             balancer or dict(type='kpu_mm.EqualBalancer'),
             default_args=dict(teachers=list(teachers)),
         )
+        if backward == 'per_stream' and not self.balancer.separable:
+            raise ValueError(
+                f'{type(self.balancer).__name__} weighs the losses of all '
+                "streams against each other: set backward='joint'."
+            )
         self.pairs = pair_levels(
             {name: t.strides for name, t in self.teachers.items()},
             self.student.strides,
@@ -92,7 +101,13 @@ class KPUDistiller(MultiStreamModel):
                 for name, teacher in self.teachers.items()
             }
         )
-        self._build_projectors(projector or dict(type='kpu_mm.MLPProjector'))
+        self.projectors: Any = build_projectors(
+            projector or dict(type='kpu_mm.MLPProjector'),
+            self.terms,
+            self.student.embed_dims,
+            self.teachers,
+            self.pairs,
+        )
         self.memory_format = torch.contiguous_format
         if channels_last:
             self.memory_format = torch.channels_last
@@ -104,29 +119,6 @@ class KPUDistiller(MultiStreamModel):
             for _, teacher in self.teachers.items():
                 teacher.compile(**compile)
         self._hide_frozen_from_ddp()
-
-    def _build_projectors(self, cfg: dict[str, Any]) -> None:
-        """s2t and rec lead into each teacher's space, t2s out of it."""
-        dims = self.student.embed_dims
-        projectors = {term: nn.ModuleDict() for term in self.terms}
-        for name, teacher in self.teachers.items():
-            summary = teacher.summary_channels
-            channels = [teacher.channels[i] for i, _ in self.pairs[name]]
-            student = dict(
-                in_summary=summary and dims, in_channels=[dims] * len(channels)
-            )
-            into = dict(student, out_summary=summary, out_channels=channels)
-            out_of = dict(
-                in_summary=summary,
-                in_channels=channels,
-                out_summary=summary and dims,
-                out_channels=[dims] * len(channels),
-            )
-            for term, modules in projectors.items():
-                modules[name] = MODELS.build(
-                    cfg, default_args=out_of if term == 't2s' else into
-                )
-        self.projectors: Any = nn.ModuleDict(projectors)
 
     # ---- the method -------------------------------------------------------
 
@@ -164,25 +156,68 @@ class KPUDistiller(MultiStreamModel):
         """L_KPU over the given streams.
 
         Args:
-            streams: For each teacher, ``images`` (B, 3, H, W), raw RGB, and
+            streams: For each stream, ``images`` (B, 3, H, W), raw RGB, and
                 ``mask`` (B, H, W) or None.
 
         Returns:
-            ``loss``, and for the log each term and each standard deviation.
+            ``loss``, and for the log each term, each standard deviation and
+            each teacher's weight.
         """
         totals, logs = {}, {}
-        for name, batch in streams.items():
-            student, teacher = self.extract(name, **_inputs(batch))
-            losses, unified = self.terms_of(name, student, teacher)
-            totals[name] = torch.stack(
-                [self.terms[term] * loss for term, loss in losses.items()]
-            ).sum(0)
-            for term, loss in losses.items():
-                logs[f'{term}/{name}'] = loss.detach().mean()
-            logs[f'std/{name}'] = feature_std(teacher)
-            if unified is not None:
-                logs[f'std_t2s/{name}'] = feature_std(unified)
-        return dict(loss=self.balancer(totals), **logs)
+        for stream, batch in streams.items():
+            inputs = self._inputs(batch)
+            student = self.see(**inputs)
+            for name in self.taught_by[stream]:
+                x, x_t = self.pair(name, student, self.teach(name, **inputs))
+                losses, unified = self.terms_of(name, x, x_t)
+                totals[name] = torch.stack(
+                    [self.terms[term] * loss for term, loss in losses.items()]
+                ).sum(0)
+                for term, loss in losses.items():
+                    logs[f'{term}/{name}'] = loss.detach().mean()
+                logs[f'std/{name}'] = feature_std(x_t)
+                if unified is not None:
+                    logs[f'std_t2s/{name}'] = feature_std(unified)
+        loss, weights = self.balancer(totals)
+        logs.update({f'weight/{name}': w for name, w in weights.items()})
+        return dict(loss=loss, **logs)
+
+    def see(self, images: Tensor, mask: Tensor | None = None) -> Features:
+        """The student's summary and all of its maps.
+
+        Args:
+            images: (B, 3, H, W), raw RGB in [0, 255].
+            mask: (B, H, W) bool, True where the image is; None where all is.
+        """
+        student = self.student.extract(self.student.normalise(images, mask))
+        masked: Features = student._replace(masks=level_masks(student, mask))
+        return masked
+
+    def teach(
+        self, name: str, images: Tensor, mask: Tensor | None = None
+    ) -> Features:
+        """A teacher's summary and all of its maps.
+
+        Args:
+            name: The teacher.
+            images: (B, 3, H, W), raw RGB in [0, 255].
+            mask: (B, H, W) bool, True where the image is; None where all is.
+        """
+        features: Features = self.teachers[name](images, mask)
+        return features
+
+    def pair(
+        self, name: str, student: Features, teacher: Features
+    ) -> tuple[Features, Features]:
+        """Lay out student's and teacher's maps pair by pair.
+
+        Args:
+            name: The teacher.
+            student: What :meth:`see` gave.
+            teacher: What :meth:`teach` gave.
+        """
+        maps, levels = zip(*self.pairs[name], strict=True)
+        return select(student, levels), select(teacher, maps)
 
     def extract(
         self, name: str, images: Tensor, mask: Tensor | None = None
@@ -194,12 +229,12 @@ class KPUDistiller(MultiStreamModel):
             images: (B, 3, H, W), raw RGB in [0, 255].
             mask: (B, H, W) bool, True where the image is; None where all is.
         """
-        images = images.contiguous(memory_format=self.memory_format)
-        teacher = self.teachers[name](images, mask)
-        student = self.student.extract(self.student.normalise(images, mask))
-        student = student._replace(masks=_level_masks(student, mask))
-        maps, levels = zip(*self.pairs[name], strict=True)
-        return _select(student, levels), _select(teacher, maps)
+        inputs = self._inputs(dict(images=images, mask=mask))
+        return self.pair(name, self.see(**inputs), self.teach(name, **inputs))
+
+    def _inputs(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        images = batch['images'].contiguous(memory_format=self.memory_format)
+        return dict(images=images, mask=batch.get('mask'))
 
     # ---- what MMEngine calls ----------------------------------------------
 
@@ -212,20 +247,20 @@ class KPUDistiller(MultiStreamModel):
                 Defaults to 'loss'.
 
         Raises:
-            ValueError: If a stream names no teacher, or the mode is another.
+            ValueError: If a stream has no teacher, or the mode is another.
         """
-        unknown = set(streams) - set(self.pairs)
+        unknown = set(streams) - set(self.taught_by)
         if unknown:
             raise ValueError(
                 f'streams {sorted(unknown)} have no teacher; the teachers '
-                f'are {sorted(self.pairs)}.'
+                f'see {sorted(self.taught_by)}.'
             )
         if mode == 'loss':
             return self.loss(streams)
         if mode == 'tensor':
             return {
                 name: self.student.extract(
-                    self.student.normalise(**_inputs(batch))
+                    self.student.normalise(**self._inputs(batch))
                 )
                 for name, batch in streams.items()
             }
@@ -251,29 +286,20 @@ class KPUDistiller(MultiStreamModel):
         return self
 
 
-def _inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(images=batch['images'], mask=batch.get('mask'))
-
-
-def _level_masks(
-    features: Features, mask: Tensor | None
-) -> tuple[Tensor, ...] | None:
-    """Pixel mask (B, H, W) -> for each map (B, 1, H_i, W_i), nearest."""
-    if mask is None:
-        return None
-    return tuple(
-        F.interpolate(mask[:, None].float(), m.shape[-2:]).bool()
-        for m in features.maps
-    )
-
-
-def _select(features: Features, indices: tuple[int, ...]) -> Features:
-    masks = features.masks
-    return Features(
-        features.summary,
-        tuple(features.maps[i] for i in indices),
-        tuple(masks[i] for i in indices) if masks is not None else None,
-    )
+def _by_stream(
+    teachers: Mapping[str, Any], streams: Mapping[str, str]
+) -> dict[str, list[str]]:
+    """For each stream, the teachers that see it."""
+    unknown = set(streams) - set(teachers)
+    if unknown:
+        raise ValueError(
+            f'streams={dict(streams)}: there is no teacher {sorted(unknown)}; '
+            f'the teachers are {sorted(teachers)}.'
+        )
+    taught: dict[str, list[str]] = {}
+    for name in teachers:
+        taught.setdefault(streams.get(name, name), []).append(name)
+    return taught
 
 
 def _check(terms: Mapping[str, float], teachers: Mapping[str, Any]) -> None:

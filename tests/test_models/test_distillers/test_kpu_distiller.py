@@ -152,7 +152,12 @@ def test_terms_switch(cfg):
     model = build(cfg, terms=dict(s2t=2.0)).eval()
     assert set(model.projectors) == {'s2t'}
     losses = model(streams)
-    assert {k.split('/')[0] for k in losses} == {'loss', 's2t', 'std'}
+    assert {k.split('/')[0] for k in losses} == {
+        'loss',
+        's2t',
+        'std',
+        'weight',
+    }
     assert not set(full) <= losses.keys()
     half = (losses['s2t/dino'] + losses['s2t/gdino']) / 2
     torch.testing.assert_close(losses['loss'], 2 * half)
@@ -273,11 +278,24 @@ def test_tensor_mode_gives_student_features(cfg):
         (dict(terms=dict(s2s=1.0)), 's2s'),
         (dict(terms=dict(rec=1.0)), 'switch on both'),
         (dict(backward='both'), "backward='both'"),
+        (dict(streams=dict(sam='dino')), r"no teacher \['sam'\]"),
     ],
 )
 def test_bad_options(cfg, kwargs, message):
     with pytest.raises(ValueError, match=message):
         build(cfg, **kwargs)
+
+
+def test_teachers_of_one_stream(cfg):
+    model = build(cfg, streams=dict(dino='all', gdino='all')).eval()
+    separate = build(cfg).eval()
+    separate.load_state_dict(model.state_dict())
+    batch = make_streams()['dino']
+    together = model(dict(all=batch))
+    alone = separate(dict(dino=batch, gdino=batch))
+    assert together.keys() == alone.keys()
+    for key in alone:
+        torch.testing.assert_close(together[key], alone[key])
 
 
 def test_stream_without_teacher(cfg):
