@@ -16,7 +16,9 @@ def read(*items, **kwargs):
 
 
 @pytest.fixture
-def server(pictures):
+def server(pictures, monkeypatch):
+    monkeypatch.setenv('no_proxy', '*')
+
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *_):
             pass
