@@ -11,12 +11,13 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from dense_heads import DenseNet
+from digit_prompt import find_digits
 from micro_clip import CLIPNet, build_clip
 from micro_export import (
     export_clip,
@@ -30,15 +31,14 @@ from micro_grounding_dino import (
     DetectorNet,
     build_detector,
 )
-from micro_scores import Look, average_precision, probe, zero_shot
+from micro_scores import average_precision, look, probe, zero_shot
 from micro_sentinel import SentinelNet, build_sentinel
 from scene_pool import Pool, PoolBatch, load_pool
 from stage_loop import Plan, train
-from torch import Tensor, nn
+from torch import nn
 from transformers import ResNetBackbone
 
 from kpu_mm.models.teachers import (
-    BaseTeacher,
     CLIPTeacher,
     DINOTeacher,
     GroundingDINOTeacher,
@@ -132,13 +132,17 @@ class Laboratory:
             'grounding_dino',
             net,
             lambda: average_precision(
-                net.detector, self._test, WATCHED_SCENES
+                partial(find_digits, net.detector),
+                self._test,
+                WATCHED_SCENES,
             ),
         )
         folder = self._folder / 'teachers' / 'grounding_dino'
         export_grounding_dino(net.detector, folder)
         teacher = GroundingDINOTeacher(str(folder), with_text=True)
-        scores = average_precision(teacher.model, self._test, TEST_SCENES)
+        scores = average_precision(
+            partial(find_digits, teacher.model), self._test, TEST_SCENES
+        )
         self._finish('grounding_dino', folder, scores)
 
     def sentinel(self) -> None:
@@ -194,16 +198,6 @@ class Laboratory:
 def first(pool: Pool, count: int) -> PoolBatch:
     """The first scenes of a pool."""
     return pool.batch(np.arange(count))
-
-
-def look(teacher: BaseTeacher) -> Look:
-    """Ask a teacher as the scores do."""
-
-    def ask(images: Tensor) -> tuple[Any, Tensor]:
-        features = teacher(images.permute(0, 3, 1, 2))
-        return features.summary, features.maps[-1]
-
-    return ask
 
 
 def main() -> None:
