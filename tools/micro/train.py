@@ -56,15 +56,23 @@ PLANS = {
     'grounding_dino': Plan(
         32_000, 16, 1e-3, 1e-4, slow=('conv_encoder',), evaluate_every=4_000
     ),
-    'clip': Plan(200_000, 64, 1.5e-3, 0.05, evaluate_every=10_000),
-    'sentinel': Plan(200_000, 64, 1.5e-3, 0.05, evaluate_every=20_000),
+    'clip': Plan(80_000, 32, 2e-3, 0.05, evaluate_every=10_000),
+    'sentinel': Plan(
+        64_000,
+        16,
+        1.5e-3,
+        0.05,
+        orthogonal=('encoder.layer',),
+        evaluate_every=10_000,
+    ),
 }
 TEXTS = {
     'clip': (
         'Micro CLIP',
-        'An open_clip ViT that knows which caption belongs to a digit scene. '
-        'It learnt from images and captions with the contrastive loss, and '
-        'from what each patch shows: the digit and its clean scan.',
+        'A ResNet CLIP of open_clip that knows which caption belongs to a '
+        'digit scene. It learnt from images and captions with the '
+        'contrastive loss, and from what each cell shows: the digit and its '
+        'clean scan.',
     ),
     'grounding_dino': (
         'Micro GroundingDINO',
@@ -74,9 +82,10 @@ TEXTS = {
     ),
     'sentinel': (
         'Micro DINOv2',
-        'A DINOv2 of transformers. It learnt to give back the clean scan and '
-        'the colour of what each patch shows, which a scene knows from how '
-        'it was composed; no class of a digit took part.',
+        'A DINOv2 of transformers. It learnt to tell where ink is, in which '
+        'colour, and to give back the clean scan behind each patch and the '
+        'group of scans that look like it, which a scene knows from how it '
+        'was composed; no class of a digit took part.',
     ),
 }
 
