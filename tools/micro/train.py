@@ -58,7 +58,7 @@ PLANS = {
     ),
     'clip': Plan(80_000, 32, 2e-3, 0.05, evaluate_every=10_000),
     'sentinel': Plan(
-        64_000,
+        110_000,
         16,
         1.5e-3,
         0.05,
