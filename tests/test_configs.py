@@ -19,13 +19,21 @@ DISTILL = sorted((CONFIGS / 'distill').glob('*.py'))
 def shrink(dinov2_dir, clip_dir, grounding_dino_dir, tmp_path):
     write_images(tmp_path / 'images', 4)
 
+    sources = {
+        'kpu_mm.DINOTeacher': dinov2_dir,
+        'kpu_mm.GroundingDINOTeacher': grounding_dino_dir,
+    }
+
     def apply(cfg):
         cfg.model.student.sentinel = str(dinov2_dir)
-        cfg.model.student.inplanes = 8
-        clip = cfg.model.teachers.clip
-        clip.pop('pretrained', None)
-        clip.model = f'local-dir:{clip_dir}'
-        cfg.model.teachers.grounding_dino.source = str(grounding_dino_dir)
+        if cfg.model.student.type == 'kpu_mm.KPUBackbone':
+            cfg.model.student.inplanes = 8
+        for teacher in cfg.model.teachers.values():
+            if teacher.type == 'kpu_mm.CLIPTeacher':
+                teacher.pop('pretrained', None)
+                teacher.model = f'local-dir:{clip_dir}'
+            else:
+                teacher.source = str(sources[teacher.type])
         for stream in cfg.train_dataloader.values():
             assert stream.batch_size > 0
             stream.update(batch_size=2, num_workers=0)
@@ -51,7 +59,7 @@ def test_distill_config(path, shrink):
     losses = model.train()(**streams)
     losses['loss'].backward()
     assert torch.isfinite(losses['loss'])
-    assert set(model.teachers) == set(cfg.train_dataloader)
+    assert set(model.taught_by) == set(cfg.train_dataloader)
 
 
 def test_the_papers_numbers():
@@ -62,3 +70,51 @@ def test_the_papers_numbers():
     assert (optimizer.type, optimizer.lr) == ('AdamW', 2e-4)
     assert optimizer.weight_decay == 0.05
     assert cfg.train_cfg.max_iters == cfg.param_scheduler.T_max == 40_000
+
+
+def difference(name):
+    """What a config changes in the paper's run."""
+    kpu, other = (
+        Config.fromfile(CONFIGS / 'distill' / f'{stem}.py').to_dict()
+        for stem in ('kpu_vitb', name)
+    )
+    for part in ('model', 'train_dataloader'):
+        both = kpu.pop(part), other.pop(part)
+        for key in set(both[0]) | set(both[1]):
+            if both[0].get(key) != both[1].get(key):
+                yield key, both[1].get(key)
+    assert kpu == other
+
+
+@pytest.mark.parametrize(
+    ('name', 'terms'),
+    [
+        ('base-b_vitb', dict(s2t=1.0)),
+        ('base-c_vitb', dict(s2t=1.0, t2s=1.0)),
+    ],
+)
+def test_ablations_of_terms(name, terms):
+    assert dict(difference(name)) == dict(terms=terms)
+
+
+@pytest.mark.parametrize(
+    ('name', 'other'),
+    [
+        ('clip-only_vitb', 'grounding_dino'),
+        ('grounding-dino-only_vitb', 'clip'),
+    ],
+)
+def test_ablations_of_teachers(name, other):
+    changed = dict(difference(name))
+    assert set(changed) == {'teachers', other}
+    assert other not in changed['teachers']
+    assert changed[other] is None  # its stream
+
+
+def test_the_ablation_without_adapter():
+    changed = dict(difference('base-a_vitb'))
+    assert set(changed) == {'student', 'teachers', 'terms', 'streams'}
+    assert set(changed['teachers']) == {'clip', 'grounding_dino', 'dinov2'}
+    assert changed['terms'] == dict(s2t=1.0)
+    source = changed['teachers']['dinov2']['source']
+    assert changed['student']['sentinel'] == source
