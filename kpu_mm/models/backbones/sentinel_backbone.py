@@ -28,11 +28,19 @@ class SentinelBackbone(SentinelCheckpoints):
         out_type: 'pyramid', 'summary', 'summary_spatial' or 'features'.
         out_indices: Which maps a pyramid has.
         init_cfg: ``dict(type='Pretrained', checkpoint=...)`` or None.
+
+    Attributes:
+        strides: Pixels of the image per cell of each map.
+        embed_dims: Channels of the summary and of each map.
+        beside: What the names of parts start with that are no part of a
+            student: no distillation trains them, no export holds them.
     """
 
     mean: Tensor
     std: Tensor
     strides: tuple[int, ...]
+    embed_dims: int
+    beside: tuple[str, ...] = ()
 
     def __init__(
         self,

@@ -51,6 +51,8 @@ class ViTBackbone(SentinelBackbone):
         ValueError: If an option has a value that is not listed.
     """
 
+    beside = ('levels.',)
+
     def __init__(
         self,
         sentinel: str | dict[str, Any],
@@ -125,5 +127,6 @@ class ViTBackbone(SentinelBackbone):
             start = stop
         taken[-1] = self.sentinel.norm(tokens)
         joined = torch.cat(taken, dim=-1)  # (B, P + N, C)
-        patches = joined[:, self.sentinel.num_prefix :]
-        return Features(joined[:, 0], tuple(split_levels(patches, [grid])))
+        (m,) = split_levels(joined[:, self.sentinel.num_prefix :], [grid])
+        # a view of tokens would tie an exported graph to its batch size
+        return Features(joined[:, 0], (m.contiguous(),))
