@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -14,12 +14,13 @@ from kpu_mm.structures import Features
 from ..level_record import LevelRecord, TeacherLevels
 from ..multi_stream_model import MultiStreamModel, Streams
 from ..projectors import resize
+from ..replay import Replay
 from ..teachers import TeacherBank
 from .build_projectors import build_projectors
 from .feature_stats import feature_std, std_ratio
+from .lesson import Lesson
 from .level_pairs import level_masks, pair_levels, select
-
-TERMS = ('s2t', 't2s', 'rec')
+from .options import TERMS, by_stream, check_options
 
 
 @MODELS.register_module()
@@ -75,16 +76,16 @@ class KPUDistiller(MultiStreamModel):
     ) -> None:
         super().__init__(backward=backward, init_cfg=init_cfg)
         self.terms = dict(terms or dict.fromkeys(TERMS, 1.0))
-        _check(self.terms, teachers)
+        check_options(self.terms, teachers)
         self.student = MODELS.build(
             student, default_args=dict(out_type='features')
         )
         self.teachers = TeacherBank(teachers)
-        self.taught_by = _by_stream(teachers, streams or {})
+        self.taught_by = by_stream(teachers, streams or {})
         self.align = MODELS.build(align or dict(type='kpu_mm.AlignLoss'))
         self.balancer = MODELS.build(
             balancer or dict(type='kpu_mm.EqualBalancer'),
-            default_args=dict(teachers=list(teachers)),
+            default_args=dict(teachers=list(teachers), streams=streams),
         )
         if backward == 'per_stream' and not self.balancer.separable:
             raise ValueError(
@@ -119,6 +120,12 @@ class KPUDistiller(MultiStreamModel):
             for _, teacher in self.teachers.items():
                 teacher.compile(**compile)
         self._hide_frozen_from_ddp()
+        self._replay: Replay[dict[str, Tensor]] | None = None
+
+    @property
+    def stream_names(self) -> tuple[str, ...]:
+        """The streams that the teachers see."""
+        return tuple(self.taught_by)
 
     # ---- the method -------------------------------------------------------
 
@@ -163,12 +170,41 @@ class KPUDistiller(MultiStreamModel):
             ``loss``, and for the log each term, each standard deviation and
             each teacher's weight.
         """
+        lessons = [self.lesson(name, batch) for name, batch in streams.items()]
+        if self.training and self.balancer.looks_again:
+            self._replay = Replay(self, lambda: self.compare(lessons)[0])
+        totals, logs = self.compare(lessons)
+        loss, weights = self.balancer(totals)
+        logs.update({f'weight/{name}': w for name, w in weights.items()})
+        return dict(loss=loss, **logs)
+
+    def lesson(self, stream: str, batch: Mapping[str, Any]) -> Lesson:
+        """What the teachers say of a stream's images.
+
+        Args:
+            stream: Name of the stream.
+            batch: Its ``images`` and ``mask``, as :meth:`loss` takes them.
+        """
+        inputs = self._inputs(batch)
+        taught = self.taught_by[stream]
+        return Lesson(inputs, {n: self.teach(n, **inputs) for n in taught})
+
+    def compare(
+        self, lessons: Iterable[Lesson]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """How far the student is from the teachers.
+
+        Args:
+            lessons: What :meth:`lesson` gave for each stream.
+
+        Returns:
+            Each teacher's loss, (B,), and terms and deviations for the log.
+        """
         totals, logs = {}, {}
-        for stream, batch in streams.items():
-            inputs = self._inputs(batch)
+        for inputs, teachers in lessons:
             student = self.see(**inputs)
-            for name in self.taught_by[stream]:
-                x, x_t = self.pair(name, student, self.teach(name, **inputs))
+            for name, teacher in teachers.items():
+                x, x_t = self.pair(name, student, teacher)
                 losses, unified = self.terms_of(name, x, x_t)
                 totals[name] = torch.stack(
                     [self.terms[term] * loss for term, loss in losses.items()]
@@ -178,9 +214,13 @@ class KPUDistiller(MultiStreamModel):
                 logs[f'std/{name}'] = feature_std(x_t)
                 if unified is not None:
                     logs[f'std_t2s/{name}'] = feature_std(unified)
-        loss, weights = self.balancer(totals)
-        logs.update({f'weight/{name}': w for name, w in weights.items()})
-        return dict(loss=loss, **logs)
+        return totals, logs
+
+    def after_step(self) -> None:
+        """Let the balancer compare the losses before and after the step."""
+        replay, self._replay = self._replay, None
+        if replay is not None:
+            self.balancer.after_step(replay())
 
     def see(self, images: Tensor, mask: Tensor | None = None) -> Features:
         """The student's summary and all of its maps.
@@ -284,34 +324,3 @@ class KPUDistiller(MultiStreamModel):
         super()._apply(fn, recurse)
         self.teachers.apply(fn)
         return self
-
-
-def _by_stream(
-    teachers: Mapping[str, Any], streams: Mapping[str, str]
-) -> dict[str, list[str]]:
-    """For each stream, the teachers that see it."""
-    unknown = set(streams) - set(teachers)
-    if unknown:
-        raise ValueError(
-            f'streams={dict(streams)}: there is no teacher {sorted(unknown)}; '
-            f'the teachers are {sorted(teachers)}.'
-        )
-    taught: dict[str, list[str]] = {}
-    for name in teachers:
-        taught.setdefault(streams.get(name, name), []).append(name)
-    return taught
-
-
-def _check(terms: Mapping[str, float], teachers: Mapping[str, Any]) -> None:
-    if not teachers:
-        raise ValueError('`teachers` is empty: name at least one teacher.')
-    unknown = set(terms) - set(TERMS)
-    if unknown or not terms:
-        raise ValueError(
-            f'terms={dict(terms)}: choose from {TERMS}, one at least.'
-        )
-    if 'rec' in terms and 't2s' not in terms:
-        raise ValueError(
-            "terms: 'rec' reconstructs teachers from 't2s'; switch on both "
-            'or neither.'
-        )
