@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmengine.config import Config
-from torch import nn
+from torch import Tensor, nn
 
 from .backbones import KPUBackbone, load_exported
 from .backbones.exported import load_strictly
@@ -15,6 +15,7 @@ from .level_record import TeacherLevels, read_levels
 from .pretrained import load_state, read_config
 from .projectors import TeacherHead
 from .projectors.exported import build_projectors, load_projectors
+from .projectors.fold_normalizers import fold_normalizers
 
 _TYPES = ('kpu_mm.KPUBackbone', 'KPUBackbone', KPUBackbone)
 _SYNC = ('SyncBN', 'MMSyncBN')
@@ -29,8 +30,8 @@ class Student(NamedTuple):
     Args:
         backbone: The backbone with its weights, in eval mode.
         arguments: Its arguments besides ``sentinel``.
-        projectors: For each teacher the projector into its space; empty for
-            a model without teachers.
+        projectors: For each teacher the projector into its own space, the
+            normaliser of a run undone; empty for a model without teachers.
         teachers: The teachers' configs by name.
         levels: For each teacher which of its maps and which of the
             student's levels the projector connects; empty for a checkpoint
@@ -143,20 +144,15 @@ def read_student(model: Mapping[str, Any], checkpoint: str | Path) -> Student:
     state = load_state(checkpoint)  # before minutes are spent on the rest
     backbone = KPUBackbone(config['sentinel'], **arguments)
     load_strictly(backbone, checkpoint, f'{place}.')
-    prefix = 'projectors.s2t.'
-    projectors = build_projectors(
-        {
-            name[len(prefix) :]: value
-            for name, value in state.items()
-            if name.startswith(prefix)
-        }
-    )
+    projectors = build_projectors(_below('projectors.s2t.', state))
+    levels = read_levels(state[_RECORD]) if _RECORD in state else {}
+    fold_normalizers(projectors, _below('normalizers.', state), levels)
     return Student(
         backbone.eval(),
         arguments,
         dict(projectors),
         {name: dict(cfg) for name, cfg in model.get('teachers', {}).items()},
-        read_levels(state[_RECORD]) if _RECORD in state else {},
+        levels,
     )
 
 
@@ -191,6 +187,15 @@ def load_student(folder: str | Path) -> Student:
             if 'pairs' in teacher
         },
     )
+
+
+def _below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What a state dict has below a name."""
+    return {
+        name[len(prefix) :]: value
+        for name, value in state.items()
+        if name.startswith(prefix)
+    }
 
 
 def _find_backbone(model: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
