@@ -1,11 +1,9 @@
 """What models cost, and what their features look like in numbers."""
 
 from .cost import count_flops, count_parameters, flops_by_part, part_of
-from .moments import Moments
 from .teacher_gap import measure_teachers
 
 __all__ = [
-    'Moments',
     'count_flops',
     'count_parameters',
     'flops_by_part',

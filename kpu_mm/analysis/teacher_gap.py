@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import reduce
+from operator import add
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from kpu_mm.models.distillers.feature_stats import std_ratio
-from kpu_mm.structures import Features
-
-from .moments import Moments
+from kpu_mm.structures import Features, Moments, valid_vectors
 
 Extract = Callable[[Tensor, Tensor | None], Features]
 
@@ -32,18 +32,18 @@ def measure(
         device: Where to.
 
     Returns:
-        Moments of 'summary' (if there is one) and 'map 0', 'map 1', ...
+        Moments of all values of 'summary' (if there is one) and 'map 0',
+        'map 1', ..., whatever their channel.
     """
     moments: dict[str, Moments] = {}
     for batch in batches:
         images, mask = batch['images'][:num_images], batch.get('mask')
         mask = None if mask is None else mask[:num_images].to(device)
         features = extract(images.to(device), mask)
-        if features.summary is not None:
-            moments.setdefault('summary', Moments()).add(features.summary)
-        masks = features.masks or (None,) * len(features.maps)
-        for i, (m, valid) in enumerate(zip(features.maps, masks, strict=True)):
-            moments.setdefault(f'map {i}', Moments()).add(m, valid)
+        for output, values, valid in features.outputs():
+            found = Moments.of(valid_vectors(values, valid).reshape(-1, 1))
+            seen = moments.get(output)
+            moments[output] = found if seen is None else seen + found
         num_images -= len(images)
         if num_images <= 0:
             break
@@ -79,11 +79,11 @@ def measure_teachers(
     }
     for moments in found.values():
         maps = [m for output, m in moments.items() if output != 'summary']
-        moments['all maps'] = sum(maps, Moments())
+        moments['all maps'] = reduce(add, maps)
     ratios = {}
     for output in ('summary', 'all maps'):
         stds = {
-            name: torch.tensor(moments[output].std)
+            name: moments[output].variance.sqrt().squeeze()
             for name, moments in found.items()
             if output in moments
         }
@@ -92,7 +92,7 @@ def measure_teachers(
     return dict(
         teachers={
             name: {
-                output: dict(mean=m.mean, std=m.std)
+                output: dict(mean=m.mean.item(), std=m.variance.sqrt().item())
                 for output, m in moments.items()
             }
             for name, moments in found.items()

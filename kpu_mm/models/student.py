@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmengine.config import Config
-from torch import nn
+from torch import Tensor, nn
 
 from kpu_mm.registry import MODELS
 
@@ -18,6 +18,7 @@ from .level_record import TeacherLevels, read_levels
 from .pretrained import load_state, read_config
 from .projectors import TeacherHead
 from .projectors.exported import build_projectors, load_projectors
+from .projectors.fold_normalizers import fold_normalizers
 
 _SYNC = ('SyncBN', 'MMSyncBN')
 # what concerns training, or is set anew
@@ -31,8 +32,8 @@ class Student(NamedTuple):
     Args:
         backbone: The backbone with its weights, in eval mode.
         arguments: Its arguments besides ``sentinel``.
-        projectors: For each teacher the projector into its space; empty for
-            a model without teachers.
+        projectors: For each teacher the projector into its own space, the
+            normaliser of a run undone; empty for a model without teachers.
         teachers: The teachers' configs by name.
         levels: For each teacher which of its maps and which of the
             student's levels the projector connects; empty for a checkpoint
@@ -148,20 +149,15 @@ def read_student(model: Mapping[str, Any], checkpoint: str | Path) -> Student:
         dict(arguments, type=config['type'], sentinel=config['sentinel'])
     )
     load_strictly(backbone, checkpoint, f'{place}.')
-    prefix = 'projectors.s2t.'
-    projectors = build_projectors(
-        {
-            name[len(prefix) :]: value
-            for name, value in state.items()
-            if name.startswith(prefix)
-        }
-    )
+    projectors = build_projectors(_below('projectors.s2t.', state))
+    levels = read_levels(state[_RECORD]) if _RECORD in state else {}
+    fold_normalizers(projectors, _below('normalizers.', state), levels)
     return Student(
         backbone.eval(),
         arguments,
         dict(projectors),
         {name: dict(cfg) for name, cfg in model.get('teachers', {}).items()},
-        read_levels(state[_RECORD]) if _RECORD in state else {},
+        levels,
     )
 
 
@@ -196,6 +192,15 @@ def load_student(folder: str | Path) -> Student:
             if 'pairs' in teacher
         },
     )
+
+
+def _below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What a state dict has below a name."""
+    return {
+        name[len(prefix) :]: value
+        for name, value in state.items()
+        if name.startswith(prefix)
+    }
 
 
 def _find_backbone(model: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -59,7 +59,7 @@ def read_stream(name: str, config: Any, seed: int) -> Iterator[Any]:
 
 def unify(model: Any, name: str, images: Any, mask: Any) -> Any:
     """A teacher's features in the student's space."""
-    teacher = model.teachers[name](images, mask)
+    teacher = model.teach(name, images, mask)
     maps = [i for i, _ in model.pairs[name]]
     masks = teacher.masks and tuple(teacher.masks[i] for i in maps)
     teacher = teacher._replace(

@@ -16,6 +16,7 @@ from ..multi_stream_model import MultiStreamModel, Streams
 from ..projectors import resize
 from ..replay import Replay
 from ..teachers import TeacherBank
+from .build_normalizers import build_normalizers, fit_normalizers
 from .build_projectors import build_projectors
 from .feature_stats import feature_std, std_ratio
 from .lesson import Lesson
@@ -40,6 +41,9 @@ class KPUDistiller(MultiStreamModel):
         terms: Weights of the loss terms 's2t' (student to teacher), 't2s'
             (unification) and 'rec' (reconstruction, needs 't2s'); a term
             that is left out is off. Defaults to 1.0 for all three.
+        normalizer: Config of what the teachers' features go through before
+            they are compared; one is built for each teacher. Defaults to
+            None, they are compared as they are.
         projector: Config of the projectors. Defaults to
             ``dict(type='kpu_mm.MLPProjector')``.
         align: Config of L_align. Defaults to
@@ -66,6 +70,7 @@ class KPUDistiller(MultiStreamModel):
         teachers: dict[str, dict[str, Any]],
         streams: dict[str, str] | None = None,
         terms: dict[str, float] | None = None,
+        normalizer: dict[str, Any] | None = None,
         projector: dict[str, Any] | None = None,
         align: dict[str, Any] | None = None,
         balancer: dict[str, Any] | None = None,
@@ -81,6 +86,7 @@ class KPUDistiller(MultiStreamModel):
             student, default_args=dict(out_type='features')
         )
         self.teachers = TeacherBank(teachers)
+        self.normalizers: Any = build_normalizers(normalizer, self.teachers)
         self.taught_by = by_stream(teachers, streams or {})
         self.align = MODELS.build(align or dict(type='kpu_mm.AlignLoss'))
         self.balancer = MODELS.build(
@@ -236,7 +242,22 @@ class KPUDistiller(MultiStreamModel):
     def teach(
         self, name: str, images: Tensor, mask: Tensor | None = None
     ) -> Features:
-        """A teacher's summary and all of its maps.
+        """What the student learns of a teacher: its normalised features.
+
+        Args:
+            name: The teacher.
+            images: (B, 3, H, W), raw RGB in [0, 255].
+            mask: (B, H, W) bool, True where the image is; None where all is.
+        """
+        features = self.observe(name, images, mask)
+        if name in self.normalizers:
+            features = self.normalizers[name](features)
+        return features
+
+    def observe(
+        self, name: str, images: Tensor, mask: Tensor | None = None
+    ) -> Features:
+        """A teacher's summary and all of its maps, in its own space.
 
         Args:
             name: The teacher.
@@ -271,6 +292,28 @@ class KPUDistiller(MultiStreamModel):
         """
         inputs = self._inputs(dict(images=images, mask=mask))
         return self.pair(name, self.see(**inputs), self.teach(name, **inputs))
+
+    def fit_normalizers(
+        self,
+        loaders: Mapping[str, Iterable[Mapping[str, Any]]],
+        num_images: int,
+    ) -> list[str]:
+        """Fit those normalisers that have no statistics yet.
+
+        All processes share the images and get the same statistics.
+
+        Args:
+            loaders: For each stream, endless batches of its images.
+            num_images: So many images of each stream are looked at, rounded
+                up to whole batches.
+
+        Returns:
+            The teachers whose normalisers were fitted.
+
+        Raises:
+            ValueError: If a teacher's features do not define a normaliser.
+        """
+        return fit_normalizers(self, loaders, num_images)
 
     def _inputs(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         images = batch['images'].contiguous(memory_format=self.memory_format)
