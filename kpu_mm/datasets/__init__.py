@@ -4,6 +4,7 @@ from .collate import ImageBatch, stack_images
 from .endless_dataset import EndlessDataset
 from .errors import CorruptImageError
 from .mix import SourceMix
+from .mixed_resolution import MixedResolution
 from .multi_stream_loader import MultiStreamLoader, StreamsBatch
 from .permutation import Permutation
 from .position_sampler import PositionSampler
@@ -31,6 +32,7 @@ __all__ = [
     'ImageSource',
     'ListSource',
     'LmdbSource',
+    'MixedResolution',
     'MultiStreamLoader',
     'PackImage',
     'ParquetSource',
