@@ -1,7 +1,5 @@
 """Every config builds and takes a step, with small models in its places."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from mmengine.config import Config
@@ -9,61 +7,37 @@ from mmengine.config import Config
 from kpu_mm.datasets import MultiStreamLoader
 from kpu_mm.models import KPUDistiller
 from kpu_mm.registry import MODELS
+from tests.recipes import CONFIGS, RECIPES, shrink
 from tests.runs import write_images
-
-CONFIGS = Path(__file__).parents[1] / 'configs'
-DISTILL = sorted((CONFIGS / 'distill').glob('*.py'))
 
 
 @pytest.fixture
-def shrink(dinov2_dir, clip_dir, grounding_dino_dir, tmp_path):
+def models(dinov2_dir, clip_dir, grounding_dino_dir):
+    return dict(
+        dinov2=dinov2_dir, clip=clip_dir, grounding_dino=grounding_dino_dir
+    )
+
+
+@pytest.mark.parametrize('path', RECIPES, ids=lambda p: p.stem)
+def test_distill_config(path, models, tmp_path):
     write_images(tmp_path / 'images', 4)
-
-    sources = {
-        'kpu_mm.DINOTeacher': dinov2_dir,
-        'kpu_mm.GroundingDINOTeacher': grounding_dino_dir,
-    }
-
-    def apply(cfg):
-        cfg.model.student.sentinel = str(dinov2_dir)
-        if cfg.model.student.type == 'kpu_mm.KPUBackbone':
-            cfg.model.student.inplanes = 8
-        for teacher in cfg.model.teachers.values():
-            if teacher.type == 'kpu_mm.CLIPTeacher':
-                teacher.pop('pretrained', None)
-                teacher.model = f'local-dir:{clip_dir}'
-            else:
-                teacher.source = str(sources[teacher.type])
-        for stream in cfg.train_dataloader.values():
-            assert stream.batch_size > 0
-            stream.update(batch_size=2, num_workers=0)
-            stream.dataset.sources = dict(
-                type='kpu_mm.FolderSource', root=str(tmp_path / 'images')
-            )
-            stream.dataset.weights = None
-            decode = stream.dataset.pipeline[0]
-            if 'shortest' in decode:
-                decode.update(shortest=64, longest=96)
-        return cfg
-
-    return apply
-
-
-@pytest.mark.parametrize('path', DISTILL, ids=lambda p: p.stem)
-def test_distill_config(path, shrink):
-    cfg = shrink(Config.fromfile(path))
+    cfg = Config.fromfile(path)
+    for stream in cfg.train_dataloader.values():
+        assert stream.batch_size > 0
+    cfg = shrink(cfg, models, tmp_path)
     torch.manual_seed(0)
     model = MODELS.build(cfg.model)
     assert isinstance(model, KPUDistiller)
-    streams = next(iter(MultiStreamLoader(cfg.train_dataloader)))
-    losses = model.train()(**streams)
+    loader = MultiStreamLoader(cfg.train_dataloader)
+    model.fit_normalizers(loader.loaders, num_images=8)
+    losses = model.train()(**next(iter(loader)))
     losses['loss'].backward()
     assert torch.isfinite(losses['loss'])
     assert set(model.taught_by) == set(cfg.train_dataloader)
 
 
 def test_the_papers_numbers():
-    cfg = Config.fromfile(CONFIGS / 'distill' / 'kpu_vitb.py')
+    cfg = Config.fromfile(CONFIGS / 'kpu_vitb.py')
     assert cfg.train_dataloader.clip.batch_size == 32
     assert cfg.train_dataloader.grounding_dino.batch_size == 4
     optimizer = cfg.optim_wrapper.optimizer
@@ -75,7 +49,7 @@ def test_the_papers_numbers():
 def difference(name):
     """What a config changes in the paper's run."""
     kpu, other = (
-        Config.fromfile(CONFIGS / 'distill' / f'{stem}.py').to_dict()
+        Config.fromfile(CONFIGS / f'{stem}.py').to_dict()
         for stem in ('kpu_vitb', name)
     )
     for part in ('model', 'train_dataloader'):

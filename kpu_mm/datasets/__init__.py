@@ -18,7 +18,12 @@ from .sources import (
     TarSource,
 )
 from .stream_loader import StreamLoader, build_stream
-from .transforms import DecodeRandomResizedCrop, DecodeResize, PackImage
+from .transforms import (
+    DecodeRandomResizedCrop,
+    DecodeResize,
+    PackImage,
+    TorchvisionTransform,
+)
 from .unlabeled_dataset import UnlabeledImages
 
 __all__ = [
@@ -42,6 +47,7 @@ __all__ = [
     'StreamLoader',
     'StreamsBatch',
     'TarSource',
+    'TorchvisionTransform',
     'UnlabeledImages',
     'build_stream',
     'stack_images',
