@@ -61,8 +61,9 @@ class FeaturePCAHook(Hook):
             mask = batch['mask']
             mask = None if mask is None else mask[: len(images)]
             for name in model.taught_by[stream]:
+                label = model.label(name, stream).replace('/', '-')
                 runner.visualizer.add_image(
-                    f'pca_{name}',
+                    f'pca_{label}',
                     _draw(model, name, images, mask),
                     step=batch_idx + 1,
                 )

@@ -37,7 +37,7 @@ class AdaLossBalancer(BaseBalancer):
     def __init__(
         self,
         teachers: Sequence[str],
-        streams: Mapping[str, str] | None = None,
+        streams: Mapping[str, tuple[str, ...]] | None = None,
         momentum: float = 0.99,
     ) -> None:
         super().__init__(teachers, streams)

@@ -31,9 +31,8 @@ class BaseBalancer(nn.Module):
 
     Args:
         teachers: Names of all T teachers.
-        streams: For teachers that see the images of a stream of another
-            name, that name. Defaults to None, each teacher has images of
-            its own.
+        streams: For each teacher the streams that it sees. Defaults to
+            None, each has images of its own.
 
     Attributes:
         separable: Whether the loss is a sum of what each stream gives by
@@ -49,11 +48,11 @@ class BaseBalancer(nn.Module):
     def __init__(
         self,
         teachers: Sequence[str],
-        streams: Mapping[str, str] | None = None,
+        streams: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
         super().__init__()
         self.teachers = tuple(teachers)
-        self.streams = {name: name for name in teachers} | dict(streams or {})
+        self.streams = dict(streams or {name: (name,) for name in teachers})
 
     @abstractmethod
     def forward(self, losses: Mapping[str, Tensor]) -> Balance:

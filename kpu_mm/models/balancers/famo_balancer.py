@@ -60,7 +60,7 @@ class FAMOBalancer(BaseBalancer):
     def __init__(
         self,
         teachers: Sequence[str],
-        streams: Mapping[str, str] | None = None,
+        streams: Mapping[str, tuple[str, ...]] | None = None,
         lr: float = 0.025,
         weight_decay: float = 0.001,
         min_losses: Mapping[str, float] | None = None,

@@ -63,7 +63,7 @@ class TeacherDropBalancer(BaseBalancer):
     def __init__(
         self,
         teachers: Sequence[str],
-        streams: Mapping[str, str] | None = None,
+        streams: Mapping[str, tuple[str, ...]] | None = None,
         drop_prob: float = 0.5,
     ) -> None:
         super().__init__(teachers, streams)

@@ -29,7 +29,7 @@ class UncertaintyBalancer(BaseBalancer):
     def __init__(
         self,
         teachers: Sequence[str],
-        streams: Mapping[str, str] | None = None,
+        streams: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
         super().__init__(teachers, streams)
         self.log_variances = nn.Parameter(torch.zeros(len(self.teachers)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,11 +16,13 @@ from ..multi_stream_model import MultiStreamModel, Streams
 from ..projectors import resize
 from ..replay import Replay
 from ..teachers import TeacherBank
+from .build_normalizers import build_normalizers, fit_normalizers
 from .build_projectors import build_projectors
 from .feature_stats import feature_std, std_ratio
+from .join_streams import join_streams
 from .lesson import Lesson
 from .level_pairs import level_masks, pair_levels, select
-from .options import TERMS, by_stream, check_options
+from .options import TERMS, by_stream, check_options, streams_of
 
 
 @MODELS.register_module()
@@ -35,11 +37,16 @@ class KPUDistiller(MultiStreamModel):
             ``normalise`` as :class:`KPUBackbone` has them.
         teachers: Configs of the teachers by name.
         streams: For teachers that see the images of a stream of another
-            name, that name; several may share one. Defaults to None, each
-            teacher has the stream of its own name.
+            name, that name, or of several, their names. Several teachers
+            may share one; for a teacher each of its streams counts the
+            same. Defaults to None, each teacher has the stream of its own
+            name.
         terms: Weights of the loss terms 's2t' (student to teacher), 't2s'
             (unification) and 'rec' (reconstruction, needs 't2s'); a term
             that is left out is off. Defaults to 1.0 for all three.
+        normalizer: Config of what the teachers' features go through before
+            they are compared; one is built for each teacher. Defaults to
+            None, they are compared as they are.
         projector: Config of the projectors. Defaults to
             ``dict(type='kpu_mm.MLPProjector')``.
         align: Config of L_align. Defaults to
@@ -64,8 +71,9 @@ class KPUDistiller(MultiStreamModel):
         self,
         student: dict[str, Any],
         teachers: dict[str, dict[str, Any]],
-        streams: dict[str, str] | None = None,
+        streams: dict[str, str | Sequence[str]] | None = None,
         terms: dict[str, float] | None = None,
+        normalizer: dict[str, Any] | None = None,
         projector: dict[str, Any] | None = None,
         align: dict[str, Any] | None = None,
         balancer: dict[str, Any] | None = None,
@@ -81,11 +89,13 @@ class KPUDistiller(MultiStreamModel):
             student, default_args=dict(out_type='features')
         )
         self.teachers = TeacherBank(teachers)
-        self.taught_by = by_stream(teachers, streams or {})
+        self.normalizers: Any = build_normalizers(normalizer, self.teachers)
+        self.streams = streams_of(teachers, streams)
+        self.taught_by = by_stream(self.streams)
         self.align = MODELS.build(align or dict(type='kpu_mm.AlignLoss'))
         self.balancer = MODELS.build(
             balancer or dict(type='kpu_mm.EqualBalancer'),
-            default_args=dict(teachers=list(teachers), streams=streams),
+            default_args=dict(teachers=list(teachers), streams=self.streams),
         )
         if backward == 'per_stream' and not self.balancer.separable:
             raise ValueError(
@@ -187,7 +197,8 @@ class KPUDistiller(MultiStreamModel):
         """
         inputs = self._inputs(batch)
         taught = self.taught_by[stream]
-        return Lesson(inputs, {n: self.teach(n, **inputs) for n in taught})
+        said = {name: self.teach(name, **inputs) for name in taught}
+        return Lesson(stream, inputs, said)
 
     def compare(
         self, lessons: Iterable[Lesson]
@@ -200,21 +211,36 @@ class KPUDistiller(MultiStreamModel):
         Returns:
             Each teacher's loss, (B,), and terms and deviations for the log.
         """
-        totals, logs = {}, {}
-        for inputs, teachers in lessons:
+        totals: dict[str, list[Tensor]] = {}
+        logs = {}
+        for stream, inputs, teachers in lessons:
             student = self.see(**inputs)
             for name, teacher in teachers.items():
                 x, x_t = self.pair(name, student, teacher)
                 losses, unified = self.terms_of(name, x, x_t)
-                totals[name] = torch.stack(
+                total = torch.stack(
                     [self.terms[term] * loss for term, loss in losses.items()]
                 ).sum(0)
+                totals.setdefault(name, []).append(total)
+                label = self.label(name, stream)
                 for term, loss in losses.items():
-                    logs[f'{term}/{name}'] = loss.detach().mean()
-                logs[f'std/{name}'] = feature_std(x_t)
+                    logs[f'{term}/{label}'] = loss.detach().mean()
+                logs[f'std/{label}'] = feature_std(x_t)
                 if unified is not None:
-                    logs[f'std_t2s/{name}'] = feature_std(unified)
-        return totals, logs
+                    logs[f'std_t2s/{label}'] = feature_std(unified)
+        return {
+            name: join_streams(parts, len(self.streams[name]))
+            for name, parts in totals.items()
+        }, logs
+
+    def label(self, name: str, stream: str) -> str:
+        """What logs call a teacher: its name, with the stream if it has more.
+
+        Args:
+            name: The teacher.
+            stream: The stream.
+        """
+        return name if len(self.streams[name]) == 1 else f'{name}/{stream}'
 
     def after_step(self, moved: bool) -> None:
         """Let the balancer compare the losses before and after the step.
@@ -252,7 +278,22 @@ class KPUDistiller(MultiStreamModel):
     def teach(
         self, name: str, images: Tensor, mask: Tensor | None = None
     ) -> Features:
-        """A teacher's summary and all of its maps.
+        """What the student learns of a teacher: its normalised features.
+
+        Args:
+            name: The teacher.
+            images: (B, 3, H, W), raw RGB in [0, 255].
+            mask: (B, H, W) bool, True where the image is; None where all is.
+        """
+        features = self.observe(name, images, mask)
+        if name in self.normalizers:
+            features = self.normalizers[name](features)
+        return features
+
+    def observe(
+        self, name: str, images: Tensor, mask: Tensor | None = None
+    ) -> Features:
+        """A teacher's summary and all of its maps, in its own space.
 
         Args:
             name: The teacher.
@@ -287,6 +328,28 @@ class KPUDistiller(MultiStreamModel):
         """
         inputs = self._inputs(dict(images=images, mask=mask))
         return self.pair(name, self.see(**inputs), self.teach(name, **inputs))
+
+    def fit_normalizers(
+        self,
+        loaders: Mapping[str, Iterable[Mapping[str, Any]]],
+        num_images: int,
+    ) -> list[str]:
+        """Fit those normalisers that have no statistics yet.
+
+        All processes share the images and get the same statistics.
+
+        Args:
+            loaders: For each stream, endless batches of its images.
+            num_images: So many images of each stream are looked at, rounded
+                up to whole batches.
+
+        Returns:
+            The teachers whose normalisers were fitted.
+
+        Raises:
+            ValueError: If a teacher's features do not define a normaliser.
+        """
+        return fit_normalizers(self, loaders, num_images)
 
     def _inputs(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         images = batch['images'].contiguous(memory_format=self.memory_format)

@@ -11,10 +11,12 @@ class Lesson(NamedTuple):
     """A stream's images and what its teachers say of them.
 
     Args:
+        stream: Name of the stream.
         inputs: ``images`` and ``mask``, as :meth:`KPUDistiller.see` takes
             them.
         teachers: Each teacher's summary and all of its maps.
     """
 
+    stream: str
     inputs: dict[str, Any]
     teachers: dict[str, Features]

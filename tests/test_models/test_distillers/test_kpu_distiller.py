@@ -259,6 +259,7 @@ def test_tensor_mode_gives_student_features(cfg):
         (dict(terms=dict(rec=1.0)), 'switch on both'),
         (dict(backward='both'), "backward='both'"),
         (dict(streams=dict(sam='dino')), r"no teacher \['sam'\]"),
+        (dict(streams=dict(dino=[])), "'dino' sees no stream"),
     ],
 )
 def test_bad_options(cfg, kwargs, message):
@@ -276,6 +277,30 @@ def test_teachers_of_one_stream(cfg):
     assert together.keys() == alone.keys()
     for key in alone:
         torch.testing.assert_close(together[key], alone[key])
+
+
+def test_teacher_of_two_streams(cfg):
+    """Each of its streams counts the same, whatever their sizes."""
+    model = build(cfg, streams=dict(dino=['dino', 'gdino'])).eval()
+    assert model.taught_by == dict(dino=['dino'], gdino=['dino', 'gdino'])
+    separate = build(cfg).eval()
+    separate.load_state_dict(model.state_dict())
+    small, large = make_streams().values()
+    losses = model(dict(dino=small, gdino=large))
+    at_small = separate(dict(dino=small, gdino=large))
+    at_large = separate(dict(dino=large, gdino=large))
+    for term in ('s2t', 't2s', 'rec'):
+        for stream, alone in (('dino', at_small), ('gdino', at_large)):
+            torch.testing.assert_close(
+                losses[f'{term}/dino/{stream}'], alone[f'{term}/dino']
+            )
+    expected = (at_small['loss'] + at_large['loss']) / 2
+    torch.testing.assert_close(losses['loss'], expected)
+    parts = [
+        model({name: batch})['loss']
+        for name, batch in (('dino', small), ('gdino', large))
+    ]
+    torch.testing.assert_close(losses['loss'], sum(parts))
 
 
 def test_stream_without_teacher(cfg):
