@@ -1,5 +1,5 @@
 """What crosses module borders."""
 
-from .features import Features
+from .features import Features, pad_features
 
-__all__ = ['Features']
+__all__ = ['Features', 'pad_features']

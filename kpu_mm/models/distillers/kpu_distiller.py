@@ -156,8 +156,9 @@ class KPUDistiller(MultiStreamModel):
         """L_KPU over the given streams.
 
         Args:
-            streams: For each stream, ``images`` (B, 3, H, W), raw RGB, and
-                ``mask`` (B, H, W) or None.
+            streams: For each stream, ``images`` (B, 3, H, W), raw RGB,
+                ``mask`` (B, H, W) or None, and perhaps ``features``, by
+                teacher what its cache says of the images.
 
         Returns:
             ``loss``, and for the log each term, each standard deviation and
@@ -165,10 +166,11 @@ class KPUDistiller(MultiStreamModel):
         """
         totals, logs = {}, {}
         for stream, batch in streams.items():
-            inputs = self._inputs(batch)
+            inputs, stored = self._inputs(batch), batch.get('features')
             student = self.see(**inputs)
             for name in self.taught_by[stream]:
-                x, x_t = self.pair(name, student, self.teach(name, **inputs))
+                teacher = self.teach(name, **inputs, stored=stored)
+                x, x_t = self.pair(name, student, teacher)
                 losses, unified = self.terms_of(name, x, x_t)
                 totals[name] = torch.stack(
                     [self.terms[term] * loss for term, loss in losses.items()]
@@ -194,7 +196,11 @@ class KPUDistiller(MultiStreamModel):
         return masked
 
     def teach(
-        self, name: str, images: Tensor, mask: Tensor | None = None
+        self,
+        name: str,
+        images: Tensor,
+        mask: Tensor | None = None,
+        stored: Mapping[str, Any] | None = None,
     ) -> Features:
         """A teacher's summary and all of its maps.
 
@@ -202,7 +208,11 @@ class KPUDistiller(MultiStreamModel):
             name: The teacher.
             images: (B, 3, H, W), raw RGB in [0, 255].
             mask: (B, H, W) bool, True where the image is; None where all is.
+            stored: Features of these images from caches, by teacher; the
+                teacher is not run if its own are there. Defaults to None.
         """
+        if stored is not None and name in stored:
+            return self.teachers[name].recall(stored[name])
         features: Features = self.teachers[name](images, mask)
         return features
 
@@ -220,7 +230,11 @@ class KPUDistiller(MultiStreamModel):
         return select(student, levels), select(teacher, maps)
 
     def extract(
-        self, name: str, images: Tensor, mask: Tensor | None = None
+        self,
+        name: str,
+        images: Tensor,
+        mask: Tensor | None = None,
+        stored: Mapping[str, Any] | None = None,
     ) -> tuple[Features, Features]:
         """Student's and teacher's features of the same images, map by map.
 
@@ -228,9 +242,11 @@ class KPUDistiller(MultiStreamModel):
             name: The teacher.
             images: (B, 3, H, W), raw RGB in [0, 255].
             mask: (B, H, W) bool, True where the image is; None where all is.
+            stored: As :meth:`teach` takes it. Defaults to None.
         """
         inputs = self._inputs(dict(images=images, mask=mask))
-        return self.pair(name, self.see(**inputs), self.teach(name, **inputs))
+        teacher = self.teach(name, **inputs, stored=stored)
+        return self.pair(name, self.see(**inputs), teacher)
 
     def _inputs(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         images = batch['images'].contiguous(memory_format=self.memory_format)
