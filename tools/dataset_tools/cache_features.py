@@ -150,7 +150,6 @@ def make_record(
 def prepare(cfg: Any, name: str, args: argparse.Namespace) -> Any:
     """Plan the cache of one teacher and tell its size."""
     import torch
-    from mmengine.registry import DefaultScope
 
     from kpu_mm.datasets.feature_cache import read_record
     from kpu_mm.datasets.feature_cache.size import bytes_per_image, readable
@@ -158,7 +157,6 @@ def prepare(cfg: Any, name: str, args: argparse.Namespace) -> Any:
     from kpu_mm.models.teachers import bare_config, describe_teacher
     from kpu_mm.registry import MODELS
 
-    DefaultScope.get_instance('cache_features', scope_name='mmengine')
     local_rank = os.environ.get('LOCAL_RANK', '0')
     gpu = f'cuda:{local_rank}' if torch.cuda.is_available() else 'cpu'
     images = open_images(cfg, name, args.views)
@@ -171,14 +169,14 @@ def prepare(cfg: Any, name: str, args: argparse.Namespace) -> Any:
     record = make_record(args.out / name, images, described, args, size)
     plan = CachePlan(args.out / name, record, images, args.batch_size)
     missing = plan.missing()
+    total = size * len(images) * record['views']
     print(
         f'{name}: {readable(size)} an image x {len(images)} images x '
-        f'{record["views"]} views = '
-        f'{readable(size * len(images) * record["views"])}'
-        f' in {len(plan.chunks)} files, of which {len(missing)} are missing',
+        f'{record["views"]} views = {readable(total)} in {len(plan.chunks)} '
+        f'files, of which {len(missing)} are missing',
         flush=True,
     )
-    return plan, extract, size * record['images_per_chunk'] * len(missing)
+    return plan, extract, total * len(missing) / len(plan.chunks)
 
 
 def check_space(args: argparse.Namespace, needed: float) -> None:
