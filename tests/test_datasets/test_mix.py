@@ -51,7 +51,8 @@ def test_bad_weights_are_refused(weights):
 
 
 def test_epochs_count_how_often_an_image_came():
-    for mix, total in ((SourceMix([4, 3]), 70), (SourceMix([4, 3], [3, 1]), 800)):
+    mixes = (SourceMix([4, 3]), 70), (SourceMix([4, 3], [3, 1]), 800)
+    for mix, total in mixes:
         came = Counter()
         for position in range(total):
             place = mix.locate(position, 9)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from kpu_mm.datasets import UnlabeledImages
 from kpu_mm.datasets.feature_cache import write_record

@@ -50,8 +50,9 @@ def test_reads_what_was_packed(entries, dtype, tmp_path):
             assert got is None
             continue
         assert torch.equal(got.thumbnail, expected.thumbnail)
-        pairs = zip(got.features.maps, expected.features.maps, strict=True)
-        for a, b in [(got.features.summary, expected.features.summary), *pairs]:
+        got, expected = got.features, expected.features
+        pairs = zip(got.maps, expected.maps, strict=True)
+        for a, b in [(got.summary, expected.summary), *pairs]:
             assert a.dtype == dtype and torch.equal(a, b.to(dtype))
 
 

@@ -92,7 +92,7 @@ def test_other_sources_are_refused(images, cache):
 
 def test_views_must_be_there(images, cache):
     assert open_dataset(images, cache, views=1).views == 1
-    with pytest.raises(ValueError, match='has 2 views .* views=3; lower'):
+    with pytest.raises(ValueError, match=r'has 2 views .* views=3; lower'):
         open_dataset(images, cache, views=3)
 
 
@@ -105,11 +105,11 @@ def test_missing_and_truncated_chunks_are_refused_at_the_start(cache):
     path = cache / 'view-001' / 'chunk-000002.safetensors'
     damage(path, lambda data: data[:-1])
     with pytest.raises(
-        ValueError, match='chunk-000002.* cut short .*delete it and run tools'
+        ValueError, match=r'chunk-000002.* cut short .*delete it and run tools'
     ):
         FeatureCache(cache)
     path.unlink()
-    with pytest.raises(ValueError, match='chunk-000002.* is missing'):
+    with pytest.raises(ValueError, match=r'chunk-000002.* is missing'):
         FeatureCache(cache)
 
 
@@ -123,15 +123,13 @@ def test_flipped_bytes_are_refused_when_read(images, cache, at):
     damage(path, flip)
     dataset = open_dataset(images, cache)
     with pytest.raises(
-        RuntimeError, match='chunk-000001.* altered.*writes this file only'
+        RuntimeError, match=r'chunk-000001.* altered.*writes this file only'
     ):
         [dataset[p] for p in range(12)]
 
 
 def test_few_files_are_open(images, cache, monkeypatch):
-    monkeypatch.setattr(
-        'kpu_mm.datasets.feature_cache.feature_cache._OPEN', 2
-    )
+    monkeypatch.setattr('kpu_mm.datasets.feature_cache.feature_cache._OPEN', 2)
     dataset = open_dataset(images, cache)
     for position in range(24):
         dataset[position]

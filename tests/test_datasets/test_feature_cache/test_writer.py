@@ -1,13 +1,13 @@
 import pytest
 import torch
 
+from kpu_mm.datasets.errors import CorruptImageError
 from kpu_mm.datasets.feature_cache import (
     FeatureCache,
     read_index,
     write_record,
 )
 from kpu_mm.datasets.feature_cache.writer import verify, write_features
-from kpu_mm.datasets.errors import CorruptImageError
 
 from .conftest import teach
 
@@ -37,9 +37,7 @@ def test_every_view_of_every_image_is_stored(plan):
             got = cache.read(image, view, pixels)
             (expected,) = teach([pixels])
             assert got.cache == plan.record['id']
-            assert torch.equal(
-                got.features.summary, expected.summary.half()
-            )
+            assert torch.equal(got.features.summary, expected.summary.half())
             for a, b in zip(got.features.maps, expected.maps, strict=True):
                 assert torch.equal(a, b.half())
     assert corrupt == 2

@@ -99,9 +99,7 @@ def test_the_place_of_weights_does_not_matter(
     build(feature_caches, teacher_config)
 
 
-def test_other_weights_are_refused(
-    feature_caches, teacher_config, save_clip
-):
+def test_other_weights_are_refused(feature_caches, teacher_config, save_clip):
     from tests.fixtures_teachers import CLIP_CONFIG, CLIP_MEAN, CLIP_STD
 
     vision = dict(CLIP_CONFIG['vision_cfg'])
@@ -124,7 +122,7 @@ def test_other_weights_are_refused(
 def test_other_options_are_refused(feature_caches, teacher_config):
     teacher_config.resolution = (96, 96)
     with pytest.raises(
-        ValueError, match=r"teacher\.config\.resolution is None in the cache"
+        ValueError, match=r'teacher\.config\.resolution is None in the cache'
     ):
         build(feature_caches, teacher_config, check_weights=False)
 
@@ -155,7 +153,7 @@ def test_live_teachers_refuse_stored_features(live_config, feature_caches):
         folder = str(feature_caches / 'clip')
         cfg.train_dataloader.clip.dataset.features = dict(clip=folder)
 
-    with pytest.raises(ValueError, match='make the teacher a kpu_mm.Cached'):
+    with pytest.raises(ValueError, match='which computes its own'):
         loss_rows(live_config, 1, change=no_cached_teacher)
 
 

@@ -53,8 +53,9 @@ def test_padding_does_not_matter(config, images, padded):
 
 
 def test_without_padding_nothing_changes(config):
-    teacher, bare = UnpaddedTeacher(config), GroundingDINOTeacher(
-        config['source']
+    teacher, bare = (
+        UnpaddedTeacher(config),
+        GroundingDINOTeacher(config['source']),
     )
     images = torch.randint(256, (2, 3, 64, 96), dtype=torch.uint8)
     got, expected = teacher(images), bare(images)
