@@ -15,6 +15,7 @@ from .level_record import TeacherLevels, read_levels
 from .pretrained import load_state, read_config
 from .projectors import TeacherHead
 from .projectors.exported import build_projectors, load_projectors
+from .teachers import bare_config
 
 _TYPES = ('kpu_mm.KPUBackbone', 'KPUBackbone', KPUBackbone)
 _SYNC = ('SyncBN', 'MMSyncBN')
@@ -155,7 +156,7 @@ def read_student(model: Mapping[str, Any], checkpoint: str | Path) -> Student:
         backbone.eval(),
         arguments,
         dict(projectors),
-        {name: dict(cfg) for name, cfg in model.get('teachers', {}).items()},
+        {k: bare_config(cfg) for k, cfg in model.get('teachers', {}).items()},
         read_levels(state[_RECORD]) if _RECORD in state else {},
     )
 

@@ -45,7 +45,7 @@ def test_a_full_disk_is_refused(
     live_config, tmp_path, run_cache_tool, capsys, monkeypatch
 ):
     monkeypatch.setattr(
-        'kpu_mm.datasets.feature_cache.size.free_bytes', lambda _: 1000
+        'kpu_mm.datasets.feature_cache.estimate.free_bytes', lambda _: 1000
     )
     assert run_cache_tool(live_config, tmp_path / 'a', '--views', 1) == 2
     error = capsys.readouterr().err

@@ -13,22 +13,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from kpu_mm.utils.command_line import add_config_arguments, read_config, refuse
-
-# recorded for the reader, not compared
-LIBRARIES = (
-    'torch',
-    'torchvision',
-    'transformers',
-    'open_clip_torch',
-    'timm',
-    'opencv-python-headless',
-    'pillow',
-)
 
 
 def parse_args() -> argparse.Namespace:
@@ -84,103 +73,39 @@ def chosen(cfg: Any, wanted: Sequence[str] | None) -> list[str]:
     return [name for name in teachers if not wanted or name in wanted]
 
 
-def open_images(cfg: Any, name: str, views: int | None) -> Any:
-    """The images of a teacher's stream, without caches."""
-    from kpu_mm.datasets import UnlabeledImages
-    from kpu_mm.datasets.build_dataset import build_dataset
-
-    stream = (cfg.model.get('streams') or {}).get(name, name)
-    if stream not in cfg.get('train_dataloader', {}):
-        refuse(f"the config has no stream '{stream}' for teacher '{name}'.")
-    config = dict(cfg.train_dataloader[stream].dataset)
-    config.pop('features', None)
-    if views is not None or config.get('views') is None:
-        config['views'] = views or 1
-    images = build_dataset(config)
-    if not isinstance(images, UnlabeledImages):
-        refuse(f"the stream '{stream}' is not of kpu_mm.UnlabeledImages.")
-    return images
-
-
-def use_model(teacher: Any, device: Any, amp: bool) -> Callable[..., Any]:
-    """From images to features, image by image."""
-    import torch
-
-    from kpu_mm.models.teachers import each_alone
-
-    teacher.to(device)
-
-    def extract(images: Sequence[Any]) -> list[Any]:
-        with torch.autocast(device.type, torch.bfloat16, enabled=amp):
-            return each_alone(teacher, [i.to(device) for i in images])
-
-    return extract
-
-
-def make_record(
-    folder: Path, images: Any, teacher: dict[str, Any], args: Any, size: float
-) -> dict[str, Any]:
-    """What the cache is made from; that of an earlier run must agree."""
-    from kpu_mm.datasets.feature_cache import read_record, refuse_other
-    from kpu_mm.utils.versions import installed
-    from kpu_mm.version import __version__
-
-    there = read_record(folder)
-    per_chunk = max(1, int(args.chunk_mb * 1e6 / size))
-    fixed = dict(
-        teacher=teacher,
-        **images.describe(),
-        dtype=args.dtype,
-        autocast=args.amp,
-    )
-    if there is not None:
-        refuse_other(folder, there, fixed)
-        per_chunk = there['images_per_chunk']
-    return dict(
-        **fixed,
-        images_per_chunk=per_chunk,
-        views=max(images.views, (there or {}).get('views', 0)),
-        versions=dict(
-            kpu_mm=__version__,
-            **dict(filter(None, (installed((n,)) for n in LIBRARIES))),
-        ),
-    )
-
-
 def prepare(cfg: Any, name: str, args: argparse.Namespace) -> Any:
     """Plan the cache of one teacher and tell its size."""
     import torch
 
-    from kpu_mm.datasets.feature_cache import read_record
-    from kpu_mm.datasets.feature_cache.size import bytes_per_image, readable
-    from kpu_mm.datasets.feature_cache.writer import CachePlan
-    from kpu_mm.models.teachers import bare_config, describe_teacher
-    from kpu_mm.registry import MODELS
+    from kpu_mm.datasets.feature_cache.estimate import readable
+    from kpu_mm.engine.feature_caching import CacheOptions, prepare_cache
 
     local_rank = os.environ.get('LOCAL_RANK', '0')
     gpu = f'cuda:{local_rank}' if torch.cuda.is_available() else 'cpu'
-    images = open_images(cfg, name, args.views)
-    config = bare_config(cfg.model.teachers[name])
-    teacher = MODELS.build(config)
-    there = (read_record(args.out / name) or {}).get('teacher')
-    described = describe_teacher(config, teacher, there)
-    extract = use_model(teacher, torch.device(args.device or gpu), args.amp)
-    size = bytes_per_image(images, extract, getattr(torch, args.dtype))
-    record = make_record(args.out / name, images, described, args, size)
-    plan = CachePlan(args.out / name, record, images, args.batch_size)
-    missing = plan.missing()
-    total = size * len(images) * record['views']
+    options = CacheOptions(
+        args.views,
+        args.dtype,
+        args.amp,
+        args.batch_size,
+        args.chunk_mb * 1e6,
+    )
+    device = torch.device(args.device or gpu)
+    cache = prepare_cache(cfg, name, args.out / name, device, options)
     print(
-        f'{name}: {readable(size)} an image x {len(images)} images x '
-        f'{record["views"]} views = {readable(total)} in {len(plan.chunks)} '
-        f'files, of which {len(missing)} are missing',
+        f'{name}: {readable(cache.image_bytes)} an image x '
+        f'{len(cache.plan.images)} images x {cache.plan.record["views"]} '
+        f'views = {readable(cache.total_bytes)} in {len(cache.plan.chunks)} '
+        f'files, of which {len(cache.plan.missing())} are missing',
         flush=True,
     )
-    return plan, extract, total * len(missing) / len(plan.chunks)
+    return cache
 
 
 def check_space(args: argparse.Namespace, needed: float) -> None:
-    from kpu_mm.datasets.feature_cache.size import free_bytes, readable
+    from kpu_mm.datasets.feature_cache.estimate import (
+        free_bytes,
+        readable,
+    )
 
     free = free_bytes(args.out)
     words = f'{readable(needed)} are to be written, {readable(free)} are free'
@@ -194,7 +119,9 @@ def check_space(args: argparse.Namespace, needed: float) -> None:
 
 def verify_all(cfg: Any, names: Sequence[str], args: Any) -> int:
     from kpu_mm.datasets.feature_cache import open_record
-    from kpu_mm.datasets.feature_cache.writer import CachePlan, verify
+    from kpu_mm.datasets.feature_cache.plan import CachePlan
+    from kpu_mm.datasets.feature_cache.writer import verify
+    from kpu_mm.engine.feature_caching import open_images
 
     faults = 0
     for name in names:
@@ -212,14 +139,14 @@ def write_all(cfg: Any, names: Sequence[str], args: Any) -> int:
     from kpu_mm.datasets.feature_cache import write_record
     from kpu_mm.datasets.feature_cache.writer import write_features
 
-    prepared = [prepare(cfg, name, args) for name in names]
-    check_space(args, sum(needed for _, _, needed in prepared))
+    caches = [prepare(cfg, name, args) for name in names]
+    check_space(args, sum(cache.missing_bytes for cache in caches))
     if args.estimate:
         return 0
     # chunks are shared out, so processes need not talk to each other
     rank = int(os.environ.get('RANK', 0))
     world_size = int(os.environ.get('WORLD_SIZE', 1))
-    for plan, extract, _ in prepared:
+    for plan, extract, _ in caches:
         write_record(plan.folder, plan.record)
         report = write_features(plan, extract, args.workers, rank, world_size)
         for image, reason in report.corrupt:

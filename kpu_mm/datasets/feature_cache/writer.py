@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -11,69 +10,16 @@ from typing import Any, NamedTuple
 import torch
 from mmengine.logging import print_log
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from kpu_mm.structures import Features
 
-from ..errors import CorruptImageError
 from ..sources.index_cache import atomic_file
-from ..stream_loader import start_worker
-from ..unlabeled_dataset import UnlabeledImages
-from .chunk import Chunk, ChunkError, Entry, Stamp, pack, thumbnail
+from .chunk import ChunkError, Entry, Stamp, pack, thumbnail
 from .feature_cache import chunk_path, read_index, write_index
+from .plan import CachePlan, Key, load_views
 
 Extract = Callable[[Sequence[Tensor]], list[Features]]
-Key = tuple[int, int]  # view and image
 _PROGRESS_SECONDS = 10.0
-
-
-class CachePlan(NamedTuple):
-    """What goes into which chunk.
-
-    Args:
-        folder: The cache.
-        record: Its record.
-        images: The stream's dataset.
-        batch_size: Images that the teacher sees together.
-    """
-
-    folder: Path
-    record: dict[str, Any]
-    images: UnlabeledImages
-    batch_size: int
-
-    @property
-    def chunks(self) -> list[Key]:
-        """View and number of each chunk, in order."""
-        per_view = -(-len(self.images) // self.record['images_per_chunk'])
-        return list(
-            itertools.product(range(self.record['views']), range(per_view))
-        )
-
-    def batches(self, chunk: Key) -> list[list[Key]]:
-        """View and image of all entries of a chunk, in batches.
-
-        A batch never depends on what was written before, so that the same
-        numbers come out of every run.
-        """
-        view, number = chunk
-        size = self.record['images_per_chunk']
-        last = min(len(self.images), (number + 1) * size)
-        keys = [(view, image) for image in range(number * size, last)]
-        step = self.batch_size
-        return [keys[i : i + step] for i in range(0, len(keys), step)]
-
-    def missing(self) -> list[Key]:
-        """Chunks that have no file."""
-        return [
-            chunk
-            for chunk in self.chunks
-            if not chunk_path(self.folder, *chunk).is_file()
-        ]
-
-    def open(self, chunk: Key, stamp: Stamp | None = None) -> Chunk:
-        """Open a chunk; ChunkError if it is not there or not whole."""
-        return Chunk(chunk_path(self.folder, *chunk), stamp)
 
 
 class WriteReport(NamedTuple):
@@ -117,7 +63,7 @@ def write_features(
     todo = [chunk for chunk in mine if not _is_whole(plan, chunk, known)]
     dtype = getattr(torch, plan.record['dtype'])
     corrupt, told, started = [], time.monotonic(), time.monotonic()
-    loaded = iter(_load(plan, todo, workers))
+    loaded = iter(load_views(plan, todo, workers))
     for done, chunk in enumerate(todo, 1):
         entries: list[Entry | None] = []
         for _ in plan.batches(chunk):
@@ -200,43 +146,3 @@ def _finish(plan: CachePlan) -> bool:
         return False
     write_index(plan.folder, stamps)
     return True
-
-
-class _Views(Dataset):
-    """Images by view and number; None and the reason for corrupt ones."""
-
-    def __init__(self, images: UnlabeledImages) -> None:
-        self.images = images
-
-    def __getitem__(
-        self, key: Key
-    ) -> tuple[Tensor | None, tuple[str, str] | None]:
-        view, image = key
-        try:
-            return self.images.view(image, view)['image'], None
-        except CorruptImageError as error:
-            return None, (self.images.name(image), error.reason)
-
-
-class _Batches:
-    """The batches of some chunks; a list would hold every image's number."""
-
-    def __init__(self, plan: CachePlan, chunks: Sequence[Key]) -> None:
-        self.plan = plan
-        self.chunks = chunks
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        for chunk in self.chunks:
-            yield from self.plan.batches(chunk)
-
-
-def _load(plan: CachePlan, chunks: Sequence[Key], workers: int) -> DataLoader:
-    """Load the batches of some chunks, one after the other."""
-    return DataLoader(
-        _Views(plan.images),
-        batch_sampler=_Batches(plan, chunks),
-        num_workers=workers,
-        collate_fn=list,
-        worker_init_fn=start_worker,
-        generator=torch.Generator(),
-    )

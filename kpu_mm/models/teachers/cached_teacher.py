@@ -150,21 +150,16 @@ def bare_config(config: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         config: Config of a teacher.
 
-    Raises:
-        ValueError: If it is a cached one that does not say whose features
-            they are.
+    Returns:
+        The config that a cached or unpadded teacher has as ``teacher``, if
+        it has one, else the config itself.
     """
     kind = config.get('type')
     found = MODELS.get(kind) if isinstance(kind, str) else kind
-    if found not in (CachedTeacher, UnpaddedTeacher):
-        return dict(config)
-    if config.get('teacher') is None:
-        raise ValueError(
-            f"the CachedTeacher of '{config.get('cache')}' does not say whose "
-            'features they are; give it `teacher`, or use the config without '
-            'caches.'
-        )
-    return bare_config(config['teacher'])
+    inner = config.get('teacher')
+    if found in (CachedTeacher, UnpaddedTeacher) and inner is not None:
+        return bare_config(inner)
+    return dict(config)
 
 
 def _is_path(value: Any) -> bool:

@@ -6,7 +6,7 @@ import pytest
 
 from kpu_mm.datasets import UnlabeledImages
 from kpu_mm.datasets.feature_cache import write_record
-from kpu_mm.datasets.feature_cache.writer import CachePlan
+from kpu_mm.datasets.feature_cache.plan import CachePlan
 from kpu_mm.structures import Features
 
 PIPELINE = [

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from kpu_mm.datasets import UnlabeledImages
-from kpu_mm.datasets.feature_cache.size import (
+from kpu_mm.datasets.feature_cache.estimate import (
     bytes_per_image,
     free_bytes,
     readable,

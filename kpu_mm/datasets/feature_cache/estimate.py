@@ -1,9 +1,10 @@
-"""How large a feature cache will be."""
+"""What a few images tell before a cache is written."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -15,13 +16,14 @@ from ..errors import CorruptImageError
 from ..unlabeled_dataset import UnlabeledImages
 from .chunk import Entry, pack, thumbnail
 
+Extract = Callable[[Sequence[Tensor]], list[Features]]
 _SAMPLES = 8
+# relative: batches round otherwise, in bfloat16 autocast by up to a percent
+_SAME = 0.02
 
 
 def bytes_per_image(
-    images: UnlabeledImages,
-    extract: Callable[[Sequence[Tensor]], list[Features]],
-    dtype: torch.dtype,
+    images: UnlabeledImages, extract: Extract, dtype: torch.dtype
 ) -> float:
     """Store a few images, evenly spread over all, and weigh them.
 
@@ -36,21 +38,48 @@ def bytes_per_image(
         ValueError: If none of them can be read.
     """
     sizes = []
-    step = max(1, len(images) // _SAMPLES)
-    for image in range(0, len(images), step)[:_SAMPLES]:
-        try:
-            pixels = images.view(image, 0)['image']
-        except CorruptImageError:
-            continue
+    for pixels in _some(images):
         entry = Entry(extract([pixels])[0], thumbnail(pixels))
         # the header, which many entries share, does not count
         sizes.append(len(pack([entry] * 2, dtype)) - len(pack([entry], dtype)))
-    if not sizes:
+    return sum(sizes) / len(sizes)
+
+
+def check_images_alone(images: UnlabeledImages, extract: Extract) -> None:
+    """Refuse a teacher whose word on an image depends on the batch.
+
+    Args:
+        images: The stream's dataset.
+        extract: The teacher: images (3, h, w) to features, image by image.
+
+    Raises:
+        ValueError: If another image in the batch changes features.
+    """
+    pixels = _some(images)[0]
+    (alone,) = extract([pixels])
+    beside, _ = extract([pixels, 255 - pixels])
+    for a, b in zip(alone.maps, beside.maps, strict=True):
+        if (a - b).norm() > _SAME * a.norm():
+            raise ValueError(
+                'what the teacher says of an image depends on the other '
+                'images of its batch, so that it cannot be stored; leave this '
+                'teacher out of the cache.'
+            )
+
+
+def _some(images: UnlabeledImages) -> list[Tensor]:
+    """Load a few images, evenly spread over all, without corrupt ones."""
+    loaded = []
+    step = max(1, len(images) // _SAMPLES)
+    for image in range(0, len(images), step)[:_SAMPLES]:
+        with suppress(CorruptImageError):
+            loaded.append(images.view(image, 0)['image'])
+    if not loaded:
         raise ValueError(
             f'none of {_SAMPLES} images of the stream can be read; check that '
             'the data are complete.'
         )
-    return sum(sizes) / len(sizes)
+    return loaded
 
 
 def free_bytes(folder: Path) -> int:
