@@ -19,6 +19,7 @@ from .pretrained import load_state, read_config
 from .projectors import TeacherHead
 from .projectors.exported import build_projectors, load_projectors
 from .projectors.fold_normalizers import fold_normalizers
+from .teachers import bare_config
 
 _SYNC = ('SyncBN', 'MMSyncBN')
 # what concerns training, or is set anew
@@ -167,7 +168,7 @@ def read_student(model: Mapping[str, Any], checkpoint: str | Path) -> Student:
         backbone.eval(),
         arguments,
         dict(projectors),
-        {name: dict(cfg) for name, cfg in model.get('teachers', {}).items()},
+        {k: bare_config(cfg) for k, cfg in model.get('teachers', {}).items()},
         levels,
     )
 
