@@ -59,7 +59,7 @@ class BuildWithMim(build_py):
 
 EXTRAS = {
     name: read_requirements(name)
-    for name in ('demo', 'downstream', 'export', 'tests')
+    for name in ('demo', 'downstream', 'export', 'page', 'tests')
 }
 EXTRAS['all'] = sorted({line for lines in EXTRAS.values() for line in lines})
 
