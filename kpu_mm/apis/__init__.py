@@ -17,18 +17,22 @@ detection             bboxes (x1, y1, x2, y2 in pixels of the image),
                       masks (COCO's RLE) where the decoder gives them
 segmentation          **sem_seg** (H, W) indices into names; names;
                       **scores** (K, H, W) float32 if asked for with
-                      ``score_maps='softmax'`` (they sum to 1) or 'cosine'
-                      (similarity in [-1, 1]; one class will do, and then
-                      there is no sem_seg)
+                      ``score_maps='probability'`` or 'cosine' (similarity
+                      in [-1, 1]; one class will do, and then there is no
+                      sem_seg)
 features              **summary** (D,), None for a model without one;
                       **maps**, a list of (C, h, w), fine to coarse
 ===================== ====================================================
 """
 
 from .classification_inferencer import ZeroShotClassificationInferencer
+from .detection_inferencer import ZeroShotDetectionInferencer
 from .feature_inferencer import FeatureInferencer
+from .segmentation_inferencer import ZeroShotSegmentationInferencer
 
 __all__ = [
     'FeatureInferencer',
     'ZeroShotClassificationInferencer',
+    'ZeroShotDetectionInferencer',
+    'ZeroShotSegmentationInferencer',
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,7 @@ class ImageInferencer(BaseInferencer):
             total = count_images(items, video_stride)
             images = track(images, description='Inference', total=total)
         results: dict[str, list[Any]] = dict(predictions=[], visualization=[])
-        with self._one_call, torch.no_grad():
+        with self._one_call, torch.no_grad(), closing(images):
             for named, data in self.preprocess(images, batch_size, **ask):
                 found = self.forward(data, **forward)
                 pictures = self.visualize(

@@ -1,0 +1,177 @@
+"""Detection, zero-shot and with a trained decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from mmengine.config import Config
+
+from .base_inferencer import ImageInferencer
+from .zero_shot_config import Places
+from .zero_shot_inferencer import ZeroShotInferencer
+
+
+class _Boxes(ImageInferencer):
+    """How MMDetection's predictions are told and drawn."""
+
+    def draw(self, rgb: np.ndarray, found: Any) -> np.ndarray:
+        """Draw boxes, and masks where there are some.
+
+        Args:
+            rgb: The image, (H, W, 3) uint8.
+            found: MMDetection's sample.
+        """
+        self.visualizer.dataset_meta = dict(classes=None, palette=None)
+        self.visualizer.add_datasample(
+            'found', rgb, found, draw_gt=False, pred_score_thr=-1.0
+        )
+        drawn: np.ndarray = self.visualizer.get_image()
+        return drawn
+
+    def describe(self, found: Any) -> dict[str, Any]:
+        """Boxes, scores and names; masks where there are some.
+
+        Args:
+            found: MMDetection's sample.
+        """
+        boxes = found.pred_instances
+        result = dict(
+            bboxes=boxes.bboxes.tolist(),
+            scores=boxes.scores.tolist(),
+            labels=boxes.labels.tolist(),
+            names=boxes.label_names,
+        )
+        if 'masks' in boxes:
+            result['masks'] = _encode(boxes.masks)
+        return result
+
+
+class ZeroShotDetectionInferencer(ZeroShotInferencer, _Boxes):
+    """Boxes for any names or a free text, by a GroundingDINO's decoder.
+
+    See :class:`ZeroShotInferencer` for the arguments, which the three
+    zero-shot Inferencers have in common. A call takes, besides those of
+    :class:`ImageInferencer`:
+
+    * ``classes``: names to look for; or
+    * ``texts``: one free text, whose phrases are grounded in every image;
+      without either the config's classes are looked for;
+    * ``threshold``: boxes are kept that score more; 0.25 if left out;
+    * ``text_threshold``: tokens of a free text that score more make up the
+      name of a box; 0.25 if left out.
+    """
+
+    places = Places(
+        'zero_shot/coco/kpu-vitb',
+        'encoder',
+        ('teacher',),
+        'GroundingDINOTeacher',
+    )
+    forward_kwargs: ClassVar[set[str]] = {
+        'classes',
+        'texts',
+        'threshold',
+        'text_threshold',
+    }
+
+    def forward(
+        self,
+        inputs: Any,
+        classes: Sequence[str] | None = None,
+        texts: str | None = None,
+        threshold: float = 0.25,
+        text_threshold: float = 0.25,
+    ) -> Any:
+        """Detect in a batch.
+
+        Args:
+            inputs: The batch.
+            classes: As in a call. Defaults to None.
+            texts: As in a call. Defaults to None.
+            threshold: As in a call. Defaults to 0.25.
+            text_threshold: As in a call. Defaults to 0.25.
+
+        Returns:
+            MMDetection's samples.
+
+        Raises:
+            ValueError: If nothing is asked for, or two things.
+        """
+        asked = _ask(classes, texts, self.model.classes)
+        for sample in inputs['data_samples']:
+            sample.set_metainfo(dict(text=asked, custom_entities=False))
+        self.model.threshold = threshold
+        self.model.text_threshold = text_threshold
+        return [
+            keep_better(sample, threshold)
+            for sample in self.model.test_step(inputs)
+        ]
+
+    def use_teacher(self, cfg: Config) -> None:
+        """Put the GroundingDINO's own image backbone into a config.
+
+        Args:
+            cfg: The config, which is changed.
+        """
+        cfg.model.encoder = None
+
+    def fit_teacher(self, cfg: Config) -> None:
+        """Resize as the GroundingDINO's own processor does.
+
+        Args:
+            cfg: The config, which is changed.
+        """
+        size = self.model.decoder.processor.image_processor.size
+        for step in cfg.test_dataloader.dataset.pipeline:
+            if 'scale' in step:
+                step.scale = (size['shortest_edge'], size['longest_edge'])
+
+
+def keep_better(sample: Any, threshold: float) -> Any:
+    """Leave out boxes of low scores, and put the best first.
+
+    Args:
+        sample: MMDetection's, which is changed.
+        threshold: Boxes are kept that score more.
+
+    Returns:
+        The sample.
+    """
+    boxes = sample.pred_instances
+    order = boxes.scores.argsort(descending=True, stable=True)
+    sample.pred_instances = boxes[order[boxes.scores[order] > threshold]]
+    return sample
+
+
+def _ask(
+    classes: Sequence[str] | None,
+    texts: str | None,
+    known: Sequence[str] | None,
+) -> str | tuple[str, ...]:
+    """A free text, or the names of classes."""
+    if classes is not None and texts is not None:
+        raise ValueError('pass classes or texts, not both.')
+    if texts is not None:
+        if not isinstance(texts, str):
+            raise ValueError(
+                'texts is one free text for all images; pass a list of '
+                'names as classes.'
+            )
+        return texts
+    classes = known if classes is None else classes
+    if classes is None or isinstance(classes, str):
+        raise ValueError(
+            "say what to look for: classes=['cat', 'remote control'], or "
+            "texts='a cat beside a remote control'."
+        )
+    return tuple(classes)
+
+
+def _encode(masks: Any) -> list[dict[str, Any]]:
+    """COCO's run-length encoding, as JSON."""
+    from mmdet.structures.mask import encode_mask_results
+
+    encoded: list[dict[str, Any]] = encode_mask_results(masks)
+    return [dict(m, counts=m['counts'].decode()) for m in encoded]
