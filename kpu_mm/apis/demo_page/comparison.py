@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from kpu_mm.models.student import read_teachers
-from kpu_mm.registry import MODELS
+from kpu_mm.visualization import heat_overlay
 
-from ..base_inferencer import ImageInferencer
-from ..classification_inferencer import ZeroShotClassificationInferencer
-from ..detection_inferencer import ZeroShotDetectionInferencer
-from ..feature_inferencer import FeatureInferencer
-from ..segmentation_inferencer import ZeroShotSegmentationInferencer
-from .share_weights import share_weights
+from .inferencer_pool import ENCODERS, InferencerPool
+
+# the 80 that are the Inferencers' default take a CPU long
+TEMPLATES = ('a photo of a {}.',)
 
 
 class Answer(NamedTuple):
@@ -43,42 +40,114 @@ class Pair(NamedTuple):
     teacher: Answer
 
 
-class Task(NamedTuple):
-    """What can be asked for.
-
-    Args:
-        inferencer: The class that answers.
-        kind: Class of the teachers that it works with.
-    """
-
-    inferencer: type[ImageInferencer]
-    kind: str
-
-
-TASKS = dict(
-    features=Task(FeatureInferencer, 'BaseTeacher'),
-    classes=Task(ZeroShotClassificationInferencer, 'CLIPTeacher'),
-    boxes=Task(ZeroShotDetectionInferencer, 'GroundingDINOTeacher'),
-    heat=Task(ZeroShotSegmentationInferencer, 'CLIPTeacher'),
-)
-
-
 class Comparison:
     """A student's answers beside those of its untouched teachers.
 
-    Models are loaded when they are first asked for, and hold equal weights
-    in common.
-
     Args:
-        student: A folder that ``tools/export.py`` wrote, or a checkpoint of
-            a distillation run.
-        device: Where to compute; None takes a GPU if there is one. Defaults
-            to None.
-        teacher_cfgs: For teachers by name, arguments that differ from those
-            of the run, such as ``dict(clip=dict(model=...))`` where they
-            moved. Defaults to None.
-
-    Raises:
-        FileNotFoundError: If the student is missing.
-        ValueError: If changes are for a teacher that it does not have.
+        pool: What answers.
     """
+
+    def __init__(self, pool: InferencerPool) -> None:
+        self.pool = pool
+
+    def features(self, image: np.ndarray, teacher: str) -> Pair:
+        """The finest map in a teacher's space, as colours of its PCA.
+
+        Equal features have equal colours in both pictures: the directions
+        are those of the teacher's map.
+
+        Args:
+            image: BGR uint8, (H, W, 3).
+            teacher: Name of the teacher.
+        """
+        ask = partial(self._ask, 'features', teacher, image, map_index=0)
+        of_teacher = ask('teacher')
+        like = of_teacher.prediction['maps'][0]
+        return Pair(ask('student', like=like), of_teacher)
+
+    def classes(
+        self, image: np.ndarray, teacher: str, names: Sequence[str]
+    ) -> Pair:
+        """How well classes fit an image.
+
+        Args:
+            image: BGR uint8, (H, W, 3).
+            teacher: Name of a CLIP.
+            names: The classes to choose from.
+
+        Raises:
+            ValueError: If there is no class, a name that says nothing, or
+                one that is too long.
+        """
+        return self._both(
+            'classes', teacher, image, classes=names, templates=TEMPLATES
+        )
+
+    def boxes(
+        self, image: np.ndarray, teacher: str, text: str, threshold: float
+    ) -> Pair:
+        """Boxes of what a text speaks of.
+
+        Args:
+            image: BGR uint8, (H, W, 3).
+            teacher: Name of a GroundingDINO.
+            text: The text.
+            threshold: Boxes are kept that score more.
+
+        Raises:
+            ValueError: If the text says nothing, or is too long.
+        """
+        return self._both(
+            'boxes', teacher, image, texts=text, threshold=threshold
+        )
+
+    def heat(self, image: np.ndarray, teacher: str, text: str) -> Pair:
+        """How well a text fits each pixel.
+
+        Both pictures have one scale, from the lowest to the highest
+        similarity in any of them.
+
+        Args:
+            image: BGR uint8, (H, W, 3).
+            teacher: Name of a CLIP.
+            text: The text.
+
+        Raises:
+            ValueError: If the text says nothing, or is too long.
+        """
+        pair = self._both(
+            'heat',
+            teacher,
+            image,
+            classes=[text],
+            templates=TEMPLATES,
+            score_maps='cosine',
+        )
+        heats = [answer.prediction['scores'][0] for answer in pair]
+        low = min(float(heat.min()) for heat in heats)
+        high = max(float(heat.max()) for heat in heats)
+        rgb = image[..., ::-1]
+        return Pair(
+            *(
+                answer._replace(picture=heat_overlay(rgb, heat, low, high))
+                for answer, heat in zip(pair, heats, strict=True)
+            )
+        )
+
+    def _both(
+        self, task: str, teacher: str, image: np.ndarray, **question: Any
+    ) -> Pair:
+        ask = partial(self._ask, task, teacher, image, **question)
+        return Pair(*map(ask, ENCODERS))
+
+    def _ask(
+        self,
+        task: str,
+        teacher: str,
+        image: np.ndarray,
+        encoder: str,
+        **question: Any,
+    ) -> Answer:
+        inferencer = self.pool.get(task, teacher, encoder)
+        result = inferencer(image, return_vis=True, **question)
+        return Answer(result['predictions'][0], result['visualization'][0])

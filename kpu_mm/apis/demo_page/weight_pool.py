@@ -1,8 +1,8 @@
-"""One copy of what several models hold."""
+"""WeightPool: one copy of what several models hold."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -11,20 +11,24 @@ from torch import Tensor, nn
 _Sketch = tuple[torch.Size, torch.dtype, torch.device, float]
 
 
-def share_weights(models: Iterable[nn.Module]) -> None:
-    """Let equal weights of frozen models be one tensor in memory.
+class WeightPool:
+    """Lets equal weights of frozen models be one tensor in memory.
 
-    Students and teachers that are loaded for several tasks are the same ones
-    again and again. A model that is trained afterwards would train the
-    others with it.
-
-    Args:
-        models: The models, which are changed.
+    A student or teacher that is loaded for several tasks is the same again
+    and again. Models that are trained must not share weights in this way.
     """
-    kept: dict[_Sketch, list[Tensor]] = {}
-    for model in models:
+
+    def __init__(self) -> None:
+        self._kept: dict[_Sketch, list[Tensor]] = {}
+
+    def share(self, model: nn.Module) -> None:
+        """Put what earlier models have into the place of a model's own.
+
+        Args:
+            model: The model, whose weights the pool keeps from now on.
+        """
         for weight in _weights(model):
-            same = kept.setdefault(_sketch(weight), [])
+            same = self._kept.setdefault(_sketch(weight), [])
             for other in same:
                 if torch.equal(weight, other):
                     weight.data = other.data
@@ -34,7 +38,7 @@ def share_weights(models: Iterable[nn.Module]) -> None:
 
 
 def _weights(model: nn.Module) -> Iterator[Tensor]:
-    """All with at least a kilobyte: smaller ones are not worth a look."""
+    """All of a kilobyte and more."""
     for weight in (*model.parameters(), *model.buffers()):
         if weight.numel() * weight.element_size() >= 1024:
             yield weight
