@@ -71,7 +71,7 @@ def main() -> None:
 
     teacher_cfgs = Config()
     teacher_cfgs.merge_from_dict(args.teacher_cfg)
-    max_bytes = int(args.max_megabytes * 1e6)
+    max_bytes = int(args.max_megabytes * 2**20)
     try:
         source = find_source(args.model)
         pool = InferencerPool(source, args.device, teacher_cfgs.to_dict())

@@ -26,7 +26,7 @@ def heat_overlay(
     Returns:
         RGB uint8, (H, W, 3).
     """
-    span = max(high - low, np.finfo(np.float32).tiny)
+    span = high - low or 1.0  # of a heat map that is the same all over
     values = ((heat - low) / span).clip(0, 1)
     colours = mpl.colormaps['turbo'](values)[..., :3] * 255  # (H, W, 3)
     mixed = opacity * colours + (1 - opacity) * image

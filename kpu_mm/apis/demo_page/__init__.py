@@ -5,6 +5,7 @@
 
 from .answers import Answers
 from .comparison import Comparison
-from .inferencer_pool import InferencerPool, find_source
+from .find_source import find_source
+from .inferencer_pool import InferencerPool
 
 __all__ = ['Answers', 'Comparison', 'InferencerPool', 'find_source']

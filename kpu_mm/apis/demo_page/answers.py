@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import mmcv
 import numpy as np
 
 from ..decode_image import decode
@@ -16,6 +17,8 @@ from .tables import box_table, class_bars, heat_range
 
 # each costs a run of the text tower
 MAX_NAMES = 100
+# larger images are scaled down to what a GroundingDINO looks at
+MAX_SIDE = 1333
 
 Pictures = tuple[np.ndarray, np.ndarray]
 Shown = tuple[np.ndarray, str, np.ndarray, str]
@@ -60,9 +63,10 @@ class Answers:
             ValueError: If the image or the names cannot be taken.
         """
         image = self._read(path)
-        pair = self.comparison.classes(image, teacher, split_names(names))
-        student, untouched = (class_bars(a.prediction) for a in pair)
-        return student, untouched
+        student, untouched = self.comparison.classes(
+            image, teacher, split_names(names)
+        )
+        return class_bars(student), class_bars(untouched)
 
     def boxes(
         self, path: str | None, teacher: str, text: str, threshold: float
@@ -97,11 +101,20 @@ class Answers:
         return _side_by_side(pair, heat_range)
 
     def _read(self, path: str | None) -> np.ndarray:
-        """The uploaded image, BGR."""
+        """The uploaded image, BGR, no larger than what is worked with."""
         if path is None:
             raise ValueError('there is no image yet; upload one first.')
         file = Path(path)
-        return decode(file.read_bytes(), file.name, max_pixels=self.max_pixels)
+        image = decode(
+            file.read_bytes(), file.name, max_pixels=self.max_pixels
+        )
+        longest = max(image.shape[:2])
+        if longest <= MAX_SIDE:
+            return image
+        smaller: np.ndarray = mmcv.imrescale(
+            image, MAX_SIDE / longest, interpolation='area'
+        )
+        return smaller
 
 
 def split_names(text: str) -> list[str]:

@@ -16,15 +16,18 @@ from .inferencer_pool import ENCODERS, InferencerPool
 TEMPLATES = ('a photo of a {}.',)
 
 
+Prediction = dict[str, Any]  # see kpu_mm.apis
+
+
 class Answer(NamedTuple):
-    """What an Inferencer gives for one image.
+    """What an Inferencer gives for one image, drawn.
 
     Args:
         prediction: See :mod:`kpu_mm.apis`.
         picture: RGB uint8, (H, W, 3).
     """
 
-    prediction: dict[str, Any]
+    prediction: Prediction
     picture: np.ndarray
 
 
@@ -60,15 +63,15 @@ class Comparison:
             image: BGR uint8, (H, W, 3).
             teacher: Name of the teacher.
         """
-        ask = partial(self._ask, 'features', teacher, image, map_index=0)
+        ask = partial(self._draw, 'features', teacher, image, map_index=0)
         of_teacher = ask('teacher')
         like = of_teacher.prediction['maps'][0]
         return Pair(ask('student', like=like), of_teacher)
 
     def classes(
         self, image: np.ndarray, teacher: str, names: Sequence[str]
-    ) -> Pair:
-        """How well classes fit an image.
+    ) -> tuple[Prediction, Prediction]:
+        """How well classes fit an image, for student and teacher.
 
         Args:
             image: BGR uint8, (H, W, 3).
@@ -79,9 +82,12 @@ class Comparison:
             ValueError: If there is no class, a name that says nothing, or
                 one that is too long.
         """
-        return self._both(
-            'classes', teacher, image, classes=names, templates=TEMPLATES
+        ask = partial(self._ask, 'classes', teacher, image)
+        student, untouched = (
+            ask(encoder, classes=names, templates=TEMPLATES)
+            for encoder in ENCODERS
         )
+        return student['predictions'][0], untouched['predictions'][0]
 
     def boxes(
         self, image: np.ndarray, teacher: str, text: str, threshold: float
@@ -97,8 +103,9 @@ class Comparison:
         Raises:
             ValueError: If the text says nothing, or is too long.
         """
-        return self._both(
-            'boxes', teacher, image, texts=text, threshold=threshold
+        ask = partial(self._draw, 'boxes', teacher, image)
+        return Pair(
+            *(ask(e, texts=text, threshold=threshold) for e in ENCODERS)
         )
 
     def heat(self, image: np.ndarray, teacher: str, text: str) -> Pair:
@@ -115,30 +122,21 @@ class Comparison:
         Raises:
             ValueError: If the text says nothing, or is too long.
         """
-        pair = self._both(
-            'heat',
-            teacher,
-            image,
-            classes=[text],
-            templates=TEMPLATES,
-            score_maps='cosine',
-        )
-        heats = [answer.prediction['scores'][0] for answer in pair]
+        ask = partial(self._ask, 'heat', teacher, image, score_maps='cosine')
+        predictions = [
+            ask(encoder, classes=[text], templates=TEMPLATES)['predictions'][0]
+            for encoder in ENCODERS
+        ]
+        heats = [prediction['scores'][0] for prediction in predictions]
         low = min(float(heat.min()) for heat in heats)
         high = max(float(heat.max()) for heat in heats)
         rgb = image[..., ::-1]
-        return Pair(
-            *(
-                answer._replace(picture=heat_overlay(rgb, heat, low, high))
-                for answer, heat in zip(pair, heats, strict=True)
-            )
-        )
+        pictures = (heat_overlay(rgb, heat, low, high) for heat in heats)
+        return Pair(*map(Answer, predictions, pictures))
 
-    def _both(
-        self, task: str, teacher: str, image: np.ndarray, **question: Any
-    ) -> Pair:
-        ask = partial(self._ask, task, teacher, image, **question)
-        return Pair(*map(ask, ENCODERS))
+    def _draw(self, *args: Any, **question: Any) -> Answer:
+        result = self._ask(*args, return_vis=True, **question)
+        return Answer(result['predictions'][0], result['visualization'][0])
 
     def _ask(
         self,
@@ -147,7 +145,5 @@ class Comparison:
         image: np.ndarray,
         encoder: str,
         **question: Any,
-    ) -> Answer:
-        inferencer = self.pool.get(task, teacher, encoder)
-        result = inferencer(image, return_vis=True, **question)
-        return Answer(result['predictions'][0], result['visualization'][0])
+    ) -> dict[str, Any]:
+        return self.pool.get(task, teacher, encoder)(image, **question)

@@ -19,7 +19,6 @@ from ..base_inferencer import ImageInferencer
 from ..classification_inferencer import ZeroShotClassificationInferencer
 from ..detection_inferencer import ZeroShotDetectionInferencer
 from ..feature_inferencer import FeatureInferencer
-from ..find_config import Model, find_config, is_student
 from ..segmentation_inferencer import ZeroShotSegmentationInferencer
 from .weight_pool import WeightPool
 
@@ -33,7 +32,7 @@ class Task(NamedTuple):
     """
 
     inferencer: type[ImageInferencer]
-    kind: type[BaseTeacher]
+    kind: type
 
 
 TASKS = dict(
@@ -114,7 +113,15 @@ class InferencerPool:
             task: One of :data:`TASKS`.
             teacher: Name of the teacher.
             encoder: 'student' or 'teacher'.
+
+        Raises:
+            ValueError: If the task cannot be done with that teacher.
         """
+        if teacher not in self.teachers[task]:
+            raise ValueError(
+                f'there is no teacher {teacher!r} for this; choose from '
+                f'{self.teachers[task]}.'
+            )
         key = (task, teacher, encoder)
         with self._loading:
             if key not in self._loaded:
@@ -136,31 +143,3 @@ class InferencerPool:
             show_progress=False,
         )
         return inferencer
-
-
-def find_source(model: Model) -> str:
-    """The student behind what a user names.
-
-    Args:
-        model: A student, or a zero-shot config that has one: its name, its
-            path, or the config itself.
-
-    Returns:
-        The folder or the checkpoint.
-
-    Raises:
-        FileNotFoundError: If there is no such config.
-        ValueError: If it has no student.
-    """
-    if is_student(model):
-        return str(model)
-    parts = find_config(model).get('model', {})
-    for key in ('backbone', 'encoder'):
-        source = (parts.get(key) or {}).get('source')
-        if source is not None:
-            return str(source)
-    raise ValueError(
-        f"the config '{model}' names no student; pass a folder that "
-        'tools/export.py wrote, a checkpoint, or a config such as '
-        "'zero_shot/coco/kpu-vitb'."
-    )

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 
-from .answers import Answers
+from .answers import MAX_SIDE, Answers
 from .examples import Example, find_examples
 from .tabs import build_tabs
 
@@ -21,23 +20,6 @@ and decoder. **Teacher**: the same teacher, untouched.
 """
 _CSS = Path(__file__).with_name('page.css')
 _WAITING = 16  # requests; one runs at a time
-
-
-class Upload(gr.Image):
-    """An uploaded file as it is.
-
-    gr.Image decodes what was uploaded before any limit is looked at.
-    """
-
-    is_template = True  # the browser shows it as a gr.Image
-
-    def preprocess(self, payload: Any) -> str | None:
-        """Give the path of the file.
-
-        Args:
-            payload: What the browser sent.
-        """
-        return None if payload is None else payload.path
 
 
 def build_page(answers: Answers, max_bytes: int) -> gr.Blocks:
@@ -65,7 +47,7 @@ def build_page(answers: Answers, max_bytes: int) -> gr.Blocks:
         )
         with gr.Row():
             with gr.Column(scale=1, min_width=280):
-                image = Upload(
+                image = gr.Image(
                     label='Image',
                     sources=['upload', 'clipboard'],
                     height=280,
@@ -73,8 +55,9 @@ def build_page(answers: Answers, max_bytes: int) -> gr.Blocks:
                     elem_id='image',
                 )
                 gr.Markdown(
-                    f'Up to {max_bytes / 1e6:g} MB and '
-                    f'{answers.max_pixels / 1e6:g} million pixels.',
+                    f'Up to {max_bytes / 2**20:g} MB and '
+                    f'{answers.max_pixels / 1e6:g} million pixels; more '
+                    f'than {MAX_SIDE} on a side are scaled down.',
                     elem_classes='hint',
                 )
                 gallery = _gallery(examples) if examples else None

@@ -137,6 +137,8 @@ def _build_tab(
         told(getattr(answers, tab.task)),
         [image, teacher, *typed],
         shown,
+        # Gradio would open the image before any limit is looked at
+        preprocess=False,
         # one request of all at a time: each fills the processor
         concurrency_limit=1,
         concurrency_id='models',
@@ -149,17 +151,18 @@ def told(function: Callable[..., Any]) -> Callable[..., Any]:
     """Tell users what went wrong; the traceback goes into the log.
 
     Args:
-        function: What happens at a click.
+        function: What happens at a click; takes the path of the image, or
+            None, and what was typed.
 
     Returns:
-        The function; what it raises is a ``gr.Error``, which Gradio shows
-        and logs.
+        The function for what the browser sends. What it raises is a
+        ``gr.Error``, which Gradio shows and logs.
     """
 
     @functools.wraps(function)
-    def tell(*args: Any) -> Any:
+    def tell(upload: dict[str, Any] | None, *typed: Any) -> Any:
         try:
-            return function(*args)
+            return function(upload and upload['path'], *typed)
         except (FileNotFoundError, ValueError) as error:
             raise gr.Error(escape(str(error), quote=False)) from error
         except Exception as error:

@@ -45,4 +45,5 @@ def _weights(model: nn.Module) -> Iterator[Tensor]:
 
 
 def _sketch(weight: Tensor) -> _Sketch:
-    return weight.shape, weight.dtype, weight.device, float(weight.sum())
+    total = float(weight.detach().sum())
+    return weight.shape, weight.dtype, weight.device, total
