@@ -15,23 +15,36 @@ classification        labels, scores, names: best first
 detection             bboxes (x1, y1, x2, y2 in pixels of the image),
                       scores, labels, names: best first, one for each box;
                       masks (COCO's RLE) where the decoder gives them
-segmentation          **sem_seg** (H, W) indices into names; names;
+segmentation          **sem_seg** (H, W) indices into names; names; shares,
+                      the part of the pixels that each name has;
                       **scores** (K, H, W) float32 if asked for with
                       ``score_maps='probability'`` or 'cosine' (similarity
-                      in [-1, 1]; one class will do, and then there is no
-                      sem_seg)
+                      in [-1, 1]; one class will do, and then there is
+                      neither sem_seg nor shares)
 features              **summary** (D,), None for a model without one;
                       **maps**, a list of (C, h, w), fine to coarse
 ===================== ====================================================
 """
 
-from .classification_inferencer import ZeroShotClassificationInferencer
-from .detection_inferencer import ZeroShotDetectionInferencer
+from .classification_inferencer import (
+    ClassificationInferencer,
+    ZeroShotClassificationInferencer,
+)
+from .detection_inferencer import (
+    DetectionInferencer,
+    ZeroShotDetectionInferencer,
+)
 from .feature_inferencer import FeatureInferencer
-from .segmentation_inferencer import ZeroShotSegmentationInferencer
+from .segmentation_inferencer import (
+    SegmentationInferencer,
+    ZeroShotSegmentationInferencer,
+)
 
 __all__ = [
+    'ClassificationInferencer',
+    'DetectionInferencer',
     'FeatureInferencer',
+    'SegmentationInferencer',
     'ZeroShotClassificationInferencer',
     'ZeroShotDetectionInferencer',
     'ZeroShotSegmentationInferencer',

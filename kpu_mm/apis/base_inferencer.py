@@ -15,7 +15,8 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.infer import BaseInferencer
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import MODELS, VISUALIZERS, DefaultScope
+from rich.console import Console
 from rich.progress import track
 from torch import nn
 
@@ -41,7 +42,12 @@ class ImageInferencer(BaseInferencer):
         device: Where to compute; None takes a GPU if there is one. Defaults
             to None.
         show_progress: Show a progress bar. Defaults to True.
+
+    Attributes:
+        visualizer_type: The toolbox's visualizer; '' for none.
     """
+
+    visualizer_type = ''
 
     def __init__(
         self,
@@ -101,8 +107,12 @@ class ImageInferencer(BaseInferencer):
         reader = ImageReader(self.load_backend, max_pixels, video_stride)
         images: Any = reader.read(items)
         if self.show_progress:
-            total = count_images(items, video_stride)
-            images = track(images, description='Inference', total=total)
+            images = track(
+                images,
+                description='Inference',
+                total=count_images(items, video_stride),
+                console=Console(stderr=True),
+            )
         results: dict[str, list[Any]] = dict(predictions=[], visualization=[])
         with self._one_call, torch.no_grad(), closing(images):
             for named, data in self.preprocess(images, batch_size, **ask):
@@ -232,6 +242,12 @@ class ImageInferencer(BaseInferencer):
     ) -> nn.Module:
         model: nn.Module = MODELS.build(cfg.model)
         return model.to(device).eval()
+
+    def _init_visualizer(self, cfg: Any) -> Any:
+        # not the config's, which may draw nothing or write files
+        if not self.visualizer_type:
+            return None
+        return VISUALIZERS.get(self.visualizer_type)()
 
     def _init_collate(self, cfg: Any) -> Callable[..., Any]:
         collate: Callable[..., Any] = pseudo_collate

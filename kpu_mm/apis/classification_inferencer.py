@@ -9,6 +9,7 @@ import numpy as np
 from mmengine.config import Config
 
 from .base_inferencer import ImageInferencer
+from .trained_inferencer import TrainedInferencer
 from .zero_shot_config import Places
 from .zero_shot_inferencer import ZeroShotInferencer, clip_encoder
 
@@ -17,6 +18,7 @@ class _Classes(ImageInferencer):
     """How MMPretrain's predictions are told and drawn."""
 
     postprocess_kwargs: ClassVar[set[str]] = {'topk'}
+    visualizer_type = 'mmpretrain.UniversalVisualizer'
     names: Sequence[str]
 
     def draw(self, rgb: np.ndarray, found: Any) -> np.ndarray:
@@ -45,6 +47,17 @@ class _Classes(ImageInferencer):
             scores=scores[:topk].tolist(),
             names=[self.names[label] for label in labels],
         )
+
+
+class ClassificationInferencer(TrainedInferencer, _Classes):
+    """Classes by a trained classifier of MMPretrain.
+
+    Any of its configs will do, and this package's linear probes. See
+    :class:`TrainedInferencer` for the arguments. A call takes, besides those
+    of :class:`ImageInferencer`:
+
+    * ``topk``: how many of the best classes to tell; None for all.
+    """
 
 
 class ZeroShotClassificationInferencer(ZeroShotInferencer, _Classes):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Sequence
 
@@ -63,9 +64,10 @@ def _size_of(data: bytes) -> tuple[int, int]:
         warnings.simplefilter('ignore')
         try:
             return Image.open(io.BytesIO(data)).size
-        except Image.DecompressionBombError:
-            limit = Image.MAX_IMAGE_PIXELS or 0
-            return 2 * limit, 1  # what Pillow counts no further
+        except Image.DecompressionBombError as error:
+            # of such a size it tells the product only
+            count = re.search(r'\d+', str(error))
+            return int(count[0]) if count else 2**31, 1
         # whatever else is wrong with it is told when it is decoded
         except Exception:
             return 0, 0

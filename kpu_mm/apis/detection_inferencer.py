@@ -9,12 +9,16 @@ import numpy as np
 from mmengine.config import Config
 
 from .base_inferencer import ImageInferencer
+from .trained_inferencer import TrainedInferencer
 from .zero_shot_config import Places
 from .zero_shot_inferencer import ZeroShotInferencer
 
 
 class _Boxes(ImageInferencer):
     """How MMDetection's predictions are told and drawn."""
+
+    visualizer_type = 'mmdet.DetLocalVisualizer'
+    names: Sequence[str] = ()
 
     def draw(self, rgb: np.ndarray, found: Any) -> np.ndarray:
         """Draw boxes, and masks where there are some.
@@ -23,7 +27,7 @@ class _Boxes(ImageInferencer):
             rgb: The image, (H, W, 3) uint8.
             found: MMDetection's sample.
         """
-        self.visualizer.dataset_meta = dict(classes=None, palette=None)
+        self.visualizer.dataset_meta = dict(classes=self.names, palette=None)
         self.visualizer.add_datasample(
             'found', rgb, found, draw_gt=False, pred_score_thr=-1.0
         )
@@ -36,16 +40,56 @@ class _Boxes(ImageInferencer):
         Args:
             found: MMDetection's sample.
         """
-        boxes = found.pred_instances
-        result = dict(
-            bboxes=boxes.bboxes.tolist(),
-            scores=boxes.scores.tolist(),
-            labels=boxes.labels.tolist(),
-            names=boxes.label_names,
-        )
-        if 'masks' in boxes:
-            result['masks'] = _encode(boxes.masks)
+        result: dict[str, Any] = {}
+        if 'pred_instances' in found:
+            boxes = found.pred_instances
+            result |= dict(
+                bboxes=boxes.bboxes.tolist(),
+                scores=boxes.scores.tolist(),
+                labels=boxes.labels.tolist(),
+                names=boxes.label_names,
+            )
+            if 'masks' in boxes:
+                result['masks'] = _encode(boxes.masks)
+        for key in ('sem_seg', 'panoptic_seg'):
+            if f'pred_{key}' in found:
+                pixels = found.get(f'pred_{key}').sem_seg[0]
+                result[key] = pixels.cpu().numpy().astype(np.int32)
         return result
+
+
+class DetectionInferencer(TrainedInferencer, _Boxes):
+    """Boxes and masks by a trained detector of MMDetection.
+
+    Any of its configs will do, and this package's in
+    ``configs/downstream/coco``. See :class:`TrainedInferencer` for the
+    arguments. A call takes, besides those of :class:`ImageInferencer`:
+
+    * ``threshold``: boxes are kept that score more; 0.3 if left out.
+
+    A detector with a semantic or panoptic branch also gives ``sem_seg`` and
+    ``panoptic_seg`` (class + id * 1000), arrays (H, W).
+    """
+
+    forward_kwargs: ClassVar[set[str]] = {'threshold'}
+
+    def forward(self, inputs: Any, threshold: float = 0.3) -> Any:
+        """Detect in a batch.
+
+        Args:
+            inputs: The batch.
+            threshold: As in a call. Defaults to 0.3.
+
+        Returns:
+            MMDetection's samples.
+        """
+        samples = self.model.test_step(inputs)
+        for sample in samples:
+            if 'pred_instances' in sample:
+                boxes = sample.pred_instances
+                boxes.label_names = [self.names[i] for i in boxes.labels]
+                keep_better(sample, threshold)
+        return samples
 
 
 class ZeroShotDetectionInferencer(ZeroShotInferencer, _Boxes):
@@ -104,10 +148,10 @@ class ZeroShotDetectionInferencer(ZeroShotInferencer, _Boxes):
             sample.set_metainfo(dict(text=asked, custom_entities=False))
         self.model.threshold = threshold
         self.model.text_threshold = text_threshold
-        return [
+        samples = self.model.test_step(inputs)
+        for sample in samples:
             keep_better(sample, threshold)
-            for sample in self.model.test_step(inputs)
-        ]
+        return samples
 
     def use_teacher(self, cfg: Config) -> None:
         """Put the GroundingDINO's own image backbone into a config.
@@ -129,20 +173,16 @@ class ZeroShotDetectionInferencer(ZeroShotInferencer, _Boxes):
                 step.scale = (size['shortest_edge'], size['longest_edge'])
 
 
-def keep_better(sample: Any, threshold: float) -> Any:
+def keep_better(sample: Any, threshold: float) -> None:
     """Leave out boxes of low scores, and put the best first.
 
     Args:
         sample: MMDetection's, which is changed.
         threshold: Boxes are kept that score more.
-
-    Returns:
-        The sample.
     """
     boxes = sample.pred_instances
     order = boxes.scores.argsort(descending=True, stable=True)
     sample.pred_instances = boxes[order[boxes.scores[order] > threshold]]
-    return sample
 
 
 def _ask(

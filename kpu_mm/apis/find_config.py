@@ -53,9 +53,10 @@ def find_config(model: Model) -> Config:
     named = _named(Path(BaseInferencer._get_repo_or_mim_dir('kpu_mm')))
     if str(model) not in named:
         close = difflib.get_close_matches(str(model), named, cutoff=0.4)
+        hint = f'did you mean one of {close}?' if close else 'see configs/.'
         raise FileNotFoundError(
-            f"'{model}' is neither a file, a folder nor a config of the "
-            f'package; the names closest to it are {close}.'
+            f"'{model}' is neither a folder, a checkpoint nor a config of "
+            f'the package; {hint}'
         )
     return Config.fromfile(named[str(model)])
 

@@ -16,6 +16,7 @@ from kpu_mm.models.projectors.resize import bilinear
 
 from .base_inferencer import ImageInferencer
 from .classification_inferencer import set_classes
+from .trained_inferencer import TrainedInferencer
 from .zero_shot_config import Places
 from .zero_shot_inferencer import ZeroShotInferencer, clip_encoder
 
@@ -25,22 +26,32 @@ _AT_ONCE = 8  # classes whose logits are held at the size of the image
 class _Pixels(ImageInferencer):
     """How MMSegmentation's predictions are made, told and drawn."""
 
-    forward_kwargs: ClassVar[set[str]] = {'score_maps'}
+    visualizer_type = 'mmseg.SegLocalVisualizer'
     names: Sequence[str]
 
-    def find_logits(self, inputs: Any) -> tuple[Tensor, list[Any]]:
-        """Logits at the size of the network's input, and the samples.
+    def find_logits(self, inputs: Any) -> list[tuple[Any, Tensor]]:
+        """Logits at the size of the network's input, without padding.
 
         Args:
             inputs: A batch.
 
         Returns:
-            (B, K, h, w), and MMSegmentation's samples.
+            MMSegmentation's samples, each with its logits (K, h, w).
         """
         data = self.model.data_preprocessor(inputs, False)
         samples = data['data_samples']
         metas = [sample.metainfo for sample in samples]
-        return self.model.inference(data['inputs'], metas), samples
+        logits = self.model.inference(data['inputs'], metas)
+        height, width = logits.shape[-2:]
+        found = []
+        for sample, maps in zip(samples, logits, strict=True):
+            left, right, top, bottom = sample.get(
+                'img_padding_size', sample.get('padding_size', [0] * 4)
+            )
+            found.append(
+                (sample, maps[:, top : height - bottom, left : width - right])
+            )
+        return found
 
     def draw(self, rgb: np.ndarray, found: Any) -> np.ndarray:
         """Colour each class; for one class alone, its similarity.
@@ -64,7 +75,7 @@ class _Pixels(ImageInferencer):
         return drawn
 
     def describe(self, found: Any) -> dict[str, Any]:
-        """Label map and names; scores where they were asked for.
+        """Label map, names and shares; scores where they were asked for.
 
         Args:
             found: MMSegmentation's sample.
@@ -72,10 +83,55 @@ class _Pixels(ImageInferencer):
         result: dict[str, Any] = dict(names=list(self.names))
         if 'pred_sem_seg' in found:
             labels = found.pred_sem_seg.data[0].cpu().numpy()
+            pixels = np.bincount(labels.ravel(), minlength=len(self.names))
+            result['shares'] = (pixels / labels.size).tolist()
             result['sem_seg'] = labels.astype(np.int32)
         if 'scores' in found:
             result['scores'] = found.scores.data.cpu().numpy()
         return result
+
+
+class SegmentationInferencer(TrainedInferencer, _Pixels):
+    """Pixels by a trained segmentor of MMSegmentation.
+
+    Any of its configs will do, and this package's in
+    ``configs/downstream/ade20k``. See :class:`TrainedInferencer` for the
+    arguments. A call takes, besides those of :class:`ImageInferencer`:
+
+    * ``score_maps``: 'probability' adds the softmax, a map for each class.
+    """
+
+    forward_kwargs: ClassVar[set[str]] = {'score_maps'}
+
+    def forward(self, inputs: Any, score_maps: str | None = None) -> Any:
+        """Segment a batch.
+
+        Args:
+            inputs: The batch.
+            score_maps: As in a call. Defaults to None.
+
+        Returns:
+            MMSegmentation's samples; with score_maps they have ``scores``.
+
+        Raises:
+            ValueError: If score_maps has another value.
+        """
+        if score_maps is not None:
+            check_choice('score_maps', score_maps, ('probability',))
+        found = self.find_logits(inputs)
+        for sample, maps in found:
+            size = sample.ori_shape
+            if len(maps) == 1:  # foreground and background
+                scores = _resize(maps, size).sigmoid()
+                labels = (scores > self.model.decode_head.threshold).int()
+            else:
+                labels = label_map(maps, size)[None]
+                if score_maps is not None:
+                    scores = _resize(maps, size).softmax(0)
+            sample.pred_sem_seg = PixelData(data=labels)
+            if score_maps is not None:
+                sample.scores = PixelData(data=scores)
+        return [sample for sample, _ in found]
 
 
 class ZeroShotSegmentationInferencer(ZeroShotInferencer, _Pixels):
@@ -138,23 +194,21 @@ class ZeroShotSegmentationInferencer(ZeroShotInferencer, _Pixels):
         alone = len(self.names) == 1 and score_maps == 'cosine'
         if alone:
             # MMSegmentation takes one channel for foreground
-            head.set_classes(self.names * 2, head.templates)
+            head.set_classes([*self.names, *self.names], head.templates)
         self.model.out_channels = head.num_classes
-        logits, samples = self.find_logits(inputs)
+        found = self.find_logits(inputs)
         if alone:
             head.set_classes(self.names, head.templates)
-            logits = logits[:, :1]
-        for sample, maps in zip(samples, logits, strict=True):
+        for sample, maps in found:
             size = sample.ori_shape
             if not alone:
                 labels = label_map(maps, size)
                 sample.pred_sem_seg = PixelData(data=labels[None])
             if score_maps is not None:
-                scores = _resize(maps, size)
-                sample.scores = PixelData(
-                    data=self._scores(scores, score_maps)
-                )
-        return samples
+                logits = _resize(maps[: len(self.names)], size)
+                scores = self._scores(logits, score_maps)
+                sample.scores = PixelData(data=scores)
+        return [sample for sample, _ in found]
 
     def _scores(self, logits: Tensor, kind: str) -> Tensor:
         """Of logits (K, H, W)."""

@@ -21,20 +21,27 @@ def write_prediction(
         name: Of the files, without suffix.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    arrays, rest = _split_arrays(prediction)
+    arrays, rest = split_arrays(prediction)
     if arrays:
         np.savez_compressed(folder / f'{name}.npz', **arrays)
         rest['arrays'] = f'{name}.npz'
     mmengine.dump(rest, folder / f'{name}.json')
 
 
-def _split_arrays(
-    result: dict[str, Any],
+def split_arrays(
+    prediction: dict[str, Any],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Arrays, those in lists numbered; and what is JSON."""
+    """Tell arrays from what is JSON.
+
+    Args:
+        prediction: The prediction.
+
+    Returns:
+        Arrays by name, those in lists numbered; and the rest.
+    """
     arrays: dict[str, Any] = {}
     rest: dict[str, Any] = {}
-    for key, value in result.items():
+    for key, value in prediction.items():
         if isinstance(value, np.ndarray):
             arrays[key] = value
         elif isinstance(value, list) and any(

@@ -1,5 +1,6 @@
 """An exported student of two teachers, and pictures to try it on."""
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -24,3 +25,15 @@ def pictures(tmp_path_factory):
         image = Image.fromarray(coarse).resize(size[::-1], Image.BICUBIC)
         image.save(folder / f'{name}.png')
     return folder
+
+
+@pytest.fixture(scope='session')
+def video(tmp_path_factory):
+    """Seven frames of 64 x 48, frame k of grey value 30 k."""
+    path = tmp_path_factory.mktemp('video') / 'clip.avi'
+    codec = cv2.VideoWriter_fourcc(*'MJPG')
+    writer = cv2.VideoWriter(str(path), codec, 10, (64, 48))
+    for k in range(7):
+        writer.write(np.full((48, 64, 3), 30 * k, np.uint8))
+    writer.release()
+    return path
