@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor, nn
 
@@ -27,23 +25,17 @@ class WeightPool:
         Args:
             model: The model, whose weights the pool keeps from now on.
         """
-        for weight in _weights(model):
-            same = self._kept.setdefault(_sketch(weight), [])
-            for other in same:
-                if torch.equal(weight, other):
-                    weight.data = other.data
-                    break
-            else:
-                same.append(weight)
+        # as model.to(device) does it, which reaches unseen parts too
+        model._apply(self._find)
 
-
-def _weights(model: nn.Module) -> Iterator[Tensor]:
-    """All of a kilobyte and more."""
-    for weight in (*model.parameters(), *model.buffers()):
-        if weight.numel() * weight.element_size() >= 1024:
-            yield weight
-
-
-def _sketch(weight: Tensor) -> _Sketch:
-    total = float(weight.detach().sum())
-    return weight.shape, weight.dtype, weight.device, total
+    def _find(self, weight: Tensor) -> Tensor:
+        weight = weight.detach()
+        if weight.nbytes < 1024:  # not worth a look
+            return weight
+        sketch = weight.shape, weight.dtype, weight.device, float(weight.sum())
+        same = self._kept.setdefault(sketch, [])
+        for other in same:
+            if torch.equal(weight, other):
+                return other
+        same.append(weight)
+        return weight
