@@ -50,7 +50,9 @@ def open_run(cfg: Config) -> tuple[Any, Any, MultiStreamLoader]:
     constructor = OPTIM_WRAPPER_CONSTRUCTORS.build(
         dict(type=options.pop('constructor'), optim_wrapper_cfg=options)
     )
-    return model, constructor(model), MultiStreamLoader(cfg.train_dataloader)
+    loader = MultiStreamLoader(cfg.train_dataloader)
+    model.fit_normalizers(loader.loaders, 1)
+    return model, constructor(model), loader
 
 
 def main() -> None:
