@@ -1,4 +1,4 @@
-"""Every recipe trains, logs its weights, and resumes as if nothing had been."""
+"""Every recipe trains, logs its weights, and resumes bit for bit."""
 
 import pytest
 import torch
