@@ -29,10 +29,9 @@ def joint_step(
 
 
 def finish_step(model: MultiStreamModel, optim_wrapper: OptimWrapper) -> None:
-    """Let the model know that its parameters have moved, if they have."""
-    if optim_wrapper.should_update():
-        with optim_wrapper.optim_context(model):
-            model.after_step()
+    """Let the model know whether its parameters have moved."""
+    with optim_wrapper.optim_context(model):
+        model.after_step(moved=optim_wrapper.should_update())
 
 
 def per_stream_step(

@@ -61,8 +61,13 @@ class MultiStreamModel(BaseModel):
         """One optimisation step over all streams."""
         return _BACKWARD[self.backward](self, data, optim_wrapper)
 
-    def after_step(self) -> None:
-        """What follows each step of the optimiser; nothing by default."""
+    def after_step(self, moved: bool) -> None:
+        """What follows each train step; nothing by default.
+
+        Args:
+            moved: Whether the optimiser has changed the parameters: not
+                while gradients accumulate.
+        """
 
     def check_streams(self, given: Collection[str]) -> None:
         """Compare the streams of a run with those that the model needs.

@@ -181,8 +181,8 @@ class KPUDistiller(MultiStreamModel):
             each teacher's weight.
         """
         lessons = [self.lesson(name, batch) for name, batch in streams.items()]
-        if self.training and self.balancer.looks_again:
-            self._replay = Replay(self, lambda: self.compare(lessons)[0])
+        if self.balancer.looks_again:
+            self._be_ready_to_look_again(lessons)
         totals, logs = self.compare(lessons)
         loss, weights = self.balancer(totals)
         logs.update({f'weight/{name}': w for name, w in weights.items()})
@@ -242,11 +242,27 @@ class KPUDistiller(MultiStreamModel):
         """
         return name if len(self.streams[name]) == 1 else f'{name}/{stream}'
 
-    def after_step(self) -> None:
-        """Let the balancer compare the losses before and after the step."""
+    def after_step(self, moved: bool) -> None:
+        """Let the balancer compare the losses before and after the step.
+
+        Args:
+            moved: Whether the optimiser has changed the parameters.
+        """
         replay, self._replay = self._replay, None
-        if replay is not None:
+        if moved and replay is not None:
             self.balancer.after_step(replay())
+
+    def _be_ready_to_look_again(self, lessons: list[Lesson]) -> None:
+        if not (self.training and torch.is_grad_enabled()):
+            return
+        if self._replay is not None:
+            raise RuntimeError(
+                f'{type(self.balancer).__name__} learns from the losses after '
+                "each step, which the run's train step does not give it: use "
+                "MMEngine's Runner or SingleDeviceStrategy, for several "
+                'processes with kpu_mm.KPUDistributedDataParallel.'
+            )
+        self._replay = Replay(self, lambda: self.compare(lessons)[0])
 
     def see(self, images: Tensor, mask: Tensor | None = None) -> Features:
         """The student's summary and all of its maps.

@@ -9,26 +9,6 @@ from kpu_mm.engine import AutocastOptimWrapper
 from kpu_mm.models import KPUDistiller
 
 
-@pytest.fixture
-def cfg(dinov2_dir, grounding_dino_dir):
-    return dict(
-        student=dict(
-            type='kpu_mm.KPUBackbone',
-            sentinel=str(dinov2_dir),
-            inplanes=8,
-            norm_cfg=dict(type='GN', num_groups=4),
-        ),
-        teachers=dict(
-            dino=dict(type='kpu_mm.DINOTeacher', source=str(dinov2_dir)),
-            gdino=dict(
-                type='kpu_mm.GroundingDINOTeacher',
-                source=str(grounding_dino_dir),
-            ),
-        ),
-        projector=dict(type='kpu_mm.MLPProjector', hidden=16),
-    )
-
-
 def build(cfg, **kwargs):
     torch.manual_seed(0)
     distiller = KPUDistiller(**{**cfg, **kwargs})
@@ -328,3 +308,14 @@ def test_stream_without_teacher(cfg):
         build(cfg)(dict(sam={}))
     with pytest.raises(ValueError, match="mode='predict'"):
         build(cfg)(make_streams(), mode='predict')
+
+
+def test_streams_that_training_needs(cfg):
+    model = build(cfg)
+    model.check_streams(['gdino', 'dino'])
+    with pytest.raises(ValueError, match=r"no stream \['gdino'\]"):
+        model.check_streams(['dino'])
+    shared = build(cfg, streams=dict(dino='all', gdino='all'))
+    shared.check_streams(['all'])
+    with pytest.raises(ValueError, match=r"no stream \['all'\]"):
+        shared.check_streams(['dino', 'gdino'])
