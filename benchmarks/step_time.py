@@ -56,6 +56,7 @@ def main() -> None:
     )
     optim_wrapper = constructor(model)
     loader = MultiStreamLoader(cfg.train_dataloader)
+    model.fit_normalizers(loader.loaders, 1)
     batches = iter(loader)
     fixed = model.data_preprocessor(next(batches), True)['streams']
 

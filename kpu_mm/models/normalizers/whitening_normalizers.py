@@ -21,7 +21,8 @@ class WhiteningNormalizer(BaseNormalizer):
     """y = Q Lambda^(-1/2) U^T (x - mean), of which a subclass chooses Q.
 
     Kessy et al. (https://doi.org/10.1080/00031305.2016.1277159). Directions
-    that hardly vary are scaled up as far as those that do are scaled down.
+    that hardly vary are scaled up as far as those that do are scaled down;
+    what is lost in float32 grows with the ratio of their deviations.
 
     Args:
         summary_channels: Channels of the teacher's summary; None for a
