@@ -43,6 +43,10 @@ def write_config(name, models, folder):
             ),
         )
     )
+    if isinstance(cfg.param_scheduler, list):
+        warmup, rest = cfg.param_scheduler
+        warmup.end = rest.begin = 2
+        rest.T_max = 4
     cfg.dump(folder / 'run.py')
     return folder / 'run.py'
 

@@ -42,6 +42,13 @@ class BackboneView(BaseModule):
                 f'{type(backbone).__name__} gives a pyramid only, but '
                 f'out_type={out_type!r}.'
             )
+        strides = getattr(backbone, 'strides', ())
+        if self._extracts and out_type == 'pyramid' and len(strides) < 4:
+            raise ValueError(
+                f'{type(backbone).__name__} has one map, of stride '
+                f'{strides[0]}, and makes no pyramid for tasks that share '
+                'it; train such tasks one by one.'
+            )
         # In a tuple: an attribute that is a module would be registered.
         self._shared: tuple[Any] = (backbone,)
 
