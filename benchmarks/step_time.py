@@ -69,9 +69,10 @@ def main() -> None:
         model.train_step(next(batches), optim_wrapper)
 
     def teachers() -> None:
-        for name, batch in fixed.items():
+        for stream, batch in fixed.items():
             with optim_wrapper.optim_context(model):
-                model.teachers[name](batch['images'], batch['mask'])
+                for name in model.taught_by[stream]:
+                    model.teachers[name](batch['images'], batch['mask'])
 
     def student() -> None:
         for batch in fixed.values():
