@@ -96,7 +96,7 @@ def losses_of(work_dir: Path) -> dict[int, dict[str, float]]:
             rows.setdefault(row['step'], {}).update(
                 (key, value)
                 for key, value in row.items()
-                if re.search('loss|^s2t|^t2s|^rec|^std', key)
+                if re.search('loss|^s2t|^t2s|^rec|^std|^weight', key)
             )
     return rows
 

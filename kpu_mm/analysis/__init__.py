@@ -6,7 +6,6 @@ from .cost import count_flops, count_parameters, flops_by_part, part_of
 from .distilled import all_models, load_distiller, require_term
 from .knn import embed, knn_accuracy, labelled_images, vectors_of
 from .loss_share import LossShares, loss_shares
-from .moments import Moments
 from .pca_panels import pca_panels
 from .report import markdown_table, write_report
 from .resolution_sweep import sweep
@@ -17,7 +16,6 @@ __all__ = [
     'Agreement',
     'Batch',
     'LossShares',
-    'Moments',
     'StreamingCKA',
     'all_models',
     'common_space',

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
+from functools import partial, reduce
+from operator import add
 from typing import Any
 
 import torch
@@ -11,10 +12,10 @@ import torch
 from kpu_mm.models.distillers import KPUDistiller
 from kpu_mm.models.distillers.feature_stats import std_ratio
 from kpu_mm.models.teachers import BaseTeacher
+from kpu_mm.structures import Moments, valid_vectors
 
 from .batches import Batch
 from .distilled import Extract, into_student
-from .moments import Moments
 
 # each model of a space, and what its maps are called
 Space = dict[str, tuple[Extract, list[str]]]
@@ -63,21 +64,21 @@ def measure(
         batches: Images.
 
     Returns:
-        Moments of 'summary' (if there is one), of each output, and of all
-        maps together.
+        Moments of all values of 'summary' (if there is one), of each output
+        whatever the channel, and of all maps together.
     """
     moments: dict[str, Moments] = {}
     for images, mask in batches:
         features = extract(images, mask)
-        if features.summary is not None:
-            moments.setdefault('summary', Moments()).add(features.summary)
-        masks = features.masks or (None,) * len(features.maps)
-        for output, m, valid in zip(
-            outputs, features.maps, masks, strict=True
+        names = ['summary'] * (features.summary is not None) + [*outputs]
+        for output, (_, values, valid) in zip(
+            names, features.outputs(), strict=True
         ):
-            moments.setdefault(output, Moments()).add(m, valid)
+            found = Moments.of(valid_vectors(values, valid).reshape(-1, 1))
+            seen = moments.get(output)
+            moments[output] = found if seen is None else seen + found
     maps = [m for output, m in moments.items() if output != 'summary']
-    moments['all maps'] = sum(maps, Moments())
+    moments['all maps'] = reduce(add, maps)
     return moments
 
 
@@ -107,7 +108,7 @@ def measure_teachers(
     ratios = {}
     for output in dict.fromkeys(o for m in found.values() for o in m):
         stds = {
-            name: torch.tensor(moments[output].std)
+            name: moments[output].variance.sqrt().squeeze()
             for name, moments in found.items()
             if output in moments
         }
@@ -116,7 +117,7 @@ def measure_teachers(
     return dict(
         teachers={
             name: {
-                output: dict(mean=m.mean, std=m.std)
+                output: dict(mean=m.mean.item(), std=m.variance.sqrt().item())
                 for output, m in moments.items()
             }
             for name, moments in found.items()
