@@ -17,10 +17,10 @@ from kpu_mm.datasets.feature_cache.estimate import (
     check_images_alone,
 )
 from kpu_mm.datasets.feature_cache.plan import CachePlan
+from kpu_mm.models.bare_config import bare_config
 from kpu_mm.models.teachers import (
     BaseTeacher,
     CachedTeacher,
-    bare_config,
     describe_teacher,
     each_alone,
 )

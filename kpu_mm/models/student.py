@@ -11,11 +11,11 @@ from torch import nn
 
 from .backbones import KPUBackbone, load_exported
 from .backbones.exported import load_strictly
+from .bare_config import bare_config
 from .level_record import TeacherLevels, read_levels
 from .pretrained import load_state, read_config
 from .projectors import TeacherHead
 from .projectors.exported import build_projectors, load_projectors
-from .teachers import bare_config
 
 _TYPES = ('kpu_mm.KPUBackbone', 'KPUBackbone', KPUBackbone)
 _SYNC = ('SyncBN', 'MMSyncBN')

@@ -17,9 +17,10 @@ from kpu_mm.datasets.feature_cache import (
 from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
 
+from ..bare_config import bare_config
 from ..checksum import checksum
 from .base_teacher import BaseTeacher
-from .unpadded_teacher import UnpaddedTeacher, check_padding
+from .unpadded_teacher import check_padding
 
 
 @MODELS.register_module()
@@ -142,24 +143,6 @@ def describe_teacher(
         channels=list(teacher.channels),
         strides=list(teacher.strides),
     )
-
-
-def bare_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config of the model inside of what only changes its way.
-
-    Args:
-        config: Config of a teacher.
-
-    Returns:
-        The config that a cached or unpadded teacher has as ``teacher``, if
-        it has one, else the config itself.
-    """
-    kind = config.get('type')
-    found = MODELS.get(kind) if isinstance(kind, str) else kind
-    inner = config.get('teacher')
-    if found in (CachedTeacher, UnpaddedTeacher) and inner is not None:
-        return bare_config(inner)
-    return dict(config)
 
 
 def _is_path(value: Any) -> bool:

@@ -5,7 +5,7 @@ import torch
 from mmengine.config import Config
 
 from kpu_mm.datasets.feature_cache import StoredFeatures
-from kpu_mm.models.teachers import CachedTeacher, TeacherBank, bare_config
+from kpu_mm.models.teachers import CachedTeacher, TeacherBank
 from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
 from tests.fixtures_cache import loss_rows, write_cached
@@ -174,12 +174,3 @@ def test_is_a_teacher_for_the_bank(feature_caches):
     config = dict(type='kpu_mm.CachedTeacher', cache=f'{feature_caches}/clip')
     bank = TeacherBank(dict(clip=config)).apply(lambda t: t.double())
     assert bank['clip'].mean.dtype == torch.float64
-
-
-def test_bare_config():
-    model = dict(type='kpu_mm.DINOTeacher', source='x')
-    unpadded = dict(type='kpu_mm.UnpaddedTeacher', teacher=model)
-    cached = dict(type='kpu_mm.CachedTeacher', cache='c', teacher=unpadded)
-    assert bare_config(cached) == bare_config(unpadded) == model
-    unsaid = dict(type='kpu_mm.CachedTeacher', cache='c')
-    assert bare_config(unsaid) == unsaid
