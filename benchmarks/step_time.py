@@ -7,7 +7,7 @@ alternate, so that a drifting machine slows both.
 
     python benchmarks/step_time.py CONFIG [--rounds N]
 
-`make demo` makes the models that configs/distill/kpu_demo.py names.
+configs/distill/kpu_demo.py needs no files but those of this repository.
 """
 
 from __future__ import annotations

@@ -65,8 +65,9 @@ class FeaturePCAHook(Hook):
                 for name, features in batch.get('features', {}).items()
             }
             for name in model.taught_by[stream]:
+                label = model.label(name, stream).replace('/', '-')
                 runner.visualizer.add_image(
-                    f'pca_{name}',
+                    f'pca_{label}',
                     _draw(model, name, images, mask, stored),
                     step=batch_idx + 1,
                 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,12 +14,15 @@ from kpu_mm.structures import Features
 from ..level_record import LevelRecord, TeacherLevels
 from ..multi_stream_model import MultiStreamModel, Streams
 from ..projectors import resize
+from ..replay import Replay
 from ..teachers import TeacherBank
+from .build_normalizers import build_normalizers, fit_normalizers
 from .build_projectors import build_projectors
 from .feature_stats import feature_std, std_ratio
+from .join_streams import join_streams
+from .lesson import Lesson
 from .level_pairs import level_masks, pair_levels, select
-
-TERMS = ('s2t', 't2s', 'rec')
+from .options import TERMS, by_stream, check_options, streams_of
 
 
 @MODELS.register_module()
@@ -34,11 +37,16 @@ class KPUDistiller(MultiStreamModel):
             ``normalise`` as :class:`KPUBackbone` has them.
         teachers: Configs of the teachers by name.
         streams: For teachers that see the images of a stream of another
-            name, that name; several may share one. Defaults to None, each
-            teacher has the stream of its own name.
+            name, that name, or of several, their names. Several teachers
+            may share one; for a teacher each of its streams counts the
+            same. Defaults to None, each teacher has the stream of its own
+            name.
         terms: Weights of the loss terms 's2t' (student to teacher), 't2s'
             (unification) and 'rec' (reconstruction, needs 't2s'); a term
             that is left out is off. Defaults to 1.0 for all three.
+        normalizer: Config of what the teachers' features go through before
+            they are compared; one is built for each teacher. Defaults to
+            None, they are compared as they are.
         projector: Config of the projectors. Defaults to
             ``dict(type='kpu_mm.MLPProjector')``.
         align: Config of L_align. Defaults to
@@ -63,8 +71,9 @@ class KPUDistiller(MultiStreamModel):
         self,
         student: dict[str, Any],
         teachers: dict[str, dict[str, Any]],
-        streams: dict[str, str] | None = None,
+        streams: dict[str, str | Sequence[str]] | None = None,
         terms: dict[str, float] | None = None,
+        normalizer: dict[str, Any] | None = None,
         projector: dict[str, Any] | None = None,
         align: dict[str, Any] | None = None,
         balancer: dict[str, Any] | None = None,
@@ -75,16 +84,18 @@ class KPUDistiller(MultiStreamModel):
     ) -> None:
         super().__init__(backward=backward, init_cfg=init_cfg)
         self.terms = dict(terms or dict.fromkeys(TERMS, 1.0))
-        _check(self.terms, teachers)
+        check_options(self.terms, teachers)
         self.student = MODELS.build(
             student, default_args=dict(out_type='features')
         )
         self.teachers = TeacherBank(teachers)
-        self.taught_by = _by_stream(teachers, streams or {})
+        self.normalizers: Any = build_normalizers(normalizer, self.teachers)
+        self.streams = streams_of(teachers, streams)
+        self.taught_by = by_stream(self.streams)
         self.align = MODELS.build(align or dict(type='kpu_mm.AlignLoss'))
         self.balancer = MODELS.build(
             balancer or dict(type='kpu_mm.EqualBalancer'),
-            default_args=dict(teachers=list(teachers)),
+            default_args=dict(teachers=list(teachers), streams=self.streams),
         )
         if backward == 'per_stream' and not self.balancer.separable:
             raise ValueError(
@@ -119,6 +130,12 @@ class KPUDistiller(MultiStreamModel):
             for _, teacher in self.teachers.items():
                 teacher.compile(**compile)
         self._hide_frozen_from_ddp()
+        self._replay: Replay[dict[str, Tensor]] | None = None
+
+    @property
+    def stream_names(self) -> tuple[str, ...]:
+        """The streams that the teachers see."""
+        return tuple(self.taught_by)
 
     # ---- the method -------------------------------------------------------
 
@@ -164,25 +181,91 @@ class KPUDistiller(MultiStreamModel):
             ``loss``, and for the log each term, each standard deviation and
             each teacher's weight.
         """
-        totals, logs = {}, {}
-        for stream, batch in streams.items():
-            inputs, stored = self._inputs(batch), batch.get('features')
-            student = self.see(**inputs)
-            for name in self.taught_by[stream]:
-                teacher = self.teach(name, **inputs, stored=stored)
-                x, x_t = self.pair(name, student, teacher)
-                losses, unified = self.terms_of(name, x, x_t)
-                totals[name] = torch.stack(
-                    [self.terms[term] * loss for term, loss in losses.items()]
-                ).sum(0)
-                for term, loss in losses.items():
-                    logs[f'{term}/{name}'] = loss.detach().mean()
-                logs[f'std/{name}'] = feature_std(x_t)
-                if unified is not None:
-                    logs[f'std_t2s/{name}'] = feature_std(unified)
+        lessons = [self.lesson(name, batch) for name, batch in streams.items()]
+        if self.balancer.looks_again:
+            self._be_ready_to_look_again(lessons)
+        totals, logs = self.compare(lessons)
         loss, weights = self.balancer(totals)
         logs.update({f'weight/{name}': w for name, w in weights.items()})
         return dict(loss=loss, **logs)
+
+    def lesson(self, stream: str, batch: Mapping[str, Any]) -> Lesson:
+        """What the teachers say of a stream's images.
+
+        Args:
+            stream: Name of the stream.
+            batch: As :meth:`loss` takes it.
+        """
+        inputs, stored = self._inputs(batch), batch.get('features')
+        taught = self.taught_by[stream]
+        said = {
+            name: self.teach(name, **inputs, stored=stored) for name in taught
+        }
+        return Lesson(stream, inputs, said)
+
+    def compare(
+        self, lessons: Iterable[Lesson]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """How far the student is from the teachers.
+
+        Args:
+            lessons: What :meth:`lesson` gave for each stream.
+
+        Returns:
+            Each teacher's loss, (B,), and terms and deviations for the log.
+        """
+        totals: dict[str, list[Tensor]] = {}
+        logs = {}
+        for stream, inputs, teachers in lessons:
+            student = self.see(**inputs)
+            for name, teacher in teachers.items():
+                x, x_t = self.pair(name, student, teacher)
+                losses, unified = self.terms_of(name, x, x_t)
+                total = torch.stack(
+                    [self.terms[term] * loss for term, loss in losses.items()]
+                ).sum(0)
+                totals.setdefault(name, []).append(total)
+                label = self.label(name, stream)
+                for term, loss in losses.items():
+                    logs[f'{term}/{label}'] = loss.detach().mean()
+                logs[f'std/{label}'] = feature_std(x_t)
+                if unified is not None:
+                    logs[f'std_t2s/{label}'] = feature_std(unified)
+        return {
+            name: join_streams(parts, len(self.streams[name]))
+            for name, parts in totals.items()
+        }, logs
+
+    def label(self, name: str, stream: str) -> str:
+        """What logs call a teacher: its name, with the stream if it has more.
+
+        Args:
+            name: The teacher.
+            stream: The stream.
+        """
+        return name if len(self.streams[name]) == 1 else f'{name}/{stream}'
+
+    def after_step(self, moved: bool) -> None:
+        """Let the balancer compare the losses before and after the step.
+
+        Args:
+            moved: Whether the optimiser has changed the parameters.
+        """
+        replay, self._replay = self._replay, None
+        if moved and replay is not None:
+            self.balancer.after_step(replay())
+
+    def _be_ready_to_look_again(self, lessons: list[Lesson]) -> None:
+        if not (self.training and torch.is_grad_enabled()):
+            return
+        if self._replay is not None:
+            raise RuntimeError(
+                f'{type(self.balancer).__name__} learns from the losses after '
+                "each step, which the run's train step does not give it: use "
+                "MMEngine's Runner or SingleDeviceStrategy, for several "
+                'processes with kpu_mm.KPUDistributedDataParallel.'
+            )
+        self._replay = Replay(self, lambda: self.compare(lessons)[0])
 
     def see(self, images: Tensor, mask: Tensor | None = None) -> Features:
         """The student's summary and all of its maps.
@@ -202,7 +285,27 @@ class KPUDistiller(MultiStreamModel):
         mask: Tensor | None = None,
         stored: Mapping[str, Any] | None = None,
     ) -> Features:
-        """A teacher's summary and all of its maps.
+        """What the student learns of a teacher: its normalised features.
+
+        Args:
+            name: The teacher.
+            images: (B, 3, H, W), raw RGB in [0, 255].
+            mask: (B, H, W) bool, True where the image is; None where all is.
+            stored: As :meth:`observe` takes it. Defaults to None.
+        """
+        features = self.observe(name, images, mask, stored)
+        if name in self.normalizers:
+            features = self.normalizers[name](features)
+        return features
+
+    def observe(
+        self,
+        name: str,
+        images: Tensor,
+        mask: Tensor | None = None,
+        stored: Mapping[str, Any] | None = None,
+    ) -> Features:
+        """A teacher's summary and all of its maps, in its own space.
 
         Args:
             name: The teacher.
@@ -242,11 +345,33 @@ class KPUDistiller(MultiStreamModel):
             name: The teacher.
             images: (B, 3, H, W), raw RGB in [0, 255].
             mask: (B, H, W) bool, True where the image is; None where all is.
-            stored: As :meth:`teach` takes it. Defaults to None.
+            stored: As :meth:`observe` takes it. Defaults to None.
         """
         inputs = self._inputs(dict(images=images, mask=mask))
         teacher = self.teach(name, **inputs, stored=stored)
         return self.pair(name, self.see(**inputs), teacher)
+
+    def fit_normalizers(
+        self,
+        loaders: Mapping[str, Iterable[Mapping[str, Any]]],
+        num_images: int,
+    ) -> list[str]:
+        """Fit those normalisers that have no statistics yet.
+
+        All processes share the images and get the same statistics.
+
+        Args:
+            loaders: For each stream, endless batches of its images.
+            num_images: So many images of each stream are looked at, rounded
+                up to whole batches.
+
+        Returns:
+            The teachers whose normalisers were fitted.
+
+        Raises:
+            ValueError: If a teacher's features do not define a normaliser.
+        """
+        return fit_normalizers(self, loaders, num_images)
 
     def _inputs(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         images = batch['images'].contiguous(memory_format=self.memory_format)
@@ -300,34 +425,3 @@ class KPUDistiller(MultiStreamModel):
         super()._apply(fn, recurse)
         self.teachers.apply(fn)
         return self
-
-
-def _by_stream(
-    teachers: Mapping[str, Any], streams: Mapping[str, str]
-) -> dict[str, list[str]]:
-    """For each stream, the teachers that see it."""
-    unknown = set(streams) - set(teachers)
-    if unknown:
-        raise ValueError(
-            f'streams={dict(streams)}: there is no teacher {sorted(unknown)}; '
-            f'the teachers are {sorted(teachers)}.'
-        )
-    taught: dict[str, list[str]] = {}
-    for name in teachers:
-        taught.setdefault(streams.get(name, name), []).append(name)
-    return taught
-
-
-def _check(terms: Mapping[str, float], teachers: Mapping[str, Any]) -> None:
-    if not teachers:
-        raise ValueError('`teachers` is empty: name at least one teacher.')
-    unknown = set(terms) - set(TERMS)
-    if unknown or not terms:
-        raise ValueError(
-            f'terms={dict(terms)}: choose from {TERMS}, one at least.'
-        )
-    if 'rec' in terms and 't2s' not in terms:
-        raise ValueError(
-            "terms: 'rec' reconstructs teachers from 't2s'; switch on both "
-            'or neither.'
-        )

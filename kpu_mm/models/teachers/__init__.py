@@ -6,6 +6,7 @@ from .clip_teacher import CLIPTeacher
 from .dino_teacher import DINOTeacher
 from .grounding_dino_teacher import GroundingDINOTeacher, InjectedMaps
 from .mm_teacher import MMTeacher
+from .mosaic_teacher import MosaicTeacher
 from .teacher_bank import TeacherBank
 from .timm_teacher import TimmTeacher
 from .transformers_teacher import TransformersTeacher
@@ -19,6 +20,7 @@ __all__ = [
     'GroundingDINOTeacher',
     'InjectedMaps',
     'MMTeacher',
+    'MosaicTeacher',
     'TeacherBank',
     'TimmTeacher',
     'TransformersTeacher',
