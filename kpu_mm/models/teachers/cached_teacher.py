@@ -20,6 +20,7 @@ from kpu_mm.structures import Features
 from ..bare_config import bare_config
 from ..checksum import checksum
 from .base_teacher import BaseTeacher
+from .teacher_bank import build_teacher
 from .unpadded_teacher import check_padding
 
 
@@ -61,7 +62,7 @@ class CachedTeacher(BaseTeacher):
         self.channels = tuple(own['channels'])
         self.strides = tuple(own['strides'])
         if teacher is not None:
-            built = MODELS.build(teacher) if check_weights else None
+            built = build_teacher('cached', teacher) if check_weights else None
             wanted = describe_teacher(teacher, built, own)
             refuse_other(Path(cache), record, dict(teacher=wanted))
 

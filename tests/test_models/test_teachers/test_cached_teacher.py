@@ -54,6 +54,15 @@ def test_workers_change_nothing(cached_config):
     assert loss_rows(cached_config, 5, change=two_workers) == expected
 
 
+def test_normalisers_are_fitted_to_stored_features(live_config, cached_config):
+    def normalise(cfg):
+        cfg.model.normalizer = dict(type='kpu_mm.StandardNormalizer')
+
+    expected = loss_rows(live_config, 3, change=normalise)
+    assert_close(loss_rows(cached_config, 3, change=normalise), expected, 2e-3)
+    assert expected[0]['std/clip'] == pytest.approx(1, rel=0.3)
+
+
 def test_padding_would_change_features(live_config):
     """Why the cache stands for UnpaddedTeacher, not for the bare one."""
 
