@@ -74,14 +74,11 @@ def main() -> None:
         subprocess.run([*tool, '--batch-size', '4'], check=True)
         model, optim_wrapper, live = open_run(cfg)
         cached = MultiStreamLoader(cached_streams(cfg, folder))
-        stored = TeacherBank(
-            {
-                name: dict(
-                    type='kpu_mm.CachedTeacher', cache=f'{folder}/{name}'
-                )
-                for name in model.teachers
-            }
-        ).apply(lambda tensor: tensor.to(get_device()))
+        configs = {
+            name: dict(type='kpu_mm.CachedTeacher', cache=f'{folder}/{name}')
+            for name in model.teachers
+        }
+        stored = TeacherBank(configs).apply(lambda t: t.to(get_device()))
         steps = [
             step_of(model, optim_wrapper, teachers, loader)
             for teachers, loader in ((model.teachers, live), (stored, cached))
