@@ -50,7 +50,9 @@ def open_run(cfg: Config) -> tuple[Any, Any, MultiStreamLoader]:
     constructor = OPTIM_WRAPPER_CONSTRUCTORS.build(
         dict(type=options.pop('constructor'), optim_wrapper_cfg=options)
     )
-    return model, constructor(model), MultiStreamLoader(cfg.train_dataloader)
+    loader = MultiStreamLoader(cfg.train_dataloader)
+    model.fit_normalizers(loader.loaders, 1)
+    return model, constructor(model), loader
 
 
 def main() -> None:
@@ -67,9 +69,10 @@ def main() -> None:
         model.train_step(next(batches), optim_wrapper)
 
     def teachers() -> None:
-        for name, batch in fixed.items():
+        for stream, batch in fixed.items():
             with optim_wrapper.optim_context(model):
-                model.teachers[name](batch['images'], batch['mask'])
+                for name in model.taught_by[stream]:
+                    model.teachers[name](batch['images'], batch['mask'])
 
     def student() -> None:
         for batch in fixed.values():

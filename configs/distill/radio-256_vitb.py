@@ -1,8 +1,8 @@
 # RADIOv2.5 (https://arxiv.org/abs/2412.07679), the first of three stages: all
 # teachers at 256 x 256, SAM through mosaics of 4 x 4 images. Targets go
 # through PHI-S (https://arxiv.org/abs/2410.01680); maps are compared by
-# squared error, summaries by cosine. 1024 images an iteration: 32 on each of 32
-# GPUs, whose number is not given in the paper.
+# squared error, summaries by cosine. 32 images on each of 32 GPUs; 1024 in an
+# iteration is the paper's, the number of GPUs is not given in the paper.
 _base_ = [
     '../_base_/models/vitb16.py',
     '../_base_/schedules/kpu_40k.py',

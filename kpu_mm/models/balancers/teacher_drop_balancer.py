@@ -39,10 +39,11 @@ class TeacherDropBalancer(BaseBalancer):
     dropped with probability ``drop_prob``; the loss is the mean over all
     that is kept, of all processes.
 
-    UNIC's teachers see the same images. So it is here if all teachers share
-    one stream; if not, images of different streams cannot be compared, and
-    the step takes the image's place: the teacher whose mean loss is largest
-    is kept, the others' batches are kept or dropped as a whole.
+    UNIC's teachers see the same images. So it is here if all teachers see
+    the same streams; if not, images of different streams cannot be
+    compared, and the step takes the image's place: the teacher whose mean
+    loss is largest is kept, the others' batches are kept or dropped as a
+    whole.
 
     Nothing is dropped in eval mode. Random numbers come from the global
     generator of the CPU, which the train loop seeds for each iteration;

@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 
 from kpu_mm.datasets import MultiStreamLoader
-from kpu_mm.engine import NormalizerFitHook
+from kpu_mm.engine import AutocastOptimWrapper, NormalizerFitHook
 from kpu_mm.registry import MODELS
 
 
@@ -40,13 +40,19 @@ def first_images(loader, seed=7):
     return [{k: b['images'] for k, b in streams.items()} for streams in found]
 
 
-def test_fits_to_the_images_training_begins_with(runner):
+@pytest.mark.parametrize('precision', ['float32', 'bfloat16'])
+def test_fits_to_the_images_training_begins_with(runner, precision):
+    if precision == 'bfloat16':
+        runner.optim_wrapper = AutocastOptimWrapper(
+            optimizer=runner.optim_wrapper.optimizer
+        )
     NormalizerFitHook(num_images=8).before_train(runner)
     model, loader = runner.model, runner.train_loop.dataloader
     assert all(n.fitted for n in model.normalizers.values())
     found = first_images(loader)
     # eight images are two batches of four
-    maps = [model.teach('dino', step['dino']).maps[0] for step in found]
+    with runner.optim_wrapper.optim_context(model):
+        maps = [model.teach('dino', step['dino']).maps[0] for step in found]
     variances = torch.cat(maps).var((0, 2, 3), correction=0)
     torch.testing.assert_close(
         variances, torch.ones_like(variances), rtol=1e-4, atol=0

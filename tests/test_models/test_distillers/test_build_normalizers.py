@@ -1,5 +1,6 @@
 import pytest
 import torch
+from mmengine.model import ExponentialMovingAverage
 
 from kpu_mm.models import KPUDistiller
 from kpu_mm.structures import Moments, valid_vectors
@@ -134,6 +135,17 @@ def test_state_dict_brings_the_statistics(build):
     other.load_state_dict(model.state_dict())
     images = batches(1)[0]['images']
     assert_close(other.teach('dino', images), model.teach('dino', images))
+
+
+def test_moving_average_follows(build):
+    model = build(PHIS)
+    average = ExponentialMovingAverage(model)
+    model.fit_normalizers(dict(dino=batches(2), gdino=batches(2)), 4)
+    average.update_parameters(model)
+    images = batches(1)[0]['images']
+    assert_close(
+        average.module.teach('dino', images), model.teach('dino', images)
+    )
 
 
 def test_errors_name_teacher_and_output(build):
