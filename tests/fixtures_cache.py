@@ -143,6 +143,11 @@ def loss_rows(path: Path, iterations: int = 8, seed: int = 3, change=None):
         if p.requires_grad:  # gamma 0 would hide the injectors
             p.data += 0.02 * torch.randn_like(p)
     loader = MultiStreamLoader(cfg.train_dataloader, seed=seed)
+    fit_on = {
+        name: (batch['streams'][name] for batch in loader)
+        for name in loader.loaders
+    }
+    model.fit_normalizers(fit_on, 12)
     rows = []
     for batch, _ in zip(loader, range(iterations), strict=False):
         data = model.data_preprocessor(batch, False)
