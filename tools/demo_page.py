@@ -67,12 +67,13 @@ def main() -> None:
         InferencerPool,
         find_source,
     )
-    from kpu_mm.apis.demo_page.page import build_page, serve
+    from kpu_mm.apis.demo_page.page import build_page, check_address, serve
 
     teacher_cfgs = Config()
     teacher_cfgs.merge_from_dict(args.teacher_cfg)
     max_bytes = int(args.max_megabytes * 2**20)
     try:
+        check_address(args.host, args.port)
         source = find_source(args.model)
         pool = InferencerPool(source, args.device, teacher_cfgs.to_dict())
         print('Loading the student and its teachers ...', flush=True)
