@@ -8,6 +8,7 @@ this machine's browsers reach it unless --host says otherwise.
 from __future__ import annotations
 
 import argparse
+import signal
 from importlib.util import find_spec
 
 from mmengine.config import Config, DictAction
@@ -84,6 +85,8 @@ def main() -> None:
     except (ImportError, OSError, RuntimeError, ValueError) as error:
         refuse(str(error))
     print(f'The page is at {address}; Ctrl-C ends it.', flush=True)
+    # ends in the same way, which deletes what was uploaded
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     page.block_thread()
 
 

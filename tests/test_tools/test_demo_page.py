@@ -70,8 +70,8 @@ def served(zero_shot_run, tmp_path_factory):
             time.sleep(0.2)
         yield port, psutil.Process(server.pid), log
     finally:
-        server.terminate()
-        server.wait(SECONDS)
+        server.kill()
+        server.wait()
 
 
 class Page:
@@ -111,7 +111,8 @@ class Page:
         if text is not None:
             (box,) = self.find(f'#{task}-question textarea')
             # clear() is nothing that the page hears of
-            box.send_keys(Keys.CONTROL + 'a', Keys.BACKSPACE, text)
+            box.send_keys(Keys.CONTROL, 'a')
+            box.send_keys(Keys.BACKSPACE, text)
         button.click()
 
     def error(self):
@@ -336,6 +337,19 @@ def test_nobody_else_has_part_in_it(page, served):
     listening = [c.laddr for c in connections if c.status == 'LISTEN']
     assert [tuple(address) for address in listening] == [('127.0.0.1', port)]
     assert {c.raddr.ip for c in connections if c.raddr} <= {'127.0.0.1'}
+
+
+@pytest.mark.slow
+def test_uploads_are_deleted_at_the_end(page, served):
+    _, server, log = served
+    uploads = log.parent / 'uploads'
+    names = {path.name for path in uploads.rglob('*.png')}
+    assert {'b.png', 'c.png'} < names
+    server.terminate()
+    server.wait(SECONDS)
+    left = {path.name for path in uploads.rglob('*.png')}
+    # examples are no uploads
+    assert left < names and not left & {'b.png', 'c.png', 'image.png'}
 
 
 def test_refusals(zero_shot_run):
