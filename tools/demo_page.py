@@ -8,6 +8,7 @@ this machine's browsers reach it unless --host says otherwise.
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 from importlib.util import find_spec
 
@@ -70,6 +71,9 @@ def main() -> None:
     )
     from kpu_mm.apis.demo_page.page import build_page, check_address, serve
 
+    # Gradio asks its own server whether it is there.
+    around = os.environ.get('no_proxy', os.environ.get('NO_PROXY', ''))
+    os.environ['no_proxy'] = f'{around},localhost,{args.host}'.lstrip(',')
     teacher_cfgs = Config()
     teacher_cfgs.merge_from_dict(args.teacher_cfg)
     max_bytes = int(args.max_megabytes * 2**20)

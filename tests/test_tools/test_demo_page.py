@@ -1,11 +1,9 @@
 """The page, as a user has it: a server, a browser, files and typed text."""
 
-import io
 import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
 import mmcv
@@ -14,7 +12,6 @@ import psutil
 import pytest
 import skimage
 from PIL import Image
-from selenium.webdriver import Keys
 
 from kpu_mm.apis import (
     FeatureInferencer,
@@ -24,13 +21,13 @@ from kpu_mm.apis import (
 )
 from kpu_mm.visualization import heat_overlay
 from tests.chromium import asked_hosts, open_chromium
+from tests.demo_page_user import SECONDS, Page
 from tests.runs import ENV, ROOT
 
 TOOL = ROOT / 'tools' / 'demo_page.py'
 PHOTOGRAPH = Path(skimage.__file__).parent / 'data' / 'chelsea.png'
 SIDES = ('student', 'teacher')
 PROMPT = ('a photo of a {}.',)
-SECONDS = 300  # for what takes a few, on a busy machine
 
 
 def run(*args, **env):
@@ -59,7 +56,11 @@ def served(zero_shot_run, tmp_path_factory):
         server = subprocess.Popen(
             command,
             cwd=folder,
-            env={**ENV, 'GRADIO_TEMP_DIR': str(folder / 'uploads')},
+            env={
+                **ENV,
+                'GRADIO_TEMP_DIR': str(folder / 'uploads'),
+                'http_proxy': 'http://127.0.0.1:9',  # where nobody is
+            },
             stdout=out,
             stderr=subprocess.STDOUT,
         )
@@ -74,83 +75,15 @@ def served(zero_shot_run, tmp_path_factory):
         server.wait()
 
 
-class Page:
-    """What a user does and sees."""
-
-    def __init__(self, browser, address):
-        self.browser = browser
-        browser.get(address)
-        self.wait(lambda: self.find('#image input[type=file]'))
-
-    def wait(self, condition):
-        """Until there is something, which is given."""
-        end = time.time() + SECONDS
-        while not (found := condition()):
-            assert time.time() < end, self.browser.page_source[-3000:]
-            time.sleep(0.1)
-        return found
-
-    def find(self, selector):
-        return self.browser.find_elements('css selector', selector)
-
-    def upload(self, path):
-        for button in self.find('#image button[aria-label="Clear"]'):
-            button.click()
-        field = self.wait(lambda: self.find('#image input[type=file]'))[0]
-        field.send_keys(str(path))
-
-    def shows_upload(self, path):
-        """Whether the image is there: its preview is the file itself."""
-        return any(path.name in a for a in self.addresses('#image img'))
-
-    def ask(self, task, text=None):
-        (tab,) = self.find(f'#{task}-tab-button')
-        tab.click()
-        (button,) = self.find(f'#{task}-button')
-        self.wait(button.is_displayed)
-        if text is not None:
-            (box,) = self.find(f'#{task}-question textarea')
-            # clear() is nothing that the page hears of
-            box.send_keys(Keys.CONTROL, 'a')
-            box.send_keys(Keys.BACKSPACE, text)
-        button.click()
-
-    def error(self):
-        """What the page says; the message is closed."""
-        toast = '.toast-body'
-        text = self.wait(lambda: [e.text for e in self.find(toast) if e.text])
-        for button in self.find('.toast-close'):
-            button.click()
-        self.wait(lambda: not self.find(toast))
-        return text[0]
-
-    def addresses(self, selector):
-        """Of images."""
-        return [image.get_attribute('src') for image in self.find(selector)]
-
-    def cells(self, rows):
-        """The texts of a table."""
-        self.wait(lambda: self.find(rows))
-        return self.browser.execute_script(
-            'return [...document.querySelectorAll(arguments[0])].map('
-            'row => [...row.cells].map(cell => cell.textContent))',
-            rows,
-        )
-
-    def picture(self, task, side):
-        selector = f'#{task}-{side} img'
-        (address,) = self.wait(lambda: self.addresses(selector))
-        with urllib.request.urlopen(address) as answer:
-            return np.asarray(Image.open(io.BytesIO(answer.read())))
-
-
 @pytest.fixture(scope='module')
 def page(served, tmp_path_factory):
-    browser = open_chromium(tmp_path_factory.mktemp('profile'))
-    try:
-        yield Page(browser, f'http://127.0.0.1:{served[0]}')
-    finally:
-        browser.quit()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('no_proxy', '*')
+        browser = open_chromium(tmp_path_factory.mktemp('profile'))
+        try:
+            yield Page(browser, f'http://127.0.0.1:{served[0]}')
+        finally:
+            browser.quit()
 
 
 @pytest.fixture(scope='module')
