@@ -63,28 +63,29 @@ def fit_normalizers(
         ValueError: If the features of a teacher do not define a normaliser.
     """
     unfitted = [k for k, n in model.normalizers.items() if not n.fitted]
+    found: dict[str, dict[str, Moments]] = {name: {} for name in unfitted}
     for stream, teachers in model.taught_by.items():
-        names = [name for name in teachers if name in unfitted]
-        if not names:
-            continue
-        found = _measure(model, names, loaders[stream], num_images)
-        for name in names:
-            _fit(name, model.normalizers[name], found[name])
+        seen = {name: found[name] for name in teachers if name in found}
+        if seen:
+            _measure(model, seen, loaders[stream], num_images)
+    for name, moments in found.items():
+        _fit(name, model.normalizers[name], moments)
     return unfitted
 
 
 def _measure(
     model: KPUDistiller,
-    names: Iterable[str],
+    found: Mapping[str, dict[str, Moments]],
     batches: Iterable[Mapping[str, Any]],
     num_images: int,
-) -> dict[str, dict[str, Moments]]:
-    """Moments of each output of some teachers that share a stream."""
-    found: dict[str, dict[str, Moments]] = {name: {} for name in names}
+) -> None:
+    """Add to the moments of teachers' outputs what a stream shows of them."""
     for batch in batches:
         data = model.data_preprocessor(batch, False)
         for name, moments in found.items():
-            features = model.observe(name, data['images'], data['mask'])
+            features = model.observe(
+                name, data['images'], data['mask'], data.get('features')
+            )
             for output, values, mask in features.outputs():
                 new = Moments.of(valid_vectors(values, mask))
                 old = moments.get(output)
@@ -92,7 +93,6 @@ def _measure(
         num_images -= len(batch['images']) * get_world_size()
         if num_images <= 0:
             break
-    return found
 
 
 def _fit(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -11,20 +11,19 @@ from torch import Tensor
 from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
 
-from ..level_record import LevelRecord, TeacherLevels
-from ..multi_stream_model import MultiStreamModel, Streams
+from ..multi_stream_model import Streams
 from ..projectors import resize
-from ..teachers import TeacherBank
-from .build_normalizers import build_normalizers, fit_normalizers
+from ..replay import Replay
 from .build_projectors import build_projectors
 from .feature_stats import feature_std, std_ratio
-from .level_pairs import level_masks, pair_levels, select
-
-TERMS = ('s2t', 't2s', 'rec')
+from .join_streams import join_streams
+from .lesson import Lesson
+from .options import TERMS, check_options
+from .taught_student import TaughtStudent
 
 
 @MODELS.register_module()
-class KPUDistiller(MultiStreamModel):
+class KPUDistiller(TaughtStudent):
     """Knowledge preservation and unification.
 
     KPU (https://arxiv.org/abs/2508.14707). Teachers stay outside of
@@ -35,8 +34,10 @@ class KPUDistiller(MultiStreamModel):
             ``normalise`` as :class:`KPUBackbone` has them.
         teachers: Configs of the teachers by name.
         streams: For teachers that see the images of a stream of another
-            name, that name; several may share one. Defaults to None, each
-            teacher has the stream of its own name.
+            name, that name, or of several, their names. Several teachers
+            may share one; for a teacher each of its streams counts the
+            same. Defaults to None, each teacher has the stream of its own
+            name.
         terms: Weights of the loss terms 's2t' (student to teacher), 't2s'
             (unification) and 'rec' (reconstruction, needs 't2s'); a term
             that is left out is off. Defaults to 1.0 for all three.
@@ -67,7 +68,7 @@ class KPUDistiller(MultiStreamModel):
         self,
         student: dict[str, Any],
         teachers: dict[str, dict[str, Any]],
-        streams: dict[str, str] | None = None,
+        streams: dict[str, str | Sequence[str]] | None = None,
         terms: dict[str, float] | None = None,
         normalizer: dict[str, Any] | None = None,
         projector: dict[str, Any] | None = None,
@@ -78,35 +79,22 @@ class KPUDistiller(MultiStreamModel):
         channels_last: bool = False,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(backward=backward, init_cfg=init_cfg)
-        self.terms = dict(terms or dict.fromkeys(TERMS, 1.0))
-        _check(self.terms, teachers)
-        self.student = MODELS.build(
-            student, default_args=dict(out_type='features')
+        terms = dict(terms or dict.fromkeys(TERMS, 1.0))
+        check_options(terms, teachers)
+        super().__init__(
+            student, teachers, streams, normalizer, backward, init_cfg
         )
-        self.teachers = TeacherBank(teachers)
-        self.normalizers: Any = build_normalizers(normalizer, self.teachers)
-        self.taught_by = _by_stream(teachers, streams or {})
+        self.terms = terms
         self.align = MODELS.build(align or dict(type='kpu_mm.AlignLoss'))
         self.balancer = MODELS.build(
             balancer or dict(type='kpu_mm.EqualBalancer'),
-            default_args=dict(teachers=list(teachers)),
+            default_args=dict(teachers=list(teachers), streams=self.streams),
         )
         if backward == 'per_stream' and not self.balancer.separable:
             raise ValueError(
                 f'{type(self.balancer).__name__} weighs the losses of all '
                 "streams against each other: set backward='joint'."
             )
-        self.pairs = pair_levels(
-            {name: t.strides for name, t in self.teachers.items()},
-            self.student.strides,
-        )
-        self.level_record = LevelRecord(
-            {
-                name: TeacherLevels(teacher.strides, tuple(self.pairs[name]))
-                for name, teacher in self.teachers.items()
-            }
-        )
         self.projectors: Any = build_projectors(
             projector or dict(type='kpu_mm.MLPProjector'),
             self.terms,
@@ -114,17 +102,12 @@ class KPUDistiller(MultiStreamModel):
             self.teachers,
             self.pairs,
         )
-        self.memory_format = torch.contiguous_format
         if channels_last:
-            self.memory_format = torch.channels_last
-            self.to(memory_format=torch.channels_last)
+            self.use_channels_last()
         if compile is not None:
-            self.student.extract = torch.compile(
-                self.student.extract, **compile
-            )
-            for _, teacher in self.teachers.items():
-                teacher.compile(**compile)
+            self.compile_models(compile)
         self._hide_frozen_from_ddp()
+        self._replay: Replay[dict[str, Tensor]] | None = None
 
     # ---- the method -------------------------------------------------------
 
@@ -162,122 +145,76 @@ class KPUDistiller(MultiStreamModel):
         """L_KPU over the given streams.
 
         Args:
-            streams: For each stream, ``images`` (B, 3, H, W), raw RGB, and
-                ``mask`` (B, H, W) or None.
+            streams: For each stream, ``images`` (B, 3, H, W), raw RGB,
+                ``mask`` (B, H, W) or None, and perhaps ``features``, by
+                teacher what its cache says of the images.
 
         Returns:
             ``loss``, and for the log each term, each standard deviation and
             each teacher's weight.
         """
-        totals, logs = {}, {}
-        for stream, batch in streams.items():
-            inputs = self._inputs(batch)
-            student = self.see(**inputs)
-            for name in self.taught_by[stream]:
-                x, x_t = self.pair(name, student, self.teach(name, **inputs))
-                losses, unified = self.terms_of(name, x, x_t)
-                totals[name] = torch.stack(
-                    [self.terms[term] * loss for term, loss in losses.items()]
-                ).sum(0)
-                for term, loss in losses.items():
-                    logs[f'{term}/{name}'] = loss.detach().mean()
-                logs[f'std/{name}'] = feature_std(x_t)
-                if unified is not None:
-                    logs[f'std_t2s/{name}'] = feature_std(unified)
+        lessons = [self.lesson(name, batch) for name, batch in streams.items()]
+        if self.balancer.looks_again:
+            self._be_ready_to_look_again(lessons)
+        totals, logs = self.compare(lessons)
         loss, weights = self.balancer(totals)
         logs.update({f'weight/{name}': w for name, w in weights.items()})
         return dict(loss=loss, **logs)
 
-    def see(self, images: Tensor, mask: Tensor | None = None) -> Features:
-        """The student's summary and all of its maps.
+    def compare(
+        self, lessons: Iterable[Lesson]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """How far the student is from the teachers.
 
         Args:
-            images: (B, 3, H, W), raw RGB in [0, 255].
-            mask: (B, H, W) bool, True where the image is; None where all is.
-        """
-        student = self.student.extract(self.student.normalise(images, mask))
-        masked: Features = student._replace(masks=level_masks(student, mask))
-        return masked
-
-    def teach(
-        self, name: str, images: Tensor, mask: Tensor | None = None
-    ) -> Features:
-        """What the student learns of a teacher: its normalised features.
-
-        Args:
-            name: The teacher.
-            images: (B, 3, H, W), raw RGB in [0, 255].
-            mask: (B, H, W) bool, True where the image is; None where all is.
-        """
-        features = self.observe(name, images, mask)
-        if name in self.normalizers:
-            features = self.normalizers[name](features)
-        return features
-
-    def observe(
-        self, name: str, images: Tensor, mask: Tensor | None = None
-    ) -> Features:
-        """A teacher's summary and all of its maps, in its own space.
-
-        Args:
-            name: The teacher.
-            images: (B, 3, H, W), raw RGB in [0, 255].
-            mask: (B, H, W) bool, True where the image is; None where all is.
-        """
-        features: Features = self.teachers[name](images, mask)
-        return features
-
-    def pair(
-        self, name: str, student: Features, teacher: Features
-    ) -> tuple[Features, Features]:
-        """Lay out student's and teacher's maps pair by pair.
-
-        Args:
-            name: The teacher.
-            student: What :meth:`see` gave.
-            teacher: What :meth:`teach` gave.
-        """
-        maps, levels = zip(*self.pairs[name], strict=True)
-        return select(student, levels), select(teacher, maps)
-
-    def extract(
-        self, name: str, images: Tensor, mask: Tensor | None = None
-    ) -> tuple[Features, Features]:
-        """Student's and teacher's features of the same images, map by map.
-
-        Args:
-            name: The teacher.
-            images: (B, 3, H, W), raw RGB in [0, 255].
-            mask: (B, H, W) bool, True where the image is; None where all is.
-        """
-        inputs = self._inputs(dict(images=images, mask=mask))
-        return self.pair(name, self.see(**inputs), self.teach(name, **inputs))
-
-    def fit_normalizers(
-        self,
-        loaders: Mapping[str, Iterable[Mapping[str, Any]]],
-        num_images: int,
-    ) -> list[str]:
-        """Fit those normalisers that have no statistics yet.
-
-        All processes share the images and get the same statistics.
-
-        Args:
-            loaders: For each stream, endless batches of its images.
-            num_images: So many images of each stream are looked at, rounded
-                up to whole batches.
+            lessons: What :meth:`lesson` gave for each stream.
 
         Returns:
-            The teachers whose normalisers were fitted.
-
-        Raises:
-            ValueError: If a teacher's features do not define a normaliser.
+            Each teacher's loss, (B,), and terms and deviations for the log.
         """
-        return fit_normalizers(self, loaders, num_images)
+        totals: dict[str, list[Tensor]] = {}
+        logs = {}
+        for stream, inputs, teachers in lessons:
+            student = self.see(**inputs)
+            for name, teacher in teachers.items():
+                x, x_t = self.pair(name, student, teacher)
+                losses, unified = self.terms_of(name, x, x_t)
+                total = torch.stack(
+                    [self.terms[term] * loss for term, loss in losses.items()]
+                ).sum(0)
+                totals.setdefault(name, []).append(total)
+                label = self.label(name, stream)
+                for term, loss in losses.items():
+                    logs[f'{term}/{label}'] = loss.detach().mean()
+                logs[f'std/{label}'] = feature_std(x_t)
+                if unified is not None:
+                    logs[f'std_t2s/{label}'] = feature_std(unified)
+        return {
+            name: join_streams(parts, len(self.streams[name]))
+            for name, parts in totals.items()
+        }, logs
 
-    def _inputs(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        images = batch['images'].contiguous(memory_format=self.memory_format)
-        return dict(images=images, mask=batch.get('mask'))
+    def after_step(self, moved: bool) -> None:
+        """Let the balancer compare the losses before and after the step.
+
+        Args:
+            moved: Whether the optimiser has changed the parameters.
+        """
+        replay, self._replay = self._replay, None
+        if moved and replay is not None:
+            self.balancer.after_step(replay())
+
+    def _be_ready_to_look_again(self, lessons: list[Lesson]) -> None:
+        if not (self.training and torch.is_grad_enabled()):
+            return
+        if self._replay is not None:
+            raise RuntimeError(
+                f'{type(self.balancer).__name__} learns from the losses after '
+                "each step, which the run's train step does not give it: use "
+                "MMEngine's Runner or SingleDeviceStrategy, for several "
+                'processes with kpu_mm.KPUDistributedDataParallel.'
+            )
+        self._replay = Replay(self, lambda: self.compare(lessons)[0])
 
     # ---- what MMEngine calls ----------------------------------------------
 
@@ -321,40 +258,3 @@ class KPUDistiller(MultiStreamModel):
             if len(stds) > 1:
                 logs[f'{key}_ratio'] = std_ratio(stds)
         return super().parse_losses(logs)
-
-    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Any:
-        """Take the teachers along when the model moves."""
-        super()._apply(fn, recurse)
-        self.teachers.apply(fn)
-        return self
-
-
-def _by_stream(
-    teachers: Mapping[str, Any], streams: Mapping[str, str]
-) -> dict[str, list[str]]:
-    """For each stream, the teachers that see it."""
-    unknown = set(streams) - set(teachers)
-    if unknown:
-        raise ValueError(
-            f'streams={dict(streams)}: there is no teacher {sorted(unknown)}; '
-            f'the teachers are {sorted(teachers)}.'
-        )
-    taught: dict[str, list[str]] = {}
-    for name in teachers:
-        taught.setdefault(streams.get(name, name), []).append(name)
-    return taught
-
-
-def _check(terms: Mapping[str, float], teachers: Mapping[str, Any]) -> None:
-    if not teachers:
-        raise ValueError('`teachers` is empty: name at least one teacher.')
-    unknown = set(terms) - set(TERMS)
-    if unknown or not terms:
-        raise ValueError(
-            f'terms={dict(terms)}: choose from {TERMS}, one at least.'
-        )
-    if 'rec' in terms and 't2s' not in terms:
-        raise ValueError(
-            "terms: 'rec' reconstructs teachers from 't2s'; switch on both "
-            'or neither.'
-        )
