@@ -31,7 +31,7 @@ class Page:
         return self.browser.find_elements('css selector', selector)
 
     def upload(self, path):
-        for button in self.find('#image button[aria-label="Clear"]'):
+        for button in self.find('#image button[aria-label="Remove Image"]'):
             button.click()
         field = self.wait(lambda: self.find('#image input[type=file]'))[0]
         field.send_keys(str(path))
