@@ -31,7 +31,7 @@ class Page:
         return self.browser.find_elements('css selector', selector)
 
     def upload(self, path):
-        for button in self.find('#image button[aria-label="Clear"]'):
+        for button in self.find('#image button[aria-label="Remove Image"]'):
             button.click()
         field = self.wait(lambda: self.find('#image input[type=file]'))[0]
         field.send_keys(str(path))
@@ -49,8 +49,19 @@ class Page:
             (box,) = self.find(f'#{task}-question textarea')
             # clear() is nothing that the page hears of
             box.send_keys(Keys.CONTROL, 'a')
-            box.send_keys(Keys.BACKSPACE, text)
+            box.send_keys(Keys.BACKSPACE, text[:40])
+            self.paste(box, text)
         button.click()
+
+    def paste(self, box, text):
+        """At once: a busy machine takes a second for a few keys."""
+        if text[40:]:
+            self.browser.execute_script(
+                'arguments[0].value = arguments[1];'
+                "arguments[0].dispatchEvent(new Event('input'))",
+                box,
+                text,
+            )
 
     def error(self):
         """What the page says; the message is closed."""
