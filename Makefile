@@ -59,8 +59,10 @@ $(STAMPS)/lint: $(STAMPS)/runtime requirements/tests.txt
 	$(PINNED) -r requirements/tests.txt
 	@touch $@
 
-$(STAMPS)/test: $(STAMPS)/lint requirements/downstream.txt requirements/export.txt
-	$(PINNED) -r requirements/downstream.txt -r requirements/export.txt
+$(STAMPS)/test: $(STAMPS)/lint requirements/downstream.txt \
+    requirements/export.txt requirements/page.txt
+	$(PINNED) -r requirements/downstream.txt -r requirements/export.txt \
+	    -r requirements/page.txt
 	$(RUN) $(MM) --for downstream
 	@touch $@
 

@@ -16,6 +16,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -41,21 +42,26 @@ def timed(run: Callable[[], None]) -> float:
     return time.perf_counter() - start
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config')
-    parser.add_argument('--rounds', type=int, default=10)
-    args = parser.parse_args()
-    DefaultScope.get_instance('benchmark', scope_name='mmengine')
-    cfg = Config.fromfile(args.config)
+def open_run(cfg: Config) -> tuple[Any, Any, MultiStreamLoader]:
+    """Model, optimiser and loader of a config."""
     torch.manual_seed(0)
     model = MODELS.build(cfg.model).to(get_device()).train()
     options = dict(cfg.optim_wrapper)
     constructor = OPTIM_WRAPPER_CONSTRUCTORS.build(
         dict(type=options.pop('constructor'), optim_wrapper_cfg=options)
     )
-    optim_wrapper = constructor(model)
     loader = MultiStreamLoader(cfg.train_dataloader)
+    model.fit_normalizers(loader.loaders, 1)
+    return model, constructor(model), loader
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config')
+    parser.add_argument('--rounds', type=int, default=10)
+    args = parser.parse_args()
+    DefaultScope.get_instance('benchmark', scope_name='mmengine')
+    model, optim_wrapper, loader = open_run(Config.fromfile(args.config))
     batches = iter(loader)
     fixed = model.data_preprocessor(next(batches), True)['streams']
 
@@ -63,9 +69,10 @@ def main() -> None:
         model.train_step(next(batches), optim_wrapper)
 
     def teachers() -> None:
-        for name, batch in fixed.items():
+        for stream, batch in fixed.items():
             with optim_wrapper.optim_context(model):
-                model.teachers[name](batch['images'], batch['mask'])
+                for name in model.taught_by[stream]:
+                    model.teachers[name](batch['images'], batch['mask'])
 
     def student() -> None:
         for batch in fixed.values():

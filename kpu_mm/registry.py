@@ -80,7 +80,8 @@ class LateRegistry(Registry):
         return super().get(key)
 
 
-# backbones, teachers, projectors, losses, balancers, distillers, heads
+# backbones, teachers, projectors, losses, normalisers, balancers, distillers,
+# heads
 MODELS = LateRegistry(
     'model',
     parent=MMENGINE_MODELS,

@@ -1,7 +1,5 @@
 """Every config builds and takes a step, with small models in its places."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from mmengine.config import Config
@@ -9,56 +7,88 @@ from mmengine.config import Config
 from kpu_mm.datasets import MultiStreamLoader
 from kpu_mm.models import KPUDistiller
 from kpu_mm.registry import MODELS
+from tests.recipes import CONFIGS, RECIPES, shrink
 from tests.runs import write_images
-
-CONFIGS = Path(__file__).parents[1] / 'configs'
-DISTILL = sorted((CONFIGS / 'distill').glob('*.py'))
 
 
 @pytest.fixture
-def shrink(dinov2_dir, clip_dir, grounding_dino_dir, tmp_path):
+def models(dinov2_dir, clip_dir, grounding_dino_dir):
+    return dict(
+        dinov2=dinov2_dir, clip=clip_dir, grounding_dino=grounding_dino_dir
+    )
+
+
+@pytest.mark.parametrize('path', RECIPES, ids=lambda p: p.stem)
+def test_distill_config(path, models, tmp_path):
     write_images(tmp_path / 'images', 4)
-
-    def apply(cfg):
-        cfg.model.student.sentinel = str(dinov2_dir)
-        cfg.model.student.inplanes = 8
-        clip = cfg.model.teachers.clip
-        clip.pop('pretrained', None)
-        clip.model = f'local-dir:{clip_dir}'
-        cfg.model.teachers.grounding_dino.source = str(grounding_dino_dir)
-        for stream in cfg.train_dataloader.values():
-            assert stream.batch_size > 0
-            stream.update(batch_size=2, num_workers=0)
-            stream.dataset.sources = dict(
-                type='kpu_mm.FolderSource', root=str(tmp_path / 'images')
-            )
-            stream.dataset.weights = None
-            decode = stream.dataset.pipeline[0]
-            if 'shortest' in decode:
-                decode.update(shortest=64, longest=96)
-        return cfg
-
-    return apply
-
-
-@pytest.mark.parametrize('path', DISTILL, ids=lambda p: p.stem)
-def test_distill_config(path, shrink):
-    cfg = shrink(Config.fromfile(path))
+    cfg = Config.fromfile(path)
+    for stream in cfg.train_dataloader.values():
+        assert stream.batch_size > 0
+    cfg = shrink(cfg, models, tmp_path)
     torch.manual_seed(0)
     model = MODELS.build(cfg.model)
     assert isinstance(model, KPUDistiller)
-    streams = next(iter(MultiStreamLoader(cfg.train_dataloader)))
-    losses = model.train()(**streams)
+    loader = MultiStreamLoader(cfg.train_dataloader)
+    model.fit_normalizers(loader.loaders, num_images=8)
+    losses = model.train()(**next(iter(loader)))
     losses['loss'].backward()
     assert torch.isfinite(losses['loss'])
-    assert set(model.teachers) == set(cfg.train_dataloader)
+    assert set(model.taught_by) == set(cfg.train_dataloader)
 
 
 def test_the_papers_numbers():
-    cfg = Config.fromfile(CONFIGS / 'distill' / 'kpu_vitb.py')
+    cfg = Config.fromfile(CONFIGS / 'kpu_vitb.py')
     assert cfg.train_dataloader.clip.batch_size == 32
     assert cfg.train_dataloader.grounding_dino.batch_size == 4
     optimizer = cfg.optim_wrapper.optimizer
     assert (optimizer.type, optimizer.lr) == ('AdamW', 2e-4)
     assert optimizer.weight_decay == 0.05
     assert cfg.train_cfg.max_iters == cfg.param_scheduler.T_max == 40_000
+
+
+def difference(name):
+    """What a config changes in the paper's run."""
+    kpu, other = (
+        Config.fromfile(CONFIGS / f'{stem}.py').to_dict()
+        for stem in ('kpu_vitb', name)
+    )
+    for part in ('model', 'train_dataloader'):
+        both = kpu.pop(part), other.pop(part)
+        for key in set(both[0]) | set(both[1]):
+            if both[0].get(key) != both[1].get(key):
+                yield key, both[1].get(key)
+    assert kpu == other
+
+
+@pytest.mark.parametrize(
+    ('name', 'terms'),
+    [
+        ('base-b_vitb', dict(s2t=1.0)),
+        ('base-c_vitb', dict(s2t=1.0, t2s=1.0)),
+    ],
+)
+def test_ablations_of_terms(name, terms):
+    assert dict(difference(name)) == dict(terms=terms)
+
+
+@pytest.mark.parametrize(
+    ('name', 'other'),
+    [
+        ('clip-only_vitb', 'grounding_dino'),
+        ('grounding-dino-only_vitb', 'clip'),
+    ],
+)
+def test_ablations_of_teachers(name, other):
+    changed = dict(difference(name))
+    assert set(changed) == {'teachers', other}
+    assert other not in changed['teachers']
+    assert changed[other] is None  # its stream
+
+
+def test_the_ablation_without_adapter():
+    changed = dict(difference('base-a_vitb'))
+    assert set(changed) == {'student', 'teachers', 'terms', 'streams'}
+    assert set(changed['teachers']) == {'clip', 'grounding_dino', 'dinov2'}
+    assert changed['terms'] == dict(s2t=1.0)
+    source = changed['teachers']['dinov2']['source']
+    assert changed['student']['sentinel'] == source

@@ -18,6 +18,8 @@ default_hooks = dict(
     checkpoint=dict(
         type='CheckpointHook', by_epoch=False, interval=1000, max_keep_ckpts=3
     ),
+    # Before training, for models with a normalizer.
+    normalizer_fit=dict(type='kpu_mm.NormalizerFitHook'),
     # Order and transforms are seeded by position, not by epoch.
     sampler_seed=None,
 )

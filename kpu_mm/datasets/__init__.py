@@ -4,6 +4,7 @@ from .collate import ImageBatch, stack_images
 from .endless_dataset import EndlessDataset
 from .errors import CorruptImageError
 from .mix import SourceMix
+from .mixed_resolution import MixedResolution
 from .multi_stream_loader import MultiStreamLoader, StreamsBatch
 from .permutation import Permutation
 from .position_sampler import PositionSampler
@@ -17,7 +18,12 @@ from .sources import (
     TarSource,
 )
 from .stream_loader import StreamLoader, build_stream
-from .transforms import DecodeRandomResizedCrop, DecodeResize, PackImage
+from .transforms import (
+    DecodeRandomResizedCrop,
+    DecodeResize,
+    PackImage,
+    TorchvisionTransform,
+)
 from .unlabeled_dataset import UnlabeledImages
 
 __all__ = [
@@ -31,6 +37,7 @@ __all__ = [
     'ImageSource',
     'ListSource',
     'LmdbSource',
+    'MixedResolution',
     'MultiStreamLoader',
     'PackImage',
     'ParquetSource',
@@ -40,6 +47,7 @@ __all__ = [
     'StreamLoader',
     'StreamsBatch',
     'TarSource',
+    'TorchvisionTransform',
     'UnlabeledImages',
     'build_stream',
     'stack_images',

@@ -19,7 +19,9 @@ class PositionSampler(Sampler[int]):
     B see what one process with batches of 2B sees.
 
     Args:
-        dataset: A dataset that takes endless positions.
+        dataset: A dataset that takes endless positions. One with
+            ``set_batch_size`` is told the images of an iteration in all
+            processes.
         batch_size: Images of one process in one iteration.
         seed: Handed to ``dataset.set_seed``. Defaults to None, leave the
             dataset as it is.
@@ -43,6 +45,8 @@ class PositionSampler(Sampler[int]):
         self.batch_size = batch_size
         self.rank = own_rank if rank is None else rank
         self.world_size = own_world_size if world_size is None else world_size
+        if hasattr(dataset, 'set_batch_size'):
+            dataset.set_batch_size(self.batch_size * self.world_size)
         self._dataset = dataset
         self._iteration = 0
 

@@ -7,6 +7,7 @@ from .hooks import (
     FeaturePCAHook,
     JointCheckpointHook,
     NonFiniteHook,
+    NormalizerFitHook,
     SkippedImagesHook,
 )
 from .knn_test_loop import KNNTestLoop
@@ -38,6 +39,7 @@ __all__ = [
     'MultiTaskTestLoop',
     'MultiTaskValLoop',
     'NonFiniteHook',
+    'NormalizerFitHook',
     'ResumableTrainLoop',
     'SkippedImagesHook',
     'TrainableConstructor',

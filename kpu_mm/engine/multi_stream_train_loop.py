@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from mmengine.model import is_model_wrapper
+
 from kpu_mm.datasets import MultiStreamLoader
+from kpu_mm.models.multi_stream_model import MultiStreamModel
 from kpu_mm.registry import LOOPS
 
 from .resumable_train_loop import ResumableTrainLoop
@@ -25,3 +28,16 @@ class MultiStreamTrainLoop(ResumableTrainLoop):
             dataloader: For each stream's name, its dataloader's config.
         """
         return MultiStreamLoader(dataloader)
+
+    def run(self) -> Any:
+        """Train, if the streams are those that the model needs.
+
+        Raises:
+            ValueError: If a stream is missing or takes no part.
+        """
+        model = self.runner.model
+        if is_model_wrapper(model):
+            model = model.module
+        if isinstance(model, MultiStreamModel):
+            model.check_streams(self.dataloader.loaders)
+        return super().run()

@@ -9,10 +9,10 @@ from .onnx_graph import OPSET
 _CARD = """\
 # {title}
 
-A vision backbone distilled with kpu_mm {version}: the frozen sentinel
-`{sentinel}` with a trained ViT-Adapter. Teachers: {teachers}.
-It gives a summary of {channels} channels and four maps of {channels} channels
-at strides {strides}. Images are RGB in [0, 255], {min_size} pixels or more on
+A vision backbone distilled with kpu_mm {version} over the sentinel
+`{sentinel}`. Teachers: {teachers}.
+It gives a summary of {channels} channels and maps of {channels} channels at
+strides {strides}. Images are RGB in [0, 255], {min_size} pixels or more on
 each side.
 
 ## Load it with kpu_mm
@@ -28,7 +28,7 @@ std {std}:
 
 ```python
 backbone = dict(
-    type='kpu_mm.KPUBackbone',
+    type='{type}',
     sentinel='PATH/OF/THIS/FOLDER/sentinel',{options}
     init_cfg=dict(
         type='Pretrained', checkpoint='PATH/OF/THIS/FOLDER/model.safetensors'
@@ -42,7 +42,7 @@ backbone = dict(
   outputs
 * `sentinel/`: the sentinel as a model of transformers, sha256 of its weights
   `{sha256}`
-* `model.safetensors`: the adapter, without the sentinel
+* `model.safetensors`: what it has besides the sentinel
 {files}
 The licences of the sentinel and of the teachers apply to these weights.
 """
@@ -140,6 +140,7 @@ def model_card(config: dict[str, Any]) -> str:
     return _CARD.format(
         title=f'Student of {", ".join(teachers) or sentinel["name"]}',
         version=config['kpu_mm_version'],
+        type=config['backbone']['type'],
         sentinel=sentinel['name'],
         sha256=sentinel['sha256'],
         teachers=', '.join(teachers) or 'not recorded',

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from kpu_mm.models.backbones import KPUBackbone
+from kpu_mm.models.backbones.sentinel_backbone import SentinelBackbone
 from kpu_mm.models.projectors import TeacherHead
 
 
@@ -19,7 +19,7 @@ class RawStudent(nn.Module):
     """
 
     def __init__(
-        self, backbone: KPUBackbone, heads: Mapping[str, TeacherHead]
+        self, backbone: SentinelBackbone, heads: Mapping[str, TeacherHead]
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -33,7 +33,8 @@ class RawStudent(nn.Module):
 
         Returns:
             ``summary`` (B, C) and ``map_s`` (B, C, ceil(H / s), ceil(W / s))
-            at strides s of 4, 8, 16 and 32; for each head ``NAME_summary``
+            at strides s of 4, 8, 16 and 32, or a ViT's own, for which sizes
+            are rounded to the nearest; for each head ``NAME_summary``
             (B, D), if the teacher has one, and ``NAME_map_i`` for its maps
             from the first on, (B, C_i, ceil(H / s_i), ceil(W / s_i)) at the
             teacher's strides s_i.

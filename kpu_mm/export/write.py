@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from kpu_mm.models.backbones import KPUBackbone
 from kpu_mm.models.backbones.sentinel import IMAGENET_MEAN, IMAGENET_STD
+from kpu_mm.models.backbones.sentinel_backbone import SentinelBackbone
 from kpu_mm.models.projectors import TeacherHead
 from kpu_mm.models.student import Student
 from kpu_mm.version import __version__
@@ -101,7 +101,7 @@ def _fill(
     vit.config._name_or_path = ''  # may be a path of this machine
     vit.save_pretrained(folder / 'sentinel')
     backbone = _rebuild(student, folder / 'sentinel')
-    _save(backbone, folder / 'model.safetensors')
+    _save(backbone, folder / 'model.safetensors', but=backbone.beside)
     config = describe(student, backbone)
     if student.projectors:
         projectors = nn.ModuleDict(student.projectors)
@@ -115,9 +115,10 @@ def _fill(
     (folder / 'README.md').write_text(model_card(config), encoding='utf-8')
 
 
-def _rebuild(student: Student, sentinel: Path) -> KPUBackbone:
+def _rebuild(student: Student, sentinel: Path) -> SentinelBackbone:
     """The student over the sentinel as it was saved."""
-    backbone = KPUBackbone(str(sentinel), **student.arguments)
+    kind: Any = type(student.backbone)
+    backbone: SentinelBackbone = kind(str(sentinel), **student.arguments)
     name = student.backbone.sentinel.name
     backbone.sentinel.name = Path(name).name if Path(name).is_dir() else name
     backbone.load_state_dict(
@@ -131,12 +132,16 @@ def _rebuild(student: Student, sentinel: Path) -> KPUBackbone:
     return backbone.eval().requires_grad_(False)
 
 
-def _save(module: nn.Module, path: Path) -> None:
-    state = {k: v.contiguous() for k, v in module.state_dict().items()}
+def _save(module: nn.Module, path: Path, but: tuple[str, ...] = ()) -> None:
+    state = {
+        name: value.contiguous()
+        for name, value in module.state_dict().items()
+        if not name.startswith(but)
+    }
     save_file(state, path, metadata={'format': 'pt'})
 
 
-def describe(student: Student, backbone: KPUBackbone) -> dict[str, Any]:
+def describe(student: Student, backbone: SentinelBackbone) -> dict[str, Any]:
     """What ``config.json`` says.
 
     Args:
@@ -157,7 +162,7 @@ def describe(student: Student, backbone: KPUBackbone) -> dict[str, Any]:
         kpu_mm_version=__version__,
         torch_version=str(torch.__version__),
         backbone=dict(
-            type='kpu_mm.KPUBackbone',
+            type=f'kpu_mm.{type(backbone).__name__}',
             sentinel='sentinel',
             **student.arguments,
         ),

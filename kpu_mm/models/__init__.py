@@ -14,6 +14,7 @@ PARTS = (
     'backbones',
     'balancers',
     'losses',
+    'normalizers',
     'projectors',
     'teachers',
     'distillers',

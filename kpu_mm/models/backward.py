@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.distributed as dist
 from mmengine.dist import get_world_size
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
+
+from .average_over_ranks import average_over_ranks
 
 if TYPE_CHECKING:
     from .multi_stream_model import MultiStreamModel
@@ -23,7 +24,14 @@ def joint_step(
         losses = model(**data, mode='loss')
     loss, logs = model.parse_losses(losses)
     optim_wrapper.update_params(loss)
+    finish_step(model, optim_wrapper)
     return logs
+
+
+def finish_step(model: MultiStreamModel, optim_wrapper: OptimWrapper) -> None:
+    """Let the model know whether its parameters have moved."""
+    with optim_wrapper.optim_context(model):
+        model.after_step(moved=optim_wrapper.should_update())
 
 
 def per_stream_step(
@@ -56,15 +64,14 @@ def per_stream_step(
             _average_gradients(model)
         optim_wrapper.step()
         optim_wrapper.zero_grad()
+    finish_step(model, optim_wrapper)
     return model.parse_losses(losses)[1]
 
 
 def _average_gradients(model: nn.Module) -> None:
     """One all-reduce over the gradients of all trained parameters."""
     grads = [p.grad for p in model.parameters() if p.grad is not None]
-    flat = torch.cat([grad.flatten() for grad in grads])
-    dist.all_reduce(flat)
-    flat /= get_world_size()
+    flat = average_over_ranks(torch.cat([grad.flatten() for grad in grads]))
     for grad, part in zip(
         grads, flat.split([grad.numel() for grad in grads]), strict=True
     ):

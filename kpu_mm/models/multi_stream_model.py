@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
-import torch.distributed as dist
-from mmengine.dist import get_world_size
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from torch import Tensor
 
+from .average_over_ranks import average_over_ranks
 from .backward import joint_step, per_stream_step
 
 Streams = Mapping[str, Mapping[str, Any]]
@@ -47,6 +46,11 @@ class MultiStreamModel(BaseModel):
             )
         self.backward = backward
 
+    @property
+    @abstractmethod
+    def stream_names(self) -> tuple[str, ...]:
+        """Names of the streams that training needs."""
+
     @abstractmethod
     def forward(self, streams: Streams, mode: str = 'loss') -> dict[str, Any]:
         """Losses of the streams for ``mode='loss'``."""
@@ -57,6 +61,36 @@ class MultiStreamModel(BaseModel):
         """One optimisation step over all streams."""
         return _BACKWARD[self.backward](self, data, optim_wrapper)
 
+    def after_step(self, moved: bool) -> None:
+        """What follows each train step; nothing by default.
+
+        Args:
+            moved: Whether the optimiser has changed the parameters: not
+                while gradients accumulate.
+        """
+
+    def check_streams(self, given: Collection[str]) -> None:
+        """Compare the streams of a run with those that the model needs.
+
+        Args:
+            given: Names of the streams that the run has.
+
+        Raises:
+            ValueError: If one is missing or takes no part.
+        """
+        needed = set(self.stream_names)
+        if missing := needed - set(given):
+            raise ValueError(
+                f'train_dataloader has no stream {sorted(missing)}, so the '
+                'model would never learn from it: add it there, or remove '
+                'what takes it from the model.'
+            )
+        if unknown := set(given) - needed:
+            raise ValueError(
+                f'train_dataloader has streams {sorted(unknown)} that the '
+                f'model does not take; it takes {sorted(needed)}.'
+            )
+
     def parse_losses(
         self, losses: dict[str, Tensor]
     ) -> tuple[Tensor, dict[str, float]]:
@@ -65,9 +99,7 @@ class MultiStreamModel(BaseModel):
         One reduction and one transfer to the host serve all values.
         """
         values = torch.stack([v.detach().float() for v in losses.values()])
-        if get_world_size() > 1:
-            dist.all_reduce(values)
-            values = values / get_world_size()
+        values = average_over_ranks(values)
         logs = dict(zip(losses, values.tolist(), strict=True))
         return losses['loss'], logs
 

@@ -7,16 +7,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmengine.config import Config
-from torch import nn
+from torch import Tensor, nn
 
-from .backbones import KPUBackbone, load_exported
+from kpu_mm.registry import MODELS
+
+from .backbones import load_exported
 from .backbones.exported import load_strictly
+from .backbones.sentinel_backbone import SentinelBackbone
+from .bare_config import bare_config
 from .level_record import TeacherLevels, read_levels
 from .pretrained import load_state, read_config
 from .projectors import TeacherHead
 from .projectors.exported import build_projectors, load_projectors
+from .projectors.fold_normalizers import fold_normalizers
 
-_TYPES = ('kpu_mm.KPUBackbone', 'KPUBackbone', KPUBackbone)
 _SYNC = ('SyncBN', 'MMSyncBN')
 # what concerns training, or is set anew
 _LEFT_OUT = ('type', 'sentinel', 'init_cfg', 'with_cp', 'frozen')
@@ -29,15 +33,15 @@ class Student(NamedTuple):
     Args:
         backbone: The backbone with its weights, in eval mode.
         arguments: Its arguments besides ``sentinel``.
-        projectors: For each teacher the projector into its space; empty for
-            a model without teachers.
+        projectors: For each teacher the projector into its own space, the
+            normaliser of a run undone; empty for a model without teachers.
         teachers: The teachers' configs by name.
         levels: For each teacher which of its maps and which of the
             student's levels the projector connects; empty for a checkpoint
             that does not record it.
     """
 
-    backbone: KPUBackbone
+    backbone: SentinelBackbone
     arguments: dict[str, Any]
     projectors: dict[str, nn.Module]
     teachers: dict[str, Any]
@@ -100,20 +104,31 @@ def open_student(
                 f"remove config='{config}'."
             )
         return load_student(source)
-    if not source.is_file():
-        raise FileNotFoundError(
-            f"The student '{source}' does not exist: pass a checkpoint of a "
-            'distillation run or a folder that tools/export.py wrote.'
-        )
     if config is None:
-        beside = sorted(source.parent.glob('*.py'))
-        if len(beside) != 1:
-            raise FileNotFoundError(
-                f"There are {len(beside)} configs beside '{source}': pass "
-                'the one of its run as config.'
-            )
-        config = beside[0]
+        config = _beside(source)
     return read_student(Config.fromfile(config).model.to_dict(), source)
+
+
+def read_teachers(source: str | Path) -> dict[str, Any]:
+    """The teachers' configs by name, read without any weights.
+
+    Args:
+        source: A folder that ``tools/export.py`` wrote, or a checkpoint
+            beside the config of its run.
+
+    Returns:
+        Each teacher's config.
+
+    Raises:
+        FileNotFoundError: If something is missing.
+        RuntimeError: If a file is broken.
+    """
+    source = Path(source).expanduser()
+    if source.is_dir():
+        described = read_config(source).get('teachers', {})
+        return {name: entry['config'] for name, entry in described.items()}
+    model = Config.fromfile(_beside(source)).model.to_dict()
+    return dict(model.get('teachers', {}))
 
 
 def read_student(model: Mapping[str, Any], checkpoint: str | Path) -> Student:
@@ -122,8 +137,9 @@ def read_student(model: Mapping[str, Any], checkpoint: str | Path) -> Student:
     Only the sentinel's weights must be on this machine; teachers need not.
 
     Args:
-        model: Config of a model with a KPUBackbone as ``student`` (a
-            distiller) or ``backbone`` (any model of OpenMMLab).
+        model: Config of a model with a KPUBackbone or ViTBackbone as
+            ``student`` (a distiller) or ``backbone`` (any model of
+            OpenMMLab).
         checkpoint: Its checkpoint.
 
     Returns:
@@ -132,7 +148,7 @@ def read_student(model: Mapping[str, Any], checkpoint: str | Path) -> Student:
     Raises:
         FileNotFoundError: If the checkpoint or the sentinel is missing.
         RuntimeError: If the checkpoint is broken or does not fit the config.
-        ValueError: If the config has no KPUBackbone.
+        ValueError: If the config has no such backbone.
     """
     place, config = _find_backbone(model)
     arguments = {k: v for k, v in config.items() if k not in _LEFT_OUT}
@@ -141,22 +157,19 @@ def read_student(model: Mapping[str, Any], checkpoint: str | Path) -> Student:
         # The same weights and results, on one process and on the CPU too.
         arguments['norm_cfg'] = dict(norm, type='BN')
     state = load_state(checkpoint)  # before minutes are spent on the rest
-    backbone = KPUBackbone(config['sentinel'], **arguments)
-    load_strictly(backbone, checkpoint, f'{place}.')
-    prefix = 'projectors.s2t.'
-    projectors = build_projectors(
-        {
-            name[len(prefix) :]: value
-            for name, value in state.items()
-            if name.startswith(prefix)
-        }
+    backbone: SentinelBackbone = MODELS.build(
+        dict(arguments, type=config['type'], sentinel=config['sentinel'])
     )
+    load_strictly(backbone, checkpoint, f'{place}.')
+    projectors = build_projectors(_below('projectors.s2t.', state))
+    levels = read_levels(state[_RECORD]) if _RECORD in state else {}
+    fold_normalizers(projectors, _below('normalizers.', state), levels)
     return Student(
         backbone.eval(),
         arguments,
         dict(projectors),
-        {name: dict(cfg) for name, cfg in model.get('teachers', {}).items()},
-        read_levels(state[_RECORD]) if _RECORD in state else {},
+        {k: bare_config(cfg) for k, cfg in model.get('teachers', {}).items()},
+        levels,
     )
 
 
@@ -193,12 +206,40 @@ def load_student(folder: str | Path) -> Student:
     )
 
 
+def _beside(checkpoint: Path) -> Path:
+    """The config that MMEngine left beside a checkpoint."""
+    if not checkpoint.is_file():
+        raise FileNotFoundError(
+            f"The student '{checkpoint}' does not exist: pass a checkpoint "
+            'of a distillation run or a folder that tools/export.py wrote.'
+        )
+    configs = sorted(checkpoint.parent.glob('*.py'))
+    if len(configs) != 1:
+        raise FileNotFoundError(
+            f"There are {len(configs)} configs beside '{checkpoint}': pass "
+            'the one of its run as config.'
+        )
+    return configs[0]
+
+
+def _below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What a state dict has below a name."""
+    return {
+        name[len(prefix) :]: value
+        for name, value in state.items()
+        if name.startswith(prefix)
+    }
+
+
 def _find_backbone(model: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     for place in ('student', 'backbone'):
         config = model.get(place)
-        if isinstance(config, Mapping) and config.get('type') in _TYPES:
-            return place, dict(config)
+        kind = config.get('type') if isinstance(config, Mapping) else None
+        found = MODELS.get(kind) if isinstance(kind, str) else kind
+        if isinstance(found, type) and issubclass(found, SentinelBackbone):
+            return place, dict(config, type=found)  # type: ignore[arg-type]
     raise ValueError(
-        f'the model {model.get("type")!r} has no kpu_mm.KPUBackbone as '
-        '`student` or `backbone`; pass the config of a distillation run.'
+        f'the model {model.get("type")!r} has no kpu_mm.KPUBackbone or '
+        'kpu_mm.ViTBackbone as `student` or `backbone`; pass the config of a '
+        'distillation run.'
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from torch import Tensor
@@ -20,3 +21,16 @@ class Features(NamedTuple):
     summary: Tensor | None
     maps: tuple[Tensor, ...]
     masks: tuple[Tensor, ...] | None = None
+
+    def outputs(self) -> Iterator[tuple[str, Tensor, Tensor | None]]:
+        """Each output that there is, with its name and its mask.
+
+        Yields:
+            'summary', (B, D), None, then 'map 0', (B, C_0, H_0, W_0), its
+            mask, and so on.
+        """
+        if self.summary is not None:
+            yield 'summary', self.summary, None
+        masks = self.masks or (None,) * len(self.maps)
+        for i, (m, mask) in enumerate(zip(self.maps, masks, strict=True)):
+            yield f'map {i}', m, mask

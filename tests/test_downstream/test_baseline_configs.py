@@ -86,3 +86,20 @@ def test_teacher_builds(path, small):
         (1, 8, 6, 5),
         (1, 8, 3, 3),
     ]
+
+
+@pytest.mark.parametrize('task', KPU)
+def test_base_a_differs_by_its_backbone(task):
+    kpu = CONFIGS / 'downstream' / task / f'{KPU[task]}.py'
+    row = Config.fromfile(
+        kpu.with_stem(kpu.stem.replace('kpu-vitb', 'base-a-vitb'))
+    ).to_dict()
+    kpu = Config.fromfile(kpu).to_dict()
+    backbone = row['model'].pop('backbone')
+    out_type = kpu['model'].pop('backbone').get('out_type')
+    assert backbone.pop('out_type', None) == out_type
+    assert backbone == row.pop('base_a_backbone')
+    assert row == kpu
+    student = Config.fromfile(CONFIGS / 'distill' / 'base-a_vitb.py').model
+    assert backbone['sentinel'] == student.student.sentinel
+    assert backbone['type'] == student.student.type

@@ -4,6 +4,7 @@ from .decode_random_resized_crop import DecodeRandomResizedCrop
 from .decode_resize import DecodeResize, shortest_edge_size
 from .encoded_image import CropBox, EncodedImage
 from .pack_image import PackImage
+from .torchvision_transform import TorchvisionTransform
 
 __all__ = [
     'CropBox',
@@ -11,5 +12,6 @@ __all__ = [
     'DecodeResize',
     'EncodedImage',
     'PackImage',
+    'TorchvisionTransform',
     'shortest_edge_size',
 ]

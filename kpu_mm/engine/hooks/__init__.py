@@ -5,6 +5,7 @@ from .class_count_hook import ClassCountHook
 from .feature_pca_hook import FeaturePCAHook
 from .joint_checkpoint_hook import JointCheckpointHook
 from .non_finite_hook import NonFiniteHook
+from .normalizer_fit_hook import NormalizerFitHook
 from .skipped_images_hook import SkippedImagesHook
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     'FeaturePCAHook',
     'JointCheckpointHook',
     'NonFiniteHook',
+    'NormalizerFitHook',
     'SkippedImagesHook',
 ]

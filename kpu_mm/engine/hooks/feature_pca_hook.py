@@ -10,6 +10,7 @@ from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from torch import Tensor
 
 from kpu_mm.registry import HOOKS
 from kpu_mm.visualization import feature_panel
@@ -39,7 +40,7 @@ class FeaturePCAHook(Hook):
         data_batch: Any = None,
         outputs: dict[str, float] | None = None,
     ) -> None:
-        """Draw one panel for each stream.
+        """Draw one panel for each teacher.
 
         Args:
             runner: The runner.
@@ -55,20 +56,38 @@ class FeaturePCAHook(Hook):
             model = model.module
         model.eval()  # pictures must not move BatchNorm's statistics
         data = model.data_preprocessor(data_batch, False)
-        for name, batch in data['streams'].items():
+        for stream, batch in data['streams'].items():
             images = batch['images'][: self.num_images]
             mask = batch['mask']
-            with torch.no_grad():
-                student, teacher = model.extract(
-                    name, images, None if mask is None else mask[: len(images)]
+            mask = None if mask is None else mask[: len(images)]
+            stored = {
+                name: features.first(len(images))
+                for name, features in batch.get('features', {}).items()
+            }
+            for name in model.taught_by[stream]:
+                label = model.label(name, stream).replace('/', '-')
+                runner.visualizer.add_image(
+                    f'pca_{label}',
+                    _draw(model, name, images, mask, stored),
+                    step=batch_idx + 1,
                 )
-                if 's2t' in model.projectors:
-                    student = model.projectors['s2t'][name](student)
-            panels = [
-                feature_panel(image, [teacher.maps[0][i], student.maps[0][i]])
-                for i, image in enumerate(images)
-            ]
-            runner.visualizer.add_image(
-                f'pca_{name}', np.concatenate(panels), step=batch_idx + 1
-            )
         model.train()
+
+
+@torch.no_grad()
+def _draw(
+    model: Any,
+    name: str,
+    images: Tensor,
+    mask: Tensor | None,
+    stored: dict[str, Any],
+) -> np.ndarray:
+    """Panels of image, teacher and student, one below the other."""
+    student, teacher = model.extract(name, images, mask, stored)
+    if 's2t' in model.projectors:
+        student = model.projectors['s2t'][name](student)
+    panels = [
+        feature_panel(image, [teacher.maps[0][i], student.maps[0][i]])
+        for i, image in enumerate(images)
+    ]
+    return np.concatenate(panels)

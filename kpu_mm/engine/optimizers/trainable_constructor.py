@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS, OPTIMIZERS
 from torch import nn
@@ -14,6 +16,8 @@ class TrainableConstructor(DefaultOptimWrapperConstructor):
     """MMEngine's constructor without the frozen parameters.
 
     With ``paramwise_cfg`` it is MMEngine's own, which leaves them out too.
+    In both cases parameters of a module that says ``no_weight_decay = True``
+    (a balancer) are not decayed.
     """
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
@@ -33,9 +37,50 @@ class TrainableConstructor(DefaultOptimWrapperConstructor):
                 'every parameter of the model is frozen: there is nothing '
                 'to train.'
             )
-        optimizer = OPTIMIZERS.build(dict(self.optimizer_cfg, params=params))
+        plain = _undecayed(model)
+        groups: list[Any] = [p for p in params if p not in plain]
+        if plain:
+            groups = [
+                dict(params=groups),
+                dict(
+                    params=[p for p in params if p in plain], weight_decay=0.0
+                ),
+            ]
+        optimizer = OPTIMIZERS.build(dict(self.optimizer_cfg, params=groups))
         cfg = dict(self.optim_wrapper_cfg)
         cfg.setdefault('type', 'OptimWrapper')
         return OPTIM_WRAPPERS.build(
             cfg, default_args=dict(optimizer=optimizer)
         )
+
+    def add_params(
+        self,
+        params: list[dict[str, Any]],
+        module: nn.Module,
+        prefix: str = '',
+        is_dcn_module: int | float | None = None,
+    ) -> None:
+        """Add the groups of a module, its parts included.
+
+        Args:
+            params: Groups of one parameter each, added to in place.
+            module: The model, or in the recursion a part of it.
+            prefix: Name of the part. Defaults to ''.
+            is_dcn_module: As in MMEngine. Defaults to None.
+        """
+        super().add_params(params, module, prefix, is_dcn_module)
+        if not prefix:
+            plain = _undecayed(module)
+            for group in params:
+                if plain.intersection(group['params']):
+                    group['weight_decay'] = 0.0
+
+
+def _undecayed(model: nn.Module) -> set[nn.Parameter]:
+    return {
+        p
+        for module in model.modules()
+        if getattr(module, 'no_weight_decay', False) is True
+        for p in module.parameters()
+        if p.requires_grad
+    }

@@ -4,5 +4,12 @@ from .exported import load_exported
 from .kpu_backbone import KPUBackbone
 from .sentinel import Sentinel
 from .teacher_backbone import TeacherBackbone
+from .vit_backbone import ViTBackbone
 
-__all__ = ['KPUBackbone', 'Sentinel', 'TeacherBackbone', 'load_exported']
+__all__ = [
+    'KPUBackbone',
+    'Sentinel',
+    'TeacherBackbone',
+    'ViTBackbone',
+    'load_exported',
+]

@@ -5,16 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from kpu_mm.registry import MODELS
+
 from ..pretrained import load_state, read_config
-from .kpu_backbone import KPUBackbone
+from .sentinel_backbone import SentinelBackbone
 
 
-def load_exported(folder: str | Path, **overrides: Any) -> KPUBackbone:
+def load_exported(folder: str | Path, **overrides: Any) -> SentinelBackbone:
     """Load an exported student.
 
     Args:
         folder: The folder that ``tools/export.py`` wrote.
-        **overrides: Arguments of :class:`KPUBackbone` that differ from the
+        **overrides: Arguments of the backbone that differ from the
             student's own, such as ``frozen`` or ``out_indices``.
 
     Returns:
@@ -23,7 +25,7 @@ def load_exported(folder: str | Path, **overrides: Any) -> KPUBackbone:
     Raises:
         FileNotFoundError: If a file of the folder is missing.
         RuntimeError: If a file is broken, or weights are missing.
-        TypeError: If an override is no argument of KPUBackbone.
+        TypeError: If an override is no argument of the backbone.
     """
     folder = Path(folder).expanduser()
     arguments = read_config(folder).get('backbone')
@@ -32,17 +34,18 @@ def load_exported(folder: str | Path, **overrides: Any) -> KPUBackbone:
             f"'{folder}' is not an exported student: its config.json has no "
             "'backbone'; pass the folder that tools/export.py wrote."
         )
-    arguments = {k: v for k, v in arguments.items() if k != 'type'}
-    arguments['sentinel'] = str(folder / arguments['sentinel'])
-    backbone = KPUBackbone(**{**arguments, **overrides})
+    sentinel = str(folder / arguments['sentinel'])
+    backbone: SentinelBackbone = MODELS.build(
+        {**arguments, 'sentinel': sentinel, **overrides}
+    )
     load_strictly(backbone, folder / 'model.safetensors')
     return backbone.eval()
 
 
 def load_strictly(
-    backbone: KPUBackbone, path: str | Path, prefix: str = ''
+    backbone: SentinelBackbone, path: str | Path, prefix: str = ''
 ) -> None:
-    """Fill all of a backbone from a file, or say in a sentence what is wrong.
+    """Fill all of a student from a file, or say in a sentence what is wrong.
 
     A frozen sentinel need not be in the file; its checksum must agree.
 
@@ -60,6 +63,7 @@ def load_strictly(
         name[len(prefix) :]: value
         for name, value in load_state(path).items()
         if name.startswith(prefix)
+        and not name[len(prefix) :].startswith(backbone.beside)
     }
     if not state:
         raise RuntimeError(
@@ -78,6 +82,7 @@ def load_strictly(
                 'here; use the config of the run.'
             )
     missing, unexpected = backbone.load_state_dict(state, strict=False)
+    missing = [n for n in missing if not n.startswith(backbone.beside)]
     if missing or unexpected:
         raise RuntimeError(
             f"'{path}' belongs to another config: "

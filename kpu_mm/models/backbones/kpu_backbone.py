@@ -24,13 +24,12 @@ from ..adapters import (
     split_layers,
     split_levels,
 )
-from .outputs import Outputs, check_choice
-from .sentinel import IMAGENET_MEAN, IMAGENET_STD, Sentinel
-from .sentinel_checkpoints import SentinelCheckpoints
+from .outputs import check_choice
+from .sentinel_backbone import SentinelBackbone
 
 
 @MODELS.register_module()
-class KPUBackbone(SentinelCheckpoints):
+class KPUBackbone(SentinelBackbone):
     """Frozen sentinel and trainable adapter, from image to pyramid.
 
     KPU (https://arxiv.org/abs/2508.14707) over DINOv2
@@ -99,11 +98,9 @@ class KPUBackbone(SentinelCheckpoints):
         with_cp: bool = False,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(init_cfg)
         check_choice('frozen', frozen, ('sentinel', 'all', 'none'))
-        self.outputs = Outputs(out_type, out_indices)
+        super().__init__(sentinel, out_type, out_indices, init_cfg)
         norm_cfg = norm_cfg or dict(type='BN')
-        self.sentinel = Sentinel(sentinel)
         self.spans = split_layers(self.sentinel.num_layers, num_interactions)
         self.frozen = frozen
         dims = self.embed_dims = self.sentinel.embed_dims
@@ -143,25 +140,11 @@ class KPUBackbone(SentinelCheckpoints):
             self.sentinel.requires_grad_(False)
         self.outputs.freeze_unused(self)
         self._guard_checkpoints(self.sentinel, trained=frozen == 'none')
-        for key, value in (('mean', IMAGENET_MEAN), ('std', IMAGENET_STD)):
-            self.register_buffer(
-                key, torch.tensor(value).view(3, 1, 1), persistent=False
-            )
 
     @property
     def out_channels(self) -> tuple[int, ...]:
         """Channels of what :meth:`forward` gives."""
         return self.outputs.channels(self.embed_dims)
-
-    def normalise(self, images: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Raw RGB in [0, 255] -> what the backbone takes; padding is zero.
-
-        Args:
-            images: (B, 3, H, W), uint8 or float.
-            mask: (B, H, W) bool, True where the image is; None where all is.
-        """
-        images = (images.to(self.mean.dtype) - self.mean) / self.std
-        return images if mask is None else images * mask.unsqueeze(1)
 
     def forward(self, images: Tensor) -> tuple[Any, ...]:
         """Features as OpenMMLab's necks and heads take them.
@@ -221,28 +204,6 @@ class KPUBackbone(SentinelCheckpoints):
         return Features(
             summary, merge_levels(self.norms, [fine, *maps], vit_maps)
         )
-
-    def get_layer_depth(
-        self, param_name: str, prefix: str = ''
-    ) -> tuple[int, int]:
-        """How deep a parameter lies, for layer-wise learning rates.
-
-        MMPretrain's protocol. Patches and positions of the sentinel are at
-        depth 0, its layers from 1; all else, the adapter too, is deepest.
-
-        Args:
-            param_name: Name of the parameter.
-            prefix: What the name has before the backbone's own. Defaults
-                to ''.
-
-        Returns:
-            The depth, and the number of depths.
-        """
-        name = param_name.removeprefix(prefix)
-        last = self.sentinel.num_layers + 1
-        if not name.startswith('sentinel.'):
-            return last, last + 1
-        return self.sentinel.depth_of(name.removeprefix('sentinel.')), last + 1
 
     def train(self, mode: bool = True) -> KPUBackbone:
         """Set the mode of what is trained; frozen parts stay in eval."""

@@ -1,4 +1,4 @@
-"""What KPUBackbone gives, and which of its parts that needs."""
+"""What a backbone gives, and which parts of KPUBackbone that needs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kpu_mm.structures import Features
 if TYPE_CHECKING:
     from .kpu_backbone import KPUBackbone
 
-# The map whose stride is closest to the patches of a ViT.
+# Of four maps, the one whose stride is closest to the patches of a ViT.
 _POOLED = 2
 # Which maps an output other than a pyramid is made of.
 _USED = {
@@ -55,7 +55,8 @@ class Outputs:
         """Take from features what was chosen.
 
         Args:
-            features: Summary (B, C) and four maps (B, C, H_i, W_i).
+            features: Summary (B, C) and four maps (B, C, H_i, W_i), or one
+                of a ViT's patches.
 
         Returns:
             The maps, or one tensor: (B, C) for 'summary', (B, 2 C) for
@@ -68,7 +69,8 @@ class Outputs:
         assert features.summary is not None
         if self.kind == 'summary':
             return (features.summary,)
-        pooled = features.maps[_POOLED].mean((-2, -1))
+        patches = _POOLED if len(features.maps) > 1 else 0
+        pooled = features.maps[patches].mean((-2, -1))
         return (torch.cat([features.summary, pooled], 1),)
 
     def freeze_unused(self, backbone: KPUBackbone) -> None:

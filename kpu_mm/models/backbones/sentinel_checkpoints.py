@@ -66,7 +66,7 @@ class SentinelCheckpoints(BaseModule):
             return
         if self.init_cfg.get('type') != 'Pretrained':
             raise ValueError(
-                f'init_cfg={self.init_cfg}: KPUBackbone takes '
+                f'init_cfg={self.init_cfg}: {type(self).__name__} takes '
                 "dict(type='Pretrained', checkpoint=...) only."
             )
         path = self.init_cfg['checkpoint']
@@ -84,11 +84,11 @@ class SentinelCheckpoints(BaseModule):
         missing, unexpected = self.load_state_dict(state, strict=False)
         if len(unexpected) == len(state):
             raise RuntimeError(
-                f'{path}: no key fits KPUBackbone; the first are '
+                f'{path}: no key fits {type(self).__name__}; the first are '
                 f'{list(state)[:3]}.'
             )
         print_log(
-            f'KPUBackbone loaded {path}: missing keys '
+            f'{type(self).__name__} loaded {path}: missing keys '
             f'{missing or "none"}, unexpected keys {unexpected or "none"}',
             logger='current',
         )

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from math import ceil, log2
 from typing import TYPE_CHECKING, Any
 
 import torch
 from mmengine.model import BaseModule
-from torch import Tensor, nn
+from torch import Tensor
 
 from kpu_mm.registry import MODELS
 
-from ..layers import PyramidLevel
-from ..projectors.resize import bilinear
+from ..layers import FeaturePyramid
 from .outputs import Outputs, check_choice
 from .sentinel import IMAGENET_MEAN, IMAGENET_STD
 
@@ -69,33 +67,17 @@ class TeacherBackbone(BaseModule):
         self.outputs = Outputs(out_type, out_indices)
         self.bank = TeacherBank(dict(teacher=teacher))
         self.embed_dims = embed_dims
-        # the power of two closest to each stride: 16 for patches of 14
-        self.map_strides = [
-            2 ** round(log2(stride)) for stride in self.teacher.strides
-        ]
-        self.levels = nn.ModuleDict()
-        if out_type == 'pyramid':
-            for i in self.outputs.indices:
-                self.levels[str(i)] = self._build_level(self.strides[i])
+        pyramid = out_type == 'pyramid'
+        self.levels = FeaturePyramid(
+            self.teacher.channels,
+            self.teacher.strides,
+            embed_dims,
+            self.outputs.indices if pyramid else (),
+        )
         for key, value in (('mean', IMAGENET_MEAN), ('std', IMAGENET_STD)):
             self.register_buffer(
                 key, torch.tensor(value).view(3, 1, 1), persistent=False
             )
-
-    def _closest(self, stride: int) -> int:
-        """Which of the teacher's maps, the finer one of two."""
-        return min(
-            range(len(self.map_strides)),
-            key=lambda i: (
-                abs(log2(self.map_strides[i] / stride)),
-                self.map_strides[i],
-            ),
-        )
-
-    def _build_level(self, stride: int) -> PyramidLevel:
-        i = self._closest(stride)
-        steps = round(log2(self.map_strides[i] / stride))
-        return PyramidLevel(self.teacher.channels[i], self.embed_dims, steps)
 
     @property
     def teacher(self) -> BaseTeacher:
@@ -124,24 +106,13 @@ class TeacherBackbone(BaseModule):
         summary, maps, _ = self.teacher(images * self.std + self.mean)
         if self.outputs.kind == 'summary':
             return (maps[-1].mean((-2, -1)) if summary is None else summary,)
-        height, width = images.shape[-2:]
-        pyramid = []
-        for index, level in self.levels.items():
-            stride = self.strides[int(index)]
-            i = self._closest(stride)
-            rows, columns = _cells(height, width, self.map_strides[i])
-            out = level(bilinear(maps[i], (rows, columns)))
-            # ceil(H / 16) rows doubled are ceil(H / 8) or one more
-            rows, columns = _cells(height, width, stride)
-            pyramid.append(out[..., :rows, :columns])
-        return tuple(pyramid)
+        pyramid: tuple[Tensor, ...] = self.levels(
+            maps, (images.shape[-2], images.shape[-1])
+        )
+        return pyramid
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Any:
         """Take the teacher along when the model moves."""
         super()._apply(fn, recurse)
         self.bank.apply(fn)
         return self
-
-
-def _cells(height: int, width: int, stride: int) -> tuple[int, int]:
-    return ceil(height / stride), ceil(width / stride)

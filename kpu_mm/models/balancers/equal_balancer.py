@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kpu_mm.registry import MODELS
 
+from .base_balancer import Balance, BaseBalancer
+
 
 @MODELS.register_module()
-class EqualBalancer(nn.Module):
+class EqualBalancer(BaseBalancer):
     """1/T of each teacher's mean over its images.
 
-    KPU (https://arxiv.org/abs/2508.14707).
-
-    Args:
-        teachers: Names of all T teachers.
+    KPU (https://arxiv.org/abs/2508.14707). The arguments are those of
+    :class:`BaseBalancer`.
     """
 
-    def __init__(self, teachers: Sequence[str]) -> None:
-        super().__init__()
-        self.teachers = tuple(teachers)
-
-    def forward(self, losses: Mapping[str, Tensor]) -> Tensor:
+    def forward(self, losses: Mapping[str, Tensor]) -> Balance:
         """Weigh and sum.
 
         Args:
             losses: For some or all teachers, one value per image, (B,).
-
-        Returns:
-            Their share of the total, a scalar.
         """
         means = torch.stack([loss.mean() for loss in losses.values()])
-        return means.sum() / len(self.teachers)
+        weight = means.new_tensor(1 / len(self.teachers))
+        return Balance(weight * means.sum(), dict.fromkeys(losses, weight))

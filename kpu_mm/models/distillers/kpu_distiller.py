@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
 
-from ..level_record import LevelRecord, TeacherLevels
-from ..multi_stream_model import MultiStreamModel, Streams
+from ..multi_stream_model import Streams
 from ..projectors import resize
-from ..teachers import TeacherBank
+from ..replay import Replay
+from .build_projectors import build_projectors
 from .feature_stats import feature_std, std_ratio
-from .level_pairs import pair_levels
-
-TERMS = ('s2t', 't2s', 'rec')
+from .join_streams import join_streams
+from .lesson import Lesson
+from .options import TERMS, check_options
+from .taught_student import TaughtStudent
 
 
 @MODELS.register_module()
-class KPUDistiller(MultiStreamModel):
+class KPUDistiller(TaughtStudent):
     """Knowledge preservation and unification.
 
     KPU (https://arxiv.org/abs/2508.14707). Teachers stay outside of
@@ -32,11 +32,18 @@ class KPUDistiller(MultiStreamModel):
     Args:
         student: Config of the student backbone, with ``extract`` and
             ``normalise`` as :class:`KPUBackbone` has them.
-        teachers: Configs of the teachers by name; each learns from the
-            stream of the same name.
+        teachers: Configs of the teachers by name.
+        streams: For teachers that see the images of a stream of another
+            name, that name, or of several, their names. Several teachers
+            may share one; for a teacher each of its streams counts the
+            same. Defaults to None, each teacher has the stream of its own
+            name.
         terms: Weights of the loss terms 's2t' (student to teacher), 't2s'
             (unification) and 'rec' (reconstruction, needs 't2s'); a term
             that is left out is off. Defaults to 1.0 for all three.
+        normalizer: Config of what the teachers' features go through before
+            they are compared; one is built for each teacher. Defaults to
+            None, they are compared as they are.
         projector: Config of the projectors. Defaults to
             ``dict(type='kpu_mm.MLPProjector')``.
         align: Config of L_align. Defaults to
@@ -53,15 +60,17 @@ class KPUDistiller(MultiStreamModel):
         init_cfg: Initialisation of the whole distiller. Defaults to None.
 
     Raises:
-        ValueError: If an option has a value that is not listed, or no
-            teacher is given.
+        ValueError: If an option has a value that is not listed, no teacher
+            is given, or options do not go together.
     """
 
     def __init__(
         self,
         student: dict[str, Any],
         teachers: dict[str, dict[str, Any]],
+        streams: dict[str, str | Sequence[str]] | None = None,
         terms: dict[str, float] | None = None,
+        normalizer: dict[str, Any] | None = None,
         projector: dict[str, Any] | None = None,
         align: dict[str, Any] | None = None,
         balancer: dict[str, Any] | None = None,
@@ -70,63 +79,35 @@ class KPUDistiller(MultiStreamModel):
         channels_last: bool = False,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(backward=backward, init_cfg=init_cfg)
-        self.terms = dict(terms or dict.fromkeys(TERMS, 1.0))
-        _check(self.terms, teachers)
-        self.student = MODELS.build(
-            student, default_args=dict(out_type='features')
+        terms = dict(terms or dict.fromkeys(TERMS, 1.0))
+        check_options(terms, teachers)
+        super().__init__(
+            student, teachers, streams, normalizer, backward, init_cfg
         )
-        self.teachers = TeacherBank(teachers)
+        self.terms = terms
         self.align = MODELS.build(align or dict(type='kpu_mm.AlignLoss'))
         self.balancer = MODELS.build(
             balancer or dict(type='kpu_mm.EqualBalancer'),
-            default_args=dict(teachers=list(teachers)),
+            default_args=dict(teachers=list(teachers), streams=self.streams),
         )
-        self.pairs = pair_levels(
-            {name: t.strides for name, t in self.teachers.items()},
-            self.student.strides,
+        if backward == 'per_stream' and not self.balancer.separable:
+            raise ValueError(
+                f'{type(self.balancer).__name__} weighs the losses of all '
+                "streams against each other: set backward='joint'."
+            )
+        self.projectors: Any = build_projectors(
+            projector or dict(type='kpu_mm.MLPProjector'),
+            self.terms,
+            self.student.embed_dims,
+            self.teachers,
+            self.pairs,
         )
-        self.level_record = LevelRecord(
-            {
-                name: TeacherLevels(teacher.strides, tuple(self.pairs[name]))
-                for name, teacher in self.teachers.items()
-            }
-        )
-        self._build_projectors(projector or dict(type='kpu_mm.MLPProjector'))
-        self.memory_format = torch.contiguous_format
         if channels_last:
-            self.memory_format = torch.channels_last
-            self.to(memory_format=torch.channels_last)
+            self.use_channels_last()
         if compile is not None:
-            self.student.extract = torch.compile(
-                self.student.extract, **compile
-            )
-            for _, teacher in self.teachers.items():
-                teacher.compile(**compile)
+            self.compile_models(compile)
         self._hide_frozen_from_ddp()
-
-    def _build_projectors(self, cfg: dict[str, Any]) -> None:
-        """s2t and rec lead into each teacher's space, t2s out of it."""
-        dims = self.student.embed_dims
-        projectors = {term: nn.ModuleDict() for term in self.terms}
-        for name, teacher in self.teachers.items():
-            summary = teacher.summary_channels
-            channels = [teacher.channels[i] for i, _ in self.pairs[name]]
-            student = dict(
-                in_summary=summary and dims, in_channels=[dims] * len(channels)
-            )
-            into = dict(student, out_summary=summary, out_channels=channels)
-            out_of = dict(
-                in_summary=summary,
-                in_channels=channels,
-                out_summary=summary and dims,
-                out_channels=[dims] * len(channels),
-            )
-            for term, modules in projectors.items():
-                modules[name] = MODELS.build(
-                    cfg, default_args=out_of if term == 't2s' else into
-                )
-        self.projectors: Any = nn.ModuleDict(projectors)
+        self._replay: Replay[dict[str, Tensor]] | None = None
 
     # ---- the method -------------------------------------------------------
 
@@ -164,42 +145,76 @@ class KPUDistiller(MultiStreamModel):
         """L_KPU over the given streams.
 
         Args:
-            streams: For each teacher, ``images`` (B, 3, H, W), raw RGB, and
-                ``mask`` (B, H, W) or None.
+            streams: For each stream, ``images`` (B, 3, H, W), raw RGB,
+                ``mask`` (B, H, W) or None, and perhaps ``features``, by
+                teacher what its cache says of the images.
 
         Returns:
-            ``loss``, and for the log each term and each standard deviation.
+            ``loss``, and for the log each term, each standard deviation and
+            each teacher's weight.
         """
-        totals, logs = {}, {}
-        for name, batch in streams.items():
-            student, teacher = self.extract(name, **_inputs(batch))
-            losses, unified = self.terms_of(name, student, teacher)
-            totals[name] = torch.stack(
-                [self.terms[term] * loss for term, loss in losses.items()]
-            ).sum(0)
-            for term, loss in losses.items():
-                logs[f'{term}/{name}'] = loss.detach().mean()
-            logs[f'std/{name}'] = feature_std(teacher)
-            if unified is not None:
-                logs[f'std_t2s/{name}'] = feature_std(unified)
-        return dict(loss=self.balancer(totals), **logs)
+        lessons = [self.lesson(name, batch) for name, batch in streams.items()]
+        if self.balancer.looks_again:
+            self._be_ready_to_look_again(lessons)
+        totals, logs = self.compare(lessons)
+        loss, weights = self.balancer(totals)
+        logs.update({f'weight/{name}': w for name, w in weights.items()})
+        return dict(loss=loss, **logs)
 
-    def extract(
-        self, name: str, images: Tensor, mask: Tensor | None = None
-    ) -> tuple[Features, Features]:
-        """Student's and teacher's features of the same images, map by map.
+    def compare(
+        self, lessons: Iterable[Lesson]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """How far the student is from the teachers.
 
         Args:
-            name: The teacher.
-            images: (B, 3, H, W), raw RGB in [0, 255].
-            mask: (B, H, W) bool, True where the image is; None where all is.
+            lessons: What :meth:`lesson` gave for each stream.
+
+        Returns:
+            Each teacher's loss, (B,), and terms and deviations for the log.
         """
-        images = images.contiguous(memory_format=self.memory_format)
-        teacher = self.teachers[name](images, mask)
-        student = self.student.extract(self.student.normalise(images, mask))
-        student = student._replace(masks=_level_masks(student, mask))
-        maps, levels = zip(*self.pairs[name], strict=True)
-        return _select(student, levels), _select(teacher, maps)
+        totals: dict[str, list[Tensor]] = {}
+        logs = {}
+        for stream, inputs, teachers in lessons:
+            student = self.see(**inputs)
+            for name, teacher in teachers.items():
+                x, x_t = self.pair(name, student, teacher)
+                losses, unified = self.terms_of(name, x, x_t)
+                total = torch.stack(
+                    [self.terms[term] * loss for term, loss in losses.items()]
+                ).sum(0)
+                totals.setdefault(name, []).append(total)
+                label = self.label(name, stream)
+                for term, loss in losses.items():
+                    logs[f'{term}/{label}'] = loss.detach().mean()
+                logs[f'std/{label}'] = feature_std(x_t)
+                if unified is not None:
+                    logs[f'std_t2s/{label}'] = feature_std(unified)
+        return {
+            name: join_streams(parts, len(self.streams[name]))
+            for name, parts in totals.items()
+        }, logs
+
+    def after_step(self, moved: bool) -> None:
+        """Let the balancer compare the losses before and after the step.
+
+        Args:
+            moved: Whether the optimiser has changed the parameters.
+        """
+        replay, self._replay = self._replay, None
+        if moved and replay is not None:
+            self.balancer.after_step(replay())
+
+    def _be_ready_to_look_again(self, lessons: list[Lesson]) -> None:
+        if not (self.training and torch.is_grad_enabled()):
+            return
+        if self._replay is not None:
+            raise RuntimeError(
+                f'{type(self.balancer).__name__} learns from the losses after '
+                "each step, which the run's train step does not give it: use "
+                "MMEngine's Runner or SingleDeviceStrategy, for several "
+                'processes with kpu_mm.KPUDistributedDataParallel.'
+            )
+        self._replay = Replay(self, lambda: self.compare(lessons)[0])
 
     # ---- what MMEngine calls ----------------------------------------------
 
@@ -212,20 +227,20 @@ class KPUDistiller(MultiStreamModel):
                 Defaults to 'loss'.
 
         Raises:
-            ValueError: If a stream names no teacher, or the mode is another.
+            ValueError: If a stream has no teacher, or the mode is another.
         """
-        unknown = set(streams) - set(self.pairs)
+        unknown = set(streams) - set(self.taught_by)
         if unknown:
             raise ValueError(
                 f'streams {sorted(unknown)} have no teacher; the teachers '
-                f'are {sorted(self.pairs)}.'
+                f'see {sorted(self.taught_by)}.'
             )
         if mode == 'loss':
             return self.loss(streams)
         if mode == 'tensor':
             return {
                 name: self.student.extract(
-                    self.student.normalise(**_inputs(batch))
+                    self.student.normalise(**self._inputs(batch))
                 )
                 for name, batch in streams.items()
             }
@@ -243,49 +258,3 @@ class KPUDistiller(MultiStreamModel):
             if len(stds) > 1:
                 logs[f'{key}_ratio'] = std_ratio(stds)
         return super().parse_losses(logs)
-
-    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Any:
-        """Take the teachers along when the model moves."""
-        super()._apply(fn, recurse)
-        self.teachers.apply(fn)
-        return self
-
-
-def _inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(images=batch['images'], mask=batch.get('mask'))
-
-
-def _level_masks(
-    features: Features, mask: Tensor | None
-) -> tuple[Tensor, ...] | None:
-    """Pixel mask (B, H, W) -> for each map (B, 1, H_i, W_i), nearest."""
-    if mask is None:
-        return None
-    return tuple(
-        F.interpolate(mask[:, None].float(), m.shape[-2:]).bool()
-        for m in features.maps
-    )
-
-
-def _select(features: Features, indices: tuple[int, ...]) -> Features:
-    masks = features.masks
-    return Features(
-        features.summary,
-        tuple(features.maps[i] for i in indices),
-        tuple(masks[i] for i in indices) if masks is not None else None,
-    )
-
-
-def _check(terms: Mapping[str, float], teachers: Mapping[str, Any]) -> None:
-    if not teachers:
-        raise ValueError('`teachers` is empty: name at least one teacher.')
-    unknown = set(terms) - set(TERMS)
-    if unknown or not terms:
-        raise ValueError(
-            f'terms={dict(terms)}: choose from {TERMS}, one at least.'
-        )
-    if 'rec' in terms and 't2s' not in terms:
-        raise ValueError(
-            "terms: 'rec' reconstructs teachers from 't2s'; switch on both "
-            'or neither.'
-        )

@@ -1,5 +1,17 @@
 """Losses; each gives one value per image."""
 
-from .align_loss import AlignLoss, cosine_loss, masked_mean, smooth_l1_loss
+from .align_loss import (
+    AlignLoss,
+    cosine_loss,
+    masked_mean,
+    smooth_l1_loss,
+    squared_error,
+)
 
-__all__ = ['AlignLoss', 'cosine_loss', 'masked_mean', 'smooth_l1_loss']
+__all__ = [
+    'AlignLoss',
+    'cosine_loss',
+    'masked_mean',
+    'smooth_l1_loss',
+    'squared_error',
+]

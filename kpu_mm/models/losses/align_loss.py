@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
+
+Distance = Callable[[Tensor, Tensor], Tensor]
 
 
 def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
@@ -37,6 +42,11 @@ def smooth_l1_loss(x: Tensor, y: Tensor, beta: float = 1.0) -> Tensor:
     return F.smooth_l1_loss(x, y, reduction='none', beta=beta).mean(1)
 
 
+def squared_error(x: Tensor, y: Tensor) -> Tensor:
+    """Squared error, mean over channels: (B, C, ...) twice -> (B, ...)."""
+    return F.mse_loss(x, y, reduction='none').mean(1)
+
+
 @MODELS.register_module()
 class AlignLoss(nn.Module):
     """L_align of KPU (https://arxiv.org/abs/2508.14707).
@@ -44,13 +54,21 @@ class AlignLoss(nn.Module):
     ``summary * Lcos(x1, x2) + cosine * Lcos(V1, V2) + smooth_l1 *
     SmoothL1(V1, V2)``; the first term is dropped where a model has no
     summary, the others are means over the maps and their valid positions.
-    Computed in float32 whatever the autocast.
+    Computed in float32 whatever the autocast. Other recipes weigh the terms
+    in other ways, and have two more.
 
     Args:
         summary: Weight of the summaries' cosine. Defaults to 1.0.
         cosine: Weight of the maps' cosine. Defaults to 0.9.
         smooth_l1: Weight of the maps' smooth L1. Defaults to 0.1.
         beta: Where smooth L1 turns linear. Defaults to 1.0.
+        mse: Weight of the maps' squared error, PHI-S's
+            (https://arxiv.org/abs/2410.01680). Defaults to 0.0.
+        summary_smooth_l1: Weight of the summaries' smooth L1, UNIC's
+            (https://arxiv.org/abs/2408.05088). Defaults to 0.0.
+
+    Raises:
+        ValueError: If maps would not be compared at all.
     """
 
     def __init__(
@@ -59,12 +77,22 @@ class AlignLoss(nn.Module):
         cosine: float = 0.9,
         smooth_l1: float = 0.1,
         beta: float = 1.0,
+        mse: float = 0.0,
+        summary_smooth_l1: float = 0.0,
     ) -> None:
         super().__init__()
-        self.summary = summary
-        self.cosine = cosine
-        self.smooth_l1 = smooth_l1
-        self.beta = beta
+        smooth = partial(smooth_l1_loss, beta=beta)
+        self.summary_terms = _in_use(
+            (summary, cosine_loss), (summary_smooth_l1, smooth)
+        )
+        self.map_terms = _in_use(
+            (cosine, cosine_loss), (smooth_l1, smooth), (mse, squared_error)
+        )
+        if not self.map_terms:
+            raise ValueError(
+                'AlignLoss compares no maps: give one of cosine, smooth_l1 '
+                'and mse a weight.'
+            )
 
     def forward(self, first: Features, second: Features) -> Tensor:
         """Compare map by map.
@@ -86,18 +114,28 @@ class AlignLoss(nn.Module):
             ]
             loss = torch.stack(maps).mean(0)
             if first.summary is not None and second.summary is not None:
-                loss = loss + self.summary * cosine_loss(
-                    first.summary.float(), second.summary.float()
+                loss = loss + _sum(
+                    self.summary_terms,
+                    first.summary.float(),
+                    second.summary.float(),
                 )
             return loss
 
     def _compare_maps(
         self, a: Tensor, b: Tensor, mask: Tensor | None
     ) -> Tensor:
-        distance = self.cosine * cosine_loss(
-            a, b
-        ) + self.smooth_l1 * smooth_l1_loss(a, b, self.beta)
-        return masked_mean(distance, mask)
+        return masked_mean(_sum(self.map_terms, a, b), mask)
+
+
+def _in_use(*terms: tuple[float, Distance]) -> list[tuple[float, Distance]]:
+    return [(weight, distance) for weight, distance in terms if weight]
+
+
+def _sum(
+    terms: Sequence[tuple[float, Distance]], a: Tensor, b: Tensor
+) -> Tensor:
+    values = [weight * distance(a, b) for weight, distance in terms]
+    return torch.stack(values).sum(0) if values else a.new_zeros(len(a))
 
 
 def _common_masks(first: Features, second: Features) -> list[Tensor | None]:

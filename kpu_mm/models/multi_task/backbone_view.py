@@ -42,6 +42,9 @@ class BackboneView(BaseModule):
                 f'{type(backbone).__name__} gives a pyramid only, but '
                 f'out_type={out_type!r}.'
             )
+        strides: Any = getattr(backbone, 'strides', None)
+        if self._extracts and out_type == 'pyramid' and strides is not None:
+            _check_pyramid(type(backbone).__name__, strides)
         # In a tuple: an attribute that is a module would be registered.
         self._shared: tuple[Any] = (backbone,)
 
@@ -59,3 +62,11 @@ class BackboneView(BaseModule):
             return self._outputs.select(backbone.extract(images))
         maps = backbone(images)
         return tuple(maps[i] for i in self._outputs.indices)
+
+
+def _check_pyramid(name: str, strides: Sequence[int]) -> None:
+    if len(strides) < 4:
+        raise ValueError(
+            f'{name} has one map, of stride {strides[0]}, and makes no '
+            'pyramid for tasks that share it; train such tasks one by one.'
+        )

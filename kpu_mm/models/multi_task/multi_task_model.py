@@ -62,6 +62,11 @@ class MultiTaskModel(MultiStreamModel):
         self.data_preprocessor = _TaskPreprocessors(self.tasks)
         self._hide_frozen_from_ddp()
 
+    @property
+    def stream_names(self) -> tuple[str, ...]:
+        """Each task has a stream of its name."""
+        return tuple(self.tasks)
+
     def loss(self, streams: Streams) -> dict[str, Tensor]:
         """Weighted sum of the tasks' losses.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from torch import Tensor, nn
 
@@ -10,7 +10,16 @@ from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
 
 
-def _mlp(in_channels: int, hidden: int, out_channels: int) -> nn.Sequential:
+def build_mlp(
+    in_channels: int, hidden: int, out_channels: int
+) -> nn.Sequential:
+    """An MLP with one hidden layer, over the last axis.
+
+    Args:
+        in_channels: Channels of the input.
+        hidden: Hidden channels.
+        out_channels: Channels of the output.
+    """
     return nn.Sequential(
         nn.Linear(in_channels, hidden),
         nn.GELU(),
@@ -43,25 +52,41 @@ class MLPProjector(nn.Module):
     ) -> None:
         super().__init__()
         self.summary = (
-            _mlp(in_summary, hidden, out_summary)
+            build_mlp(in_summary, hidden, out_summary)
             if in_summary is not None and out_summary is not None
             else None
         )
         self.maps = nn.ModuleList(
-            _mlp(a, hidden, b)
+            build_mlp(a, hidden, b)
             for a, b in zip(in_channels, out_channels, strict=True)
         )
 
     def forward(self, features: Features) -> Features:
         """Project summary (B, D) and maps, each (B, C_i, H_i, W_i)."""
-        summary = None
-        if self.summary is not None and features.summary is not None:
-            summary = self.summary(features.summary)
-        maps = tuple(
+        return project(features, self.summary, self.maps)
+
+
+def project(
+    features: Features, summary: nn.Module | None, maps: Iterable[nn.Module]
+) -> Features:
+    """Project a summary and maps.
+
+    Args:
+        features: Summary (B, D), which may be absent, and maps, each
+            (B, C_i, H_i, W_i).
+        summary: From D to D' channels; None drops the summary.
+        maps: For each map, from C_i to C'_i channels, over the last axis.
+    """
+    return Features(
+        None
+        if summary is None or features.summary is None
+        else summary(features.summary),
+        tuple(
             project_map(mlp, m)
-            for mlp, m in zip(self.maps, features.maps, strict=True)
-        )
-        return Features(summary, maps, features.masks)
+            for mlp, m in zip(maps, features.maps, strict=True)
+        ),
+        features.masks,
+    )
 
 
 def project_map(mlp: nn.Module, m: Tensor) -> Tensor:

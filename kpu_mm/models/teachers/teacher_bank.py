@@ -43,7 +43,8 @@ class TeacherBank(Mapping[str, BaseTeacher]):
                     'attribute of torch.nn.ModuleDict; choose another name.'
                 )
         self._teachers = {
-            name: _build(name, config) for name, config in teachers.items()
+            name: build_teacher(name, config)
+            for name, config in teachers.items()
         }
 
     def __getitem__(self, name: str) -> BaseTeacher:
@@ -80,7 +81,16 @@ class TeacherBank(Mapping[str, BaseTeacher]):
         return self
 
 
-def _build(name: str, config: Mapping[str, Any]) -> BaseTeacher:
+def build_teacher(name: str, config: Mapping[str, Any]) -> BaseTeacher:
+    """Build a teacher, and nothing else.
+
+    Args:
+        name: Its name, for the error.
+        config: Its config.
+
+    Raises:
+        ValueError: If the type is that of no teacher.
+    """
     kind = config.get('type')
     found = MODELS.get(kind) if isinstance(kind, str) else kind
     if not isinstance(found, type) or not issubclass(found, BaseTeacher):

@@ -9,26 +9,6 @@ from kpu_mm.engine import AutocastOptimWrapper
 from kpu_mm.models import KPUDistiller
 
 
-@pytest.fixture
-def cfg(dinov2_dir, grounding_dino_dir):
-    return dict(
-        student=dict(
-            type='kpu_mm.KPUBackbone',
-            sentinel=str(dinov2_dir),
-            inplanes=8,
-            norm_cfg=dict(type='GN', num_groups=4),
-        ),
-        teachers=dict(
-            dino=dict(type='kpu_mm.DINOTeacher', source=str(dinov2_dir)),
-            gdino=dict(
-                type='kpu_mm.GroundingDINOTeacher',
-                source=str(grounding_dino_dir),
-            ),
-        ),
-        projector=dict(type='kpu_mm.MLPProjector', hidden=16),
-    )
-
-
 def build(cfg, **kwargs):
     torch.manual_seed(0)
     distiller = KPUDistiller(**{**cfg, **kwargs})
@@ -152,7 +132,12 @@ def test_terms_switch(cfg):
     model = build(cfg, terms=dict(s2t=2.0)).eval()
     assert set(model.projectors) == {'s2t'}
     losses = model(streams)
-    assert {k.split('/')[0] for k in losses} == {'loss', 's2t', 'std'}
+    assert {k.split('/')[0] for k in losses} == {
+        'loss',
+        's2t',
+        'std',
+        'weight',
+    }
     assert not set(full) <= losses.keys()
     half = (losses['s2t/dino'] + losses['s2t/gdino']) / 2
     torch.testing.assert_close(losses['loss'], 2 * half)
@@ -273,6 +258,8 @@ def test_tensor_mode_gives_student_features(cfg):
         (dict(terms=dict(s2s=1.0)), 's2s'),
         (dict(terms=dict(rec=1.0)), 'switch on both'),
         (dict(backward='both'), "backward='both'"),
+        (dict(streams=dict(sam='dino')), r"no teacher \['sam'\]"),
+        (dict(streams=dict(dino=[])), "'dino' sees no stream"),
     ],
 )
 def test_bad_options(cfg, kwargs, message):
@@ -280,8 +267,55 @@ def test_bad_options(cfg, kwargs, message):
         build(cfg, **kwargs)
 
 
+def test_teachers_of_one_stream(cfg):
+    model = build(cfg, streams=dict(dino='all', gdino='all')).eval()
+    separate = build(cfg).eval()
+    separate.load_state_dict(model.state_dict())
+    batch = make_streams()['dino']
+    together = model(dict(all=batch))
+    alone = separate(dict(dino=batch, gdino=batch))
+    assert together.keys() == alone.keys()
+    for key in alone:
+        torch.testing.assert_close(together[key], alone[key])
+
+
+def test_teacher_of_two_streams(cfg):
+    """Each of its streams counts the same, whatever their sizes."""
+    model = build(cfg, streams=dict(dino=['dino', 'gdino'])).eval()
+    assert model.taught_by == dict(dino=['dino'], gdino=['dino', 'gdino'])
+    separate = build(cfg).eval()
+    separate.load_state_dict(model.state_dict())
+    small, large = make_streams().values()
+    losses = model(dict(dino=small, gdino=large))
+    at_small = separate(dict(dino=small, gdino=large))
+    at_large = separate(dict(dino=large, gdino=large))
+    for term in ('s2t', 't2s', 'rec'):
+        for stream, alone in (('dino', at_small), ('gdino', at_large)):
+            torch.testing.assert_close(
+                losses[f'{term}/dino/{stream}'], alone[f'{term}/dino']
+            )
+    expected = (at_small['loss'] + at_large['loss']) / 2
+    torch.testing.assert_close(losses['loss'], expected)
+    parts = [
+        model({name: batch})['loss']
+        for name, batch in (('dino', small), ('gdino', large))
+    ]
+    torch.testing.assert_close(losses['loss'], sum(parts))
+
+
 def test_stream_without_teacher(cfg):
     with pytest.raises(ValueError, match=r"\['sam'\] have no teacher"):
         build(cfg)(dict(sam={}))
     with pytest.raises(ValueError, match="mode='predict'"):
         build(cfg)(make_streams(), mode='predict')
+
+
+def test_streams_that_training_needs(cfg):
+    model = build(cfg)
+    model.check_streams(['gdino', 'dino'])
+    with pytest.raises(ValueError, match=r"no stream \['gdino'\]"):
+        model.check_streams(['dino'])
+    shared = build(cfg, streams=dict(dino='all', gdino='all'))
+    shared.check_streams(['all'])
+    with pytest.raises(ValueError, match=r"no stream \['all'\]"):
+        shared.check_streams(['dino', 'gdino'])

@@ -57,6 +57,44 @@ def test_align_by_hand():
     )
 
 
+def test_terms_of_other_recipes_by_hand():
+    # summary (3, 4) against (4, 6): smooth L1 of 1 and 2 is 0.5 and 1.5
+    # map: squares of 1, 1 and 2, 0 in two cells, means 1 and 2
+    first = Features(
+        torch.tensor([[3.0, 4.0]]),
+        (torch.tensor([[[[1.0, 2.0]], [[1.0, 5.0]]]]),),
+    )
+    second = Features(
+        torch.tensor([[4.0, 6.0]]),
+        (torch.tensor([[[[0.0, 0.0]], [[2.0, 5.0]]]]),),
+    )
+    loss = AlignLoss(
+        summary=0, cosine=0, smooth_l1=0, mse=3.0, summary_smooth_l1=0.5
+    )
+    torch.testing.assert_close(
+        loss(first, second), torch.tensor([3.0 * 1.5 + 0.5 * 1.0])
+    )
+    with pytest.raises(ValueError, match='compares no maps'):
+        AlignLoss(cosine=0, smooth_l1=0)
+
+
+def test_unic_loss():
+    """The mean over CLS and patches of half cosine, half smooth L1."""
+    torch.manual_seed(0)
+    x, y = torch.randn(2, 3, 8)
+    v, w = torch.randn(2, 3, 8, 4, 4)
+    loss = AlignLoss(
+        summary=0.25, cosine=0.25, smooth_l1=0.25, summary_smooth_l1=0.25
+    )
+    halves = [
+        0.5 * cosine_loss(x, y) + 0.5 * smooth_l1_loss(x, y),
+        (0.5 * cosine_loss(v, w) + 0.5 * smooth_l1_loss(v, w)).mean((1, 2)),
+    ]
+    torch.testing.assert_close(
+        loss(Features(x, (v,)), Features(y, (w,))), sum(halves) / 2
+    )
+
+
 def test_mean_over_maps_and_zero_when_equal():
     torch.manual_seed(0)
     maps = (torch.randn(3, 5, 4, 4), torch.randn(3, 7, 2, 2))

@@ -1,0 +1,4 @@
+# The paper's run with CLIP for its only teacher.
+_base_ = './kpu_vitb.py'
+model = dict(teachers=dict(_delete_=True, clip=_base_.model.teachers.clip))
+train_dataloader = dict(_delete_=True, clip=_base_.train_dataloader.clip)

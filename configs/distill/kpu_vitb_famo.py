@@ -1,0 +1,2 @@
+_base_ = './kpu_vitb.py'
+model = dict(balancer=dict(type='kpu_mm.FAMOBalancer'))

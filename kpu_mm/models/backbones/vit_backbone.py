@@ -1,0 +1,132 @@
+"""ViTBackbone: a DINO ViT without an adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kpu_mm.registry import MODELS
+from kpu_mm.structures import Features
+
+from ..adapters import split_levels
+from ..layers import FeaturePyramid
+from .outputs import check_choice
+from .sentinel_backbone import SentinelBackbone
+
+
+@MODELS.register_module()
+class ViTBackbone(SentinelBackbone):
+    """A DINO ViT, trained end to end or frozen, with no adapter.
+
+    The student of AM-RADIO (https://arxiv.org/abs/2312.06709) as KPU's
+    ablation Base_a has it: initialised from DINOv2
+    (https://arxiv.org/abs/2304.07193). Images are resized to the nearest
+    multiple of its patch size. It has one map, of its patch tokens, and a
+    summary, its CLS token, both after the final norm. For detection and
+    segmentation ViTDet's feature pyramid (https://arxiv.org/abs/2203.16527)
+    is made of the map; it is no part of a student and always trained.
+
+    Args:
+        sentinel: Hub name or local folder of a DINOv2 or DINOv3 ViT, or a
+            dict of its config (with ``model_type``) for random weights.
+        frozen: 'sentinel', or 'none' to train the ViT, which checkpoints
+            then hold. Defaults to 'sentinel'.
+        blocks: After which blocks of the ViT, numbered from 1 and in order,
+            features are taken; those of several are joined along the
+            channels. Defaults to None, the last one.
+        out_indices: Which of strides 4, 8, 16 and 32 a pyramid has.
+            Defaults to (0, 1, 2, 3).
+        out_type: 'pyramid', with as many channels as the map; for
+            classification heads 'summary', or 'summary_spatial': summary
+            and mean of the map; 'features' for owners that call
+            :meth:`extract`. Defaults to 'pyramid'.
+        init_cfg: ``dict(type='Pretrained', checkpoint=...)`` takes a
+            distiller's or a detector's checkpoint or an exported file and
+            names every missing and unexpected key. Defaults to None.
+
+    Raises:
+        ValueError: If an option has a value that is not listed.
+    """
+
+    beside = ('levels.',)
+
+    def __init__(
+        self,
+        sentinel: str | dict[str, Any],
+        frozen: str = 'sentinel',
+        blocks: Sequence[int] | None = None,
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        out_type: str = 'pyramid',
+        init_cfg: dict[str, Any] | None = None,
+    ) -> None:
+        check_choice('frozen', frozen, ('sentinel', 'none'))
+        super().__init__(sentinel, out_type, out_indices, init_cfg)
+        last = self.sentinel.num_layers
+        self.blocks = (last,) if blocks is None else tuple(blocks)
+        rising = sorted(set(self.blocks) & set(range(1, last + 1)))
+        if not rising or rising != list(self.blocks) or rising[-1] != last:
+            raise ValueError(
+                f'blocks={self.blocks}: name rising blocks of the ViT from 1 '
+                f'to {last}, the last one among them.'
+            )
+        self.embed_dims = len(self.blocks) * self.sentinel.embed_dims
+        self.strides = (self.sentinel.patch_size,)
+        self.levels = FeaturePyramid(
+            [self.embed_dims],
+            self.strides,
+            self.embed_dims,
+            self.outputs.indices if out_type == 'pyramid' else (),
+        )
+        if frozen == 'sentinel':
+            self.sentinel.requires_grad_(False)
+        self._guard_checkpoints(self.sentinel, trained=frozen == 'none')
+
+    @property
+    def out_channels(self) -> tuple[int, ...]:
+        """Channels of what :meth:`forward` gives."""
+        if self.outputs.kind == 'features':
+            return (self.embed_dims,)
+        return self.outputs.channels(self.embed_dims)
+
+    def forward(self, images: Tensor) -> tuple[Any, ...]:
+        """Features as OpenMMLab's necks and heads take them.
+
+        Args:
+            images: Normalised images, (B, 3, H, W).
+
+        Returns:
+            For ``out_type='pyramid'`` the maps of ``out_indices``, each
+            (B, C, ceil(H / stride), ceil(W / stride)); for 'summary' one
+            tensor (B, C); for 'summary_spatial' one tensor (B, 2 C); for
+            'features' what :meth:`extract` gives.
+        """
+        features = self.extract(images)
+        if self.outputs.kind != 'pyramid':
+            return self.outputs.select(features)
+        pyramid: tuple[Tensor, ...] = self.levels(
+            features.maps, (images.shape[-2], images.shape[-1])
+        )
+        return pyramid
+
+    def extract(self, images: Tensor) -> Features:
+        """Summary and map of normalised images (B, 3, H, W).
+
+        Returns:
+            Summary (B, C) and one map (B, C, H / patch, W / patch), of sizes
+            rounded to the nearest. With several blocks C holds one after
+            another's; only the last one's have passed the final norm.
+        """
+        tokens, grid, rope = self.sentinel.embed(images)
+        taken, start = [], 0
+        for stop in self.blocks:
+            tokens = self.sentinel.run(tokens, rope, start, stop)
+            taken.append(tokens)
+            start = stop
+        taken[-1] = self.sentinel.norm(tokens)
+        joined = torch.cat(taken, dim=-1)  # (B, P + N, C)
+        (m,) = split_levels(joined[:, self.sentinel.num_prefix :], [grid])
+        # a view of tokens would tie an exported graph to its batch size
+        return Features(joined[:, 0], (m.contiguous(),))

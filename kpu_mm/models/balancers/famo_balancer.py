@@ -1,0 +1,130 @@
+"""FAMO: all teachers' losses fall at the same rate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from kpu_mm.registry import MODELS
+
+from ..average_over_ranks import average_over_ranks
+from .base_balancer import Balance, BaseBalancer
+
+EPS = 1e-8  # the authors'
+
+
+@MODELS.register_module()
+class FAMOBalancer(BaseBalancer):
+    """Weights that even out the rates at which losses fall.
+
+    FAMO (https://arxiv.org/abs/2306.03792). With z = softmax(logits) and the
+    losses' distances D to their minima, the step goes down
+    c * sum_t z_t log D_t, where c = 1 / sum_t z_t / D_t makes the gradient a
+    mean of the teachers' with weights c z_t / D_t. After the step the
+    logits follow the decrease of log D, by Adam: who fell faster than the
+    others counts less.
+
+    The losses after the step are those of the same images, as in the
+    paper's Algorithm 1 and the authors' code: one more forward of student
+    and projectors per step, without gradient and without the teachers,
+    whose features are kept. With gradient accumulation, the images are
+    those of the last of the accumulated batches.
+
+    The loss is a logarithm and may be negative. All processes weigh by the
+    losses' means over all processes.
+
+    Args:
+        teachers: Names of all T teachers.
+        streams: As :class:`BaseBalancer` takes it. Defaults to None.
+        lr: Learning rate of the logits. Defaults to 0.025.
+        weight_decay: What pulls the logits to equal weights, gamma.
+            Defaults to 0.001.
+        min_losses: For each teacher, what its loss cannot fall below.
+            Defaults to None, 0 for all.
+
+    Raises:
+        ValueError: If ``min_losses`` names no teacher.
+    """
+
+    separable = False
+    looks_again = True
+
+    logits: Tensor
+    min_losses: Tensor
+    steps: Tensor
+    moment: Tensor
+    square_moment: Tensor
+
+    def __init__(
+        self,
+        teachers: Sequence[str],
+        streams: Mapping[str, tuple[str, ...]] | None = None,
+        lr: float = 0.025,
+        weight_decay: float = 0.001,
+        min_losses: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__(teachers, streams)
+        self.lr = lr
+        self.weight_decay = weight_decay
+        minima = dict(min_losses or {})
+        if not set(minima) <= set(teachers):
+            raise ValueError(
+                f'min_losses={minima}: the teachers are {list(teachers)}.'
+            )
+        self.register_buffer(
+            'min_losses',
+            torch.tensor([minima.get(name, 0.0) for name in teachers]),
+            persistent=False,
+        )
+        self.register_buffer('steps', torch.zeros(()))
+        for name in ('logits', 'moment', 'square_moment'):
+            self.register_buffer(name, torch.zeros(len(teachers)))
+
+    def forward(self, losses: Mapping[str, Tensor]) -> Balance:
+        """Weigh and sum.
+
+        Args:
+            losses: For all teachers, one value per image, (B,).
+        """
+        own = self.means(losses)
+        common = average_over_ranks(own.detach().clone())
+        # the value is that of all processes, the gradient this one's share
+        distances = self._distances(own + (common - own.detach()))
+        self._before = distances.detach()
+        z = self.logits.softmax(0)
+        c = 1 / (z / self._before).sum()
+        loss = c * (z * distances.log()).sum()
+        return Balance(loss, self.named(c * z / self._before))
+
+    @torch.no_grad()
+    def after_step(self, losses: Mapping[str, Tensor]) -> None:
+        """Update the logits.
+
+        Args:
+            losses: For all teachers, one value per image, (B,), after the
+                step that followed the last :meth:`forward`.
+        """
+        after = average_over_ranks(self.means(losses))
+        fall = self._before.log() - self._distances(after).log()
+        z = self.logits.softmax(0)
+        # the softmax's transposed Jacobian times the fall of log D
+        self._adam(z * (fall - (z * fall).sum()))
+
+    def _distances(self, means: Tensor) -> Tensor:
+        return means - self.min_losses + EPS
+
+    def _adam(self, grad: Tensor) -> None:
+        """One step of torch's Adam, whose state are this module's buffers."""
+        adam = torch.optim.Adam(
+            [self.logits], lr=self.lr, weight_decay=self.weight_decay
+        )
+        adam.state[self.logits] = dict(
+            step=self.steps,
+            exp_avg=self.moment,
+            exp_avg_sq=self.square_moment,
+        )
+        self.logits.grad = grad
+        adam.step()
+        self.logits.grad = None

@@ -1,0 +1,100 @@
+"""Recipes in configs/distill at a size for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from mmengine.config import Config
+from safetensors.torch import save_file
+
+CONFIGS = Path(__file__).parents[1] / 'configs' / 'distill'
+RECIPES = sorted(CONFIGS.glob('*.py'))
+TINY_VIT = dict(depth=1, embed_dim=48, num_heads=4)
+
+
+def shrink(cfg: Config, models: Mapping[str, Path], folder: Path) -> Config:
+    """Put small models and images in the places of a recipe's own.
+
+    Args:
+        cfg: The recipe.
+        models: Folders of small models: ``dinov2``, ``clip``,
+            ``grounding_dino``.
+        folder: With ``images``; small checkpoints of timm go there.
+    """
+    student = cfg.model.student
+    blocks = range(1, 5)
+    if isinstance(student.sentinel, str):
+        student.sentinel = str(models['dinov2'])
+    else:
+        student.sentinel.update(
+            hidden_size=48, num_hidden_layers=4, num_attention_heads=4
+        )
+    if student.type == 'kpu_mm.KPUBackbone':
+        student.inplanes = 8
+    if 'blocks' in student:
+        student.blocks = list(blocks)
+        cfg.model.projector.update(rungs=len(blocks), last_hidden=32)
+    cfg.model.setdefault('projector', {}).hidden = 16
+    for name, teacher in cfg.model.teachers.items():
+        cfg.model.teachers[name] = _teacher(teacher, models, folder)
+    for stream in cfg.train_dataloader.values():
+        stream.update(batch_size=2, num_workers=0)
+        _dataset(stream.dataset, folder)
+    return cfg
+
+
+def _teacher(
+    teacher: Any, models: Mapping[str, Path], folder: Path
+) -> dict[str, Any]:
+    kind = teacher.type
+    if kind == 'kpu_mm.MosaicTeacher':
+        inner = _teacher(teacher.teacher, models, folder)
+        return dict(type=kind, side=_size(teacher.side), teacher=inner)
+    if kind == 'kpu_mm.CLIPTeacher':
+        return dict(type=kind, model=f'local-dir:{models["clip"]}')
+    if kind == 'kpu_mm.DINOTeacher':
+        return dict(type=kind, source=str(models['dinov2']))
+    if kind == 'kpu_mm.GroundingDINOTeacher':
+        return dict(type=kind, source=str(models['grounding_dino']))
+    assert kind == 'kpu_mm.TimmTeacher'
+    options = {**teacher.get('options', {}), **TINY_VIT}
+    size = (_size(1024) if 'samvit' in teacher.model else 64,) * 2
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = timm.create_model(teacher.model, img_size=size, **options)
+    path = folder / f'{teacher.model}.safetensors'
+    if not path.exists():
+        save_file(
+            {k: v.contiguous() for k, v in model.state_dict().items()}, path
+        )
+    return dict(
+        type=kind,
+        model=teacher.model,
+        checkpoint=str(path),
+        resolution=size,
+        options=options,
+    )
+
+
+def _dataset(dataset: Any, folder: Path) -> None:
+    if dataset.type == 'kpu_mm.MixedResolution':
+        dataset.sizes = sorted({_size(size) for size in dataset.sizes})
+        dataset = dataset.dataset
+    dataset.sources = dict(
+        type='kpu_mm.FolderSource', root=str(folder / 'images')
+    )
+    dataset.weights = None
+    decode = dataset.pipeline[0]
+    if 'shortest' in decode:
+        decode.update(shortest=64, longest=96)
+    else:
+        decode.size = 64 if decode.size == 224 else _size(decode.size)
+
+
+def _size(size: int) -> int:
+    """An eighth, in whole patches of 16: 1024 -> 128, 432 -> 48."""
+    return max(32, size // 128 * 16)

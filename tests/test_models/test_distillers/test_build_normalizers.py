@@ -1,0 +1,157 @@
+import pytest
+import torch
+from mmengine.model import ExponentialMovingAverage
+
+from kpu_mm.models import KPUDistiller
+from kpu_mm.structures import Moments, valid_vectors
+
+PHIS = dict(type='kpu_mm.PHISNormalizer')
+
+
+@pytest.fixture
+def build(dinov2_dir, grounding_dino_dir):
+    def make(normalizer, streams=None, **kwargs):
+        torch.manual_seed(0)
+        return KPUDistiller(
+            student=dict(
+                type='kpu_mm.KPUBackbone',
+                sentinel=str(dinov2_dir),
+                inplanes=8,
+                norm_cfg=dict(type='GN', num_groups=4),
+            ),
+            teachers=dict(
+                dino=dict(type='kpu_mm.DINOTeacher', source=str(dinov2_dir)),
+                gdino=dict(
+                    type='kpu_mm.GroundingDINOTeacher',
+                    source=str(grounding_dino_dir),
+                ),
+            ),
+            streams=streams,
+            projector=dict(type='kpu_mm.MLPProjector', hidden=16),
+            normalizer=normalizer,
+            **kwargs,
+        ).eval()
+
+    return make
+
+
+def batches(count, padded=False):
+    """As many batches of two as there are numbers."""
+    made = []
+    for seed in range(count):
+        torch.manual_seed(seed)
+        mask = None
+        if padded:
+            mask = torch.ones(2, 64, 96, dtype=torch.bool)
+            mask[1, :, 64:] = False
+        images = torch.randint(256, (2, 3, 64, 96)).byte()
+        made.append(dict(images=images, mask=mask, skipped=[('a', 'b')]))
+    return made
+
+
+def assert_close(features, expected):
+    for (name, a, _), (_, b, _) in zip(
+        features.outputs(), expected.outputs(), strict=True
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4, msg=name)
+
+
+def test_none_by_default(build):
+    model = build(None)
+    assert not model.normalizers
+    assert not any('normalizers' in key for key in model.state_dict())
+    images = batches(1)[0]['images']
+    assert_close(model.teach('dino', images), model.observe('dino', images))
+
+
+def test_statistics_are_those_of_the_images(build):
+    model = build(PHIS)
+    stream = batches(4, padded=True)
+    loaders = dict(dino=stream, gdino=stream)
+    # five images: rounded up to three batches
+    assert model.fit_normalizers(loaders, 5) == ['dino', 'gdino']
+    seen = [
+        model.teach('gdino', batch['images'], batch['mask'])
+        for batch in stream[:3]
+    ]
+    for i in range(len(seen[0].maps)):
+        vectors = torch.cat(
+            [valid_vectors(f.maps[i], f.masks[i]) for f in seen]
+        )
+        moments = Moments.of(vectors)
+        one = torch.ones_like(moments.mean)
+        torch.testing.assert_close(moments.variance, one, rtol=1e-4, atol=0)
+        torch.testing.assert_close(moments.mean, 0 * one, rtol=0, atol=1e-4)
+
+
+def test_teachers_of_one_stream(build):
+    model = build(PHIS, streams=dict(dino='all', gdino='all'))
+    assert model.fit_normalizers(dict(all=batches(2)), 4) == ['dino', 'gdino']
+    alone = build(PHIS)
+    alone.fit_normalizers(dict(dino=batches(2), gdino=batches(2)), 4)
+    state = alone.state_dict()
+    for name, value in model.normalizers.state_dict().items():
+        assert torch.equal(value, state[f'normalizers.{name}']), name
+
+
+def test_fitted_ones_stay(build):
+    model = build(PHIS)
+    loaders = dict(dino=batches(2), gdino=batches(2))
+    model.fit_normalizers(loaders, 4)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    assert model.fit_normalizers({}, 4) == []
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_losses_compare_normalised_features(build):
+    model = build(dict(type='kpu_mm.GlobalStandardNormalizer'))
+    (batch,) = batches(1)
+    streams = {
+        name: dict(images=batch['images'], mask=None)
+        for name in ('dino', 'gdino')
+    }
+    with pytest.raises(RuntimeError, match='no statistics'):
+        model(streams)
+    model.fit_normalizers(dict(dino=[batch], gdino=[batch]), 2)
+    losses = model(streams)
+    # dino's one map is standardised over these very images
+    assert losses['std/dino'].item() == pytest.approx(1, rel=1e-5)
+    student = model.see(batch['images'])
+    x, x_t = model.pair('dino', student, model.teach('dino', batch['images']))
+    terms, _ = model.terms_of('dino', x, x_t)
+    assert losses['s2t/dino'].item() == terms['s2t'].mean().item()
+    own = model.observe('dino', batch['images'])
+    std = own.maps[0].std(correction=0)
+    torch.testing.assert_close(
+        x_t.maps[0], (own.maps[0] - own.maps[0].mean()) / std
+    )
+
+
+def test_state_dict_brings_the_statistics(build):
+    model = build(PHIS)
+    model.fit_normalizers(dict(dino=batches(2), gdino=batches(2)), 4)
+    other = build(PHIS)
+    other.load_state_dict(model.state_dict())
+    images = batches(1)[0]['images']
+    assert_close(other.teach('dino', images), model.teach('dino', images))
+
+
+def test_moving_average_follows(build):
+    model = build(PHIS)
+    average = ExponentialMovingAverage(model)
+    model.fit_normalizers(dict(dino=batches(2), gdino=batches(2)), 4)
+    average.update_parameters(model)
+    images = batches(1)[0]['images']
+    assert_close(
+        average.module.teach('dino', images), model.teach('dino', images)
+    )
+
+
+def test_errors_name_teacher_and_output(build):
+    model = build(dict(type='kpu_mm.ZCANormalizer'))
+    loaders = dict(dino=batches(2), gdino=batches(2))
+    message = "normalizer of teacher 'dino', .*4 vectors .* 48 channels"
+    with pytest.raises(ValueError, match=message):
+        model.fit_normalizers(loaders, 4)
+    assert not model.normalizers['gdino'].fitted
