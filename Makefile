@@ -59,8 +59,10 @@ $(STAMPS)/lint: $(STAMPS)/runtime requirements/tests.txt
 	$(PINNED) -r requirements/tests.txt
 	@touch $@
 
-$(STAMPS)/test: $(STAMPS)/lint requirements/downstream.txt requirements/export.txt
-	$(PINNED) -r requirements/downstream.txt -r requirements/export.txt
+$(STAMPS)/test: $(STAMPS)/lint requirements/downstream.txt \
+    requirements/export.txt requirements/page.txt
+	$(PINNED) -r requirements/downstream.txt -r requirements/export.txt \
+	    -r requirements/page.txt
 	$(RUN) $(MM) --for downstream
 	@touch $@
 
@@ -73,8 +75,8 @@ install: $(if $(filter $(VENV)/%,$(PY)),$(STAMPS)/venv)  ## install kpu_mm for u
 	'$(PY)' $(MM) --for $(FOR)
 	'$(PY)' $(PIP) --no-deps --editable .
 
-demo: $(STAMPS)/demo  ## distil two small teachers on the CPU, draw and export
-	$(RUN) tools/demo_distill.py --work-dir work_dirs/demo
+demo: $(STAMPS)/demo  ## distil two small trained teachers on the CPU, test, draw, export
+	$(RUN) tools/micro/demo.py --work-dir work_dirs/demo
 
 test: $(STAMPS)/test  ## run the tests, detection included
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS) --dist loadfile $(TESTS) $(ARGS)

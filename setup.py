@@ -59,7 +59,7 @@ class BuildWithMim(build_py):
 
 EXTRAS = {
     name: read_requirements(name)
-    for name in ('demo', 'downstream', 'export', 'tests')
+    for name in ('demo', 'downstream', 'export', 'page', 'tests')
 }
 EXTRAS['all'] = sorted({line for lines in EXTRAS.values() for line in lines})
 
@@ -86,6 +86,7 @@ setup(
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
     ],
     packages=find_packages(include=['kpu_mm', 'kpu_mm.*']),
+    package_data={'kpu_mm.apis.demo_page': ['page.css']},
     python_requires='>=3.10,<3.13',
     # No mm* distribution: the originals and their continuation share module
     # names, and pip would put one over the other.

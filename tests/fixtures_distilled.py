@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from kpu_mm.models import KPUDistiller
+from tests.runs import DATASET, write_images
 
 
 @pytest.fixture(scope='session')
@@ -38,3 +39,18 @@ def distilled(tmp_path_factory, dinov2_dir, dinov3_dir):
     checkpoint = tmp_path_factory.mktemp('distilled') / 'iter_1.pth'
     torch.save(dict(state_dict=model.state_dict(), meta={}), checkpoint)
     return config, checkpoint, model.eval()
+
+
+@pytest.fixture(scope='session')
+def distilled_run(distilled, tmp_path_factory):
+    """A config file with that model and a stream for each teacher."""
+    folder = tmp_path_factory.mktemp('distilled_run')
+    write_images(folder / 'images')
+    dataset = DATASET.format(root=str(folder / 'images'))
+    stream = f'dict(batch_size=4, num_workers=0, dataset={dataset})'
+    path = folder / 'config.py'
+    path.write_text(
+        f'model = {distilled[0]!r}\n'
+        f'train_dataloader = dict(teacher={stream}, other={stream})\n'
+    )
+    return path

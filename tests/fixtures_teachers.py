@@ -229,6 +229,19 @@ def clip_dir(save_clip):
 
 
 @pytest.fixture(scope='session')
+def resnet_clip_dir(save_clip):
+    """A CLIP with CLIP's own ResNet."""
+    vision = {
+        'image_size': 64,
+        'layers': [1, 1, 1, 1],
+        'width': 8,
+        'head_width': 64,
+    }
+    config = {**CLIP_CONFIG, 'vision_cfg': vision}
+    return save_clip('resnet_clip', config, CLIP_MEAN, CLIP_STD, 'shortest')
+
+
+@pytest.fixture(scope='session')
 def siglip_dir(save_clip):
     """A SigLIP: vision tower of timm, sigmoid loss; without tokenizer."""
     half = (0.5, 0.5, 0.5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -119,6 +120,19 @@ def run_tool(tool: str, *arguments: object, **env: str):
         capture_output=True,
         text=True,
     )
+
+
+def refusal_of(tool: str, arguments: list[object], monkeypatch, capsys) -> str:
+    """The sentence with which a tool turns down its arguments.
+
+    In this process, which has imported already what a tool imports.
+    """
+    path = str(ROOT / 'tools' / tool)
+    monkeypatch.setattr(sys, 'argv', [path, *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(path, run_name='__main__')
+    assert end.value.code == 2
+    return capsys.readouterr().err.splitlines()[-1]
 
 
 def kill_training_at(checkpoint: Path, config: Path, *arguments: str) -> None:

@@ -36,7 +36,7 @@ SHIPPED = sorted(
     if path.is_file() and '__pycache__' not in path.parts
 )
 # imported only if the user chooses what needs them, with a message of its own
-OPTIONAL = {'lmdb', 'onnx_ir', 'onnxruntime', 'pyarrow'}
+OPTIONAL = {'gradio', 'lmdb', 'onnx_ir', 'onnxruntime', 'pyarrow'}
 DISTRIBUTIONS = {
     'PIL': 'pillow',
     'cv2': 'opencv-python-headless',
@@ -243,5 +243,5 @@ def test_what_is_required_is_pinned():
     pinned = read_names('constraints')
     # built against what is there, or taken from it
     free = {'setuptools', 'wheel'}
-    for name in ('runtime', 'downstream', 'export', 'tests', 'demo'):
+    for name in ('runtime', 'downstream', 'export', 'page', 'tests', 'demo'):
         assert read_names(name) - free <= pinned, name

@@ -8,8 +8,10 @@ from typing import TypedDict
 import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
+from typing_extensions import NotRequired
 
 from ..registry import FUNCTIONS
+from .feature_cache import StoredFeatures, stack_stored
 
 
 class ImageBatch(TypedDict):
@@ -20,11 +22,14 @@ class ImageBatch(TypedDict):
         mask: True on real pixels, (B, H, W) bool; None if there is no
             padding.
         skipped: (name, reason) of every image that could not be used.
+        features: By teacher, what its cache says of the images; missing
+            where no cache is read.
     """
 
     images: Tensor
     mask: Tensor | None
     skipped: list[tuple[str, str]]
+    features: NotRequired[dict[str, StoredFeatures]]
 
 
 @FUNCTIONS.register_module()
@@ -32,7 +37,8 @@ def stack_images(samples: Sequence[dict]) -> ImageBatch:
     """Stack images; smaller ones are padded with zeros, bottom and right.
 
     Args:
-        samples: Each with ``image``, (3, h, w) uint8, and ``skipped``.
+        samples: Each with ``image``, (3, h, w) uint8, ``skipped`` and perhaps
+            ``features``.
 
     Returns:
         The batch, as large as the largest height and width.
@@ -42,16 +48,26 @@ def stack_images(samples: Sequence[dict]) -> ImageBatch:
     height = max(image.shape[1] for image in images)
     width = max(image.shape[2] for image in images)
     batch = _new_batch(images[0], (len(images), 3, height, width))
+    mask = None
     if all(image.shape[1:] == (height, width) for image in images):
         torch.stack(images, out=batch)
-        return ImageBatch(images=batch, mask=None, skipped=skipped)
-    batch.zero_()
-    mask = torch.zeros(len(images), height, width, dtype=torch.bool)
-    for i, image in enumerate(images):
-        _, h, w = image.shape
-        batch[i, :, :h, :w] = image
-        mask[i, :h, :w] = True
-    return ImageBatch(images=batch, mask=mask, skipped=skipped)
+    else:
+        batch.zero_()
+        mask = torch.zeros(len(images), height, width, dtype=torch.bool)
+        for i, image in enumerate(images):
+            _, h, w = image.shape
+            batch[i, :, :h, :w] = image
+            mask[i, :h, :w] = True
+    result = ImageBatch(images=batch, mask=mask, skipped=skipped)
+    if 'features' in samples[0]:
+        result['features'] = {
+            name: stack_stored(
+                [sample['features'][name] for sample in samples],
+                padded=mask is not None,
+            )
+            for name in samples[0]['features']
+        }
+    return result
 
 
 def _new_batch(like: Tensor, shape: tuple[int, ...]) -> Tensor:

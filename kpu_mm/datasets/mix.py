@@ -56,15 +56,51 @@ class SourceMix:
         Returns:
             The source and the number of the image in it.
         """
-        period, place = divmod(position, len(self._pool_at))
-        pool = int(self._pool_at[place])
-        ordinal = period * self._counts[pool] + int(self._rank_at[place])
-        epoch, index = divmod(ordinal, self._pools[pool])
+        pool, epoch, index = self._place(position)
         image = self._order(pool, epoch, seed)[index]
         if self._pools is self._lengths:
             return pool, image
+        return self.split(image)
+
+    def split(self, image: int) -> tuple[int, int]:
+        """Turn a number among all images into one of a source's.
+
+        Args:
+            image: From 0, source after source.
+
+        Returns:
+            The source and the number of the image in it.
+        """
         source = int(np.searchsorted(self._ends, image, side='right'))
-        return source, image - int(self._ends[source] - self._lengths[source])
+        return source, image - self._start(source)
+
+    def join(self, source: int, index: int) -> int:
+        """Undo :meth:`split`.
+
+        Args:
+            source: The source.
+            index: Number of the image in it.
+        """
+        return self._start(source) + index
+
+    def epoch(self, position: int) -> int:
+        """How often the image at a position came before it.
+
+        Args:
+            position: Any number from 0.
+        """
+        return self._place(position)[1]
+
+    def _start(self, source: int) -> int:
+        """Return how many images the sources before have."""
+        return int(self._ends[source]) - self._lengths[source]
+
+    def _place(self, position: int) -> tuple[int, int, int]:
+        """Return pool, epoch and place in the epoch's order."""
+        period, place = divmod(position, len(self._pool_at))
+        pool = int(self._pool_at[place])
+        ordinal = period * self._counts[pool] + int(self._rank_at[place])
+        return pool, *divmod(ordinal, self._pools[pool])
 
     def _order(self, pool: int, epoch: int, seed: int) -> Permutation:
         """Return the order of an epoch; the last one is kept."""

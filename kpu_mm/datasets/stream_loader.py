@@ -104,7 +104,7 @@ def build_stream(
         prefetch_factor=prefetch_factor,
         persistent_workers=persistent_workers,
         drop_last=drop_last,
-        worker_init_fn=_start_worker,
+        worker_init_fn=start_worker,
         # A generator of its own: torch would otherwise draw the workers'
         # seeds from the global one and so disturb the training.
         generator=torch.Generator(),
@@ -135,8 +135,12 @@ def _check_order(
         )
 
 
-def _start_worker(worker: int) -> None:
-    """Make a worker single-threaded and leave Ctrl-C to its parent."""
+def start_worker(worker: int) -> None:
+    """Make a worker single-threaded and leave Ctrl-C to its parent.
+
+    Args:
+        worker: Its number.
+    """
     torch.set_num_threads(1)
     if 'cv2' in sys.modules:
         sys.modules['cv2'].setNumThreads(0)

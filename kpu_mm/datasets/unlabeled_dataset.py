@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mmengine.dataset import Compose
@@ -10,12 +10,13 @@ from torch.utils.data import Dataset
 
 from ..registry import DATASETS, TRANSFORMS
 from .errors import CorruptImageError
+from .feature_cache import FeatureCache, describe_sources, plain
 from .hashing import stable_hash
 from .mix import SourceMix
 from .seeded import seeded
 from .sources import ImageSource
 
-Skipped = list[tuple[str, str]]
+Skipped = Sequence[tuple[str, str]]
 
 
 @DATASETS.register_module()
@@ -26,6 +27,11 @@ class UnlabeledImages(Dataset):
     random transforms included, so that a stream resumes exactly by resuming
     its position. An image that cannot be read or decoded is replaced by
     another one and listed in ``results['skipped']`` as (name, reason).
+
+    With ``views`` random transforms depend on the image and the number of
+    its view alone, which rises with each epoch and starts again after the
+    last: the same few views of an image come again and again, whatever the
+    seed, so that what a teacher says of them can be stored.
 
     Args:
         sources: One source config or several, for example
@@ -38,9 +44,15 @@ class UnlabeledImages(Dataset):
             sets it.
         max_retries: So many images in a row may be replaced. Defaults to
             20.
+        views: How many views of an image there are. Defaults to None, as
+            many as ``features`` hold; without these, new random transforms
+            whenever an image comes.
+        features: For teachers of this stream, the feature cache to read;
+            samples then have ``features`` by teacher. Defaults to None.
 
     Raises:
-        ValueError: If there is no source, or a source has no images.
+        ValueError: If there is no source, a source has no images, ``views``
+            is below one, or a cache does not fit.
     """
 
     def __init__(
@@ -50,6 +62,8 @@ class UnlabeledImages(Dataset):
         weights: Sequence[float] | None = None,
         seed: int = 0,
         max_retries: int = 20,
+        views: int | None = None,
+        features: Mapping[str, str] | None = None,
     ) -> None:
         configs = [sources] if isinstance(sources, dict) else list(sources)
         if not configs:
@@ -62,6 +76,7 @@ class UnlabeledImages(Dataset):
         self._mix = SourceMix(
             [len(source) for source in self.sources], weights
         )
+        self._transforms = pipeline
         # Compose of mmengine would build names with its own registry.
         self.pipeline = Compose(
             [
@@ -71,6 +86,11 @@ class UnlabeledImages(Dataset):
         )
         self.seed = seed
         self.max_retries = max_retries
+        self.features = {
+            name: FeatureCache(folder)
+            for name, folder in (features or {}).items()
+        }
+        self.views = self._check_views(views)
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -89,16 +109,21 @@ class UnlabeledImages(Dataset):
         Raises:
             RuntimeError: If too many images in a row cannot be used.
         """
-        skipped: Skipped = []
+        skipped: list[tuple[str, str]] = []
         for attempt in range(self.max_retries + 1):
-            number, index = self._mix.locate(
-                self._substitute(position, attempt), self.seed
-            )
-            source = self.sources[number]
+            place = self._substitute(position, attempt)
+            number, index = self._mix.locate(place, self.seed)
             try:
-                return self._load(source.read(index), position, skipped)
+                if self.views is not None:
+                    view = self._mix.epoch(place) % self.views
+                    image = self._mix.join(number, index)
+                    return self._with_features(image, view, skipped)
+                return self._load(
+                    number, index, (self.seed, position), skipped
+                )
             except CorruptImageError as error:
-                skipped.append((source.name(index), error.reason))
+                name = self.sources[number].name(index)
+                skipped.append((name, error.reason))
         name, reason = skipped[-1]
         raise RuntimeError(
             f'{len(skipped)} images in a row cannot be used, the last is '
@@ -111,10 +136,68 @@ class UnlabeledImages(Dataset):
             return position
         return stable_hash(self.seed, position, attempt) % (1 << 40)
 
-    def _load(self, data: bytes, position: int, skipped: Skipped) -> Any:
-        """Run the pipeline with generators seeded for this position."""
+    def view(self, image: int, view: int, skipped: Skipped = ()) -> Any:
+        """Load one view of an image.
+
+        Args:
+            image: Its number, counted through all sources.
+            view: From 0.
+            skipped: Images that it replaces. Defaults to ().
+
+        Raises:
+            CorruptImageError: If it cannot be read or decoded.
+        """
+        number, index = self._mix.split(image)
+        return self._load(number, index, ('view', image, view), skipped)
+
+    def name(self, image: int) -> str:
+        """Return what a person needs to find an image.
+
+        Args:
+            image: Its number, counted through all sources.
+        """
+        number, index = self._mix.split(image)
+        return self.sources[number].name(index)
+
+    def describe(self) -> dict[str, Any]:
+        """What views depend on, as feature caches record it.
+
+        Raises:
+            ValueError: If the pipeline is not written as configs.
+        """
+        return dict(
+            pipeline=plain(self._transforms, 'pipeline'),
+            sources=describe_sources(self.sources),
+        )
+
+    def _check_views(self, views: int | None) -> int | None:
+        """Compare with the caches; return how many views there are."""
+        if self.features:
+            described = self.describe()
+            for cache in self.features.values():
+                cache.check(views, **described)
+            views = views or min(c.views for c in self.features.values())
+        if views is not None and views < 1:
+            raise ValueError(f'`views` must be >= 1 or None, got {views}.')
+        return views
+
+    def _with_features(self, image: int, view: int, skipped: Skipped) -> Any:
+        """Load a view and what is stored of it."""
+        sample = self.view(image, view, skipped)
+        if self.features:
+            sample['features'] = {
+                name: cache.read(image, view, sample['image'])
+                for name, cache in self.features.items()
+            }
+        return sample
+
+    def _load(
+        self, number: int, index: int, key: tuple[Any, ...], skipped: Skipped
+    ) -> Any:
+        """Run the pipeline with generators seeded by a key."""
+        data = self.sources[number].read(index)
         results = {'bytes': data, 'skipped': list(skipped)}
-        with seeded(stable_hash(self.seed, position)):
+        with seeded(stable_hash(*key)):
             output = self.pipeline(results)
         if output is None:
             raise ValueError(

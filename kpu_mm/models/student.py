@@ -19,6 +19,7 @@ from .pretrained import load_state, read_config
 from .projectors import TeacherHead
 from .projectors.exported import build_projectors, load_projectors
 from .projectors.fold_normalizers import fold_normalizers
+from .teachers import bare_config
 
 _SYNC = ('SyncBN', 'MMSyncBN')
 # what concerns training, or is set anew
@@ -103,20 +104,31 @@ def open_student(
                 f"remove config='{config}'."
             )
         return load_student(source)
-    if not source.is_file():
-        raise FileNotFoundError(
-            f"The student '{source}' does not exist: pass a checkpoint of a "
-            'distillation run or a folder that tools/export.py wrote.'
-        )
     if config is None:
-        beside = sorted(source.parent.glob('*.py'))
-        if len(beside) != 1:
-            raise FileNotFoundError(
-                f"There are {len(beside)} configs beside '{source}': pass "
-                'the one of its run as config.'
-            )
-        config = beside[0]
+        config = _beside(source)
     return read_student(Config.fromfile(config).model.to_dict(), source)
+
+
+def read_teachers(source: str | Path) -> dict[str, Any]:
+    """The teachers' configs by name, read without any weights.
+
+    Args:
+        source: A folder that ``tools/export.py`` wrote, or a checkpoint
+            beside the config of its run.
+
+    Returns:
+        Each teacher's config.
+
+    Raises:
+        FileNotFoundError: If something is missing.
+        RuntimeError: If a file is broken.
+    """
+    source = Path(source).expanduser()
+    if source.is_dir():
+        described = read_config(source).get('teachers', {})
+        return {name: entry['config'] for name, entry in described.items()}
+    model = Config.fromfile(_beside(source)).model.to_dict()
+    return dict(model.get('teachers', {}))
 
 
 def read_student(model: Mapping[str, Any], checkpoint: str | Path) -> Student:
@@ -156,7 +168,7 @@ def read_student(model: Mapping[str, Any], checkpoint: str | Path) -> Student:
         backbone.eval(),
         arguments,
         dict(projectors),
-        {name: dict(cfg) for name, cfg in model.get('teachers', {}).items()},
+        {k: bare_config(cfg) for k, cfg in model.get('teachers', {}).items()},
         levels,
     )
 
@@ -192,6 +204,22 @@ def load_student(folder: str | Path) -> Student:
             if 'pairs' in teacher
         },
     )
+
+
+def _beside(checkpoint: Path) -> Path:
+    """The config that MMEngine left beside a checkpoint."""
+    if not checkpoint.is_file():
+        raise FileNotFoundError(
+            f"The student '{checkpoint}' does not exist: pass a checkpoint "
+            'of a distillation run or a folder that tools/export.py wrote.'
+        )
+    configs = sorted(checkpoint.parent.glob('*.py'))
+    if len(configs) != 1:
+        raise FileNotFoundError(
+            f"There are {len(configs)} configs beside '{checkpoint}': pass "
+            'the one of its run as config.'
+        )
+    return configs[0]
 
 
 def _below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

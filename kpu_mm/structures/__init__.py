@@ -2,5 +2,6 @@
 
 from .features import Features
 from .moments import Moments, valid_vectors
+from .pad_features import pad_features
 
-__all__ = ['Features', 'Moments', 'valid_vectors']
+__all__ = ['Features', 'Moments', 'pad_features', 'valid_vectors']

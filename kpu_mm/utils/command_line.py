@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -63,6 +65,15 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
     # torchrun sets LOCAL_RANK itself, older launchers pass it
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Turn errors of files and values into :func:`refuse`'s sentence."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:
+        refuse(str(error))
 
 
 def read_run_config(args: argparse.Namespace) -> Config:

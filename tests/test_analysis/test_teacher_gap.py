@@ -1,20 +1,14 @@
 import pytest
 import torch
 
-from kpu_mm.analysis import measure_teachers
+from kpu_mm.analysis import Batch, common_space, measure_teachers, own_space
 from kpu_mm.structures import Features
-
-CPU = torch.device('cpu')
-
-
-def endless(images, mask=None):
-    while True:
-        yield dict(images=images, mask=mask)
 
 
 def test_values_and_ratio():
     torch.manual_seed(0)
-    images = torch.randn(4, 3, 8, 8)
+    images = torch.randn(6, 3, 8, 8)
+    batches = [Batch(images[:4], None), Batch(images[4:], None)]
 
     def small(images, mask):
         return Features(images.mean((2, 3)), (images, 2 * images))
@@ -23,30 +17,63 @@ def test_values_and_ratio():
         return Features(None, (20 * images + 1,))
 
     report = measure_teachers(
-        dict(small=small, large=large),
-        dict(small=endless(images), large=endless(images)),
-        8,
-        CPU,
+        dict(small=(small, ['stride 8', 'stride 16']), large=(large, ['x'])),
+        dict(small=batches, large=batches),
     )
     std = images.std(correction=0).item()
     teachers = report['teachers']
-    assert list(teachers['small']) == ['summary', 'map 0', 'map 1', 'all maps']
-    assert list(teachers['large']) == ['map 0', 'all maps']
-    assert teachers['small']['map 1']['std'] == pytest.approx(2 * std)
+    assert list(teachers['small']) == [
+        'summary',
+        'stride 8',
+        'stride 16',
+        'all maps',
+    ]
+    assert list(teachers['large']) == ['x', 'all maps']
+    assert teachers['small']['stride 16']['std'] == pytest.approx(2 * std)
     mean = 20 * images.mean().item() + 1
-    assert teachers['large']['map 0']['mean'] == pytest.approx(mean, rel=1e-4)
+    assert teachers['large']['x']['mean'] == pytest.approx(mean, rel=1e-4)
     pooled = torch.cat([images, 2 * images]).std(correction=0).item()
-    # only one teacher has a summary
+    # all else only one teacher has
     assert report['ratios'] == {'all maps': pytest.approx(20 * std / pooled)}
 
 
-def test_stops_at_the_number_of_images():
-    seen = []
+def test_maps_of_one_name_count_together():
+    images = torch.rand(2, 3, 4, 4)
 
     def extract(images, mask):
-        seen.append((len(images), None if mask is None else len(mask)))
-        return Features(None, (images,))
+        return Features(None, (images, 5 * images, 7 * images))
 
-    batches = endless(torch.rand(4, 3, 2, 2), torch.ones(4, 2, 2).bool())
-    measure_teachers(dict(a=extract), dict(a=batches), 6, CPU)
-    assert seen == [(4, 4), (2, 2)]
+    space = {n: (extract, ['a', 'b', 'a']) for n in ('x', 'y')}
+    batches = dict(x=[Batch(images, None)], y=[Batch(2 * images, None)])
+    report = measure_teachers(space, batches)
+    together = torch.cat([images, 7 * images]).std(correction=0).item()
+    assert report['teachers']['x']['a']['std'] == pytest.approx(together)
+    assert report['ratios'] == {
+        output: pytest.approx(2) for output in ('a', 'b', 'all maps')
+    }
+
+
+@torch.no_grad()
+def test_both_spaces_of_a_run(distilled):
+    model = distilled[2]
+    images = torch.rand(2, 3, 56, 84) * 255
+    mask = torch.ones(2, 56, 84, dtype=torch.bool)
+    mask[1, :, 42:] = False
+    batches = {n: [Batch(images, mask)] for n in model.teachers}
+    own = measure_teachers(own_space(model.teachers), batches)['teachers']
+    common = measure_teachers(common_space(model), batches)
+    for name, teacher in model.teachers.items():
+        features = teacher(images, mask)
+        valid = features.masks[0].expand_as(features.maps[0])
+        expected = features.maps[0][valid].std(correction=0).item()
+        (output,) = [o for o in own[name] if o.startswith('map 0')]
+        assert output == f'map 0, stride {teacher.strides[0]}'
+        assert own[name][output]['std'] == pytest.approx(expected, rel=1e-4)
+        project = model.projectors['t2s'][name]
+        place = [level for _, level in model.pairs[name]].index(2)
+        rows = features.maps[0].movedim(1, -1)[features.masks[0][:, 0]]
+        expected = project.maps[place](rows).std(correction=0).item()
+        found = common['teachers'][name]['stride 16']['std']
+        assert found == pytest.approx(expected, rel=1e-4)
+    # of the student's levels only stride 16 has learnt from both
+    assert set(common['ratios']) == {'summary', 'stride 16', 'all maps'}

@@ -48,3 +48,24 @@ def test_seed_changes_the_order():
 def test_bad_weights_are_refused(weights):
     with pytest.raises(ValueError, match=r'weight|Weights'):
         SourceMix([5, 5], weights)
+
+
+def test_epochs_count_how_often_an_image_came():
+    mixes = (SourceMix([4, 3]), 70), (SourceMix([4, 3], [3, 1]), 800)
+    for mix, total in mixes:
+        came = Counter()
+        for position in range(total):
+            place = mix.locate(position, 9)
+            assert mix.epoch(position) == came[place]
+            came[place] += 1
+
+
+def test_split_and_join():
+    mix = SourceMix([4, 1, 3])
+    places = [mix.split(image) for image in range(8)]
+    assert places == [
+        *((0, i) for i in range(4)),
+        (1, 0),
+        *((2, i) for i in range(3)),
+    ]
+    assert [mix.join(*place) for place in places] == list(range(8))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kpu_mm.export import read_student, write_student
-from kpu_mm.models.student import load_student
+from kpu_mm.models.student import load_student, open_student, read_teachers
 
 
 @pytest.fixture
@@ -125,3 +125,18 @@ def test_exported_folder_is_the_same_student(distilled, config, tmp_path):
         for name, value in theirs.state_dict().items():
             if not name.endswith('_extra_state'):
                 assert torch.equal(ours.state_dict()[name], value)
+
+
+def test_teachers_without_weights(zero_shot_run, tmp_path):
+    """The same from a run and from a folder, whose weights are not read."""
+    run = zero_shot_run / 'iter_1.pth'
+    student = open_student(run)
+    folder = write_student(student, tmp_path / 'out')
+    for weights in folder.rglob('*.safetensors'):
+        weights.unlink()
+    assert read_teachers(run) == read_teachers(folder) == student.teachers
+    assert list(student.teachers) == ['clip', 'grounding_dino']
+    with pytest.raises(FileNotFoundError, match=r'no config\.json'):
+        read_teachers(tmp_path)
+    with pytest.raises(FileNotFoundError, match='does not exist: pass a'):
+        read_teachers(tmp_path / 'nowhere.pth')

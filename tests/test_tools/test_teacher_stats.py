@@ -1,70 +1,47 @@
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-from tests.runs import DATASET, write_images
+from tests.runs import refusal_of, run_tool
 
-ROOT = Path(__file__).parents[2]
-TOOL = ROOT / 'tools' / 'analysis_tools' / 'teacher_stats.py'
-ENV = dict(os.environ, PYTHONPATH=str(ROOT))
+TOOL = 'analysis_tools/teacher_stats.py'
 
 
-def run(*arguments):
-    return subprocess.run(
-        [sys.executable, TOOL, *map(str, arguments)],
-        env=ENV,
-        capture_output=True,
-        text=True,
-    )
-
-
-@pytest.fixture
-def config_file(distilled, tmp_path):
-    write_images(tmp_path / 'images')
-    dataset = DATASET.format(root=str(tmp_path / 'images'))
-    stream = f'dict(batch_size=4, num_workers=0, dataset={dataset})'
-    path = tmp_path / 'config.py'
-    path.write_text(
-        f'model = {distilled[0]!r}\n'
-        f'train_dataloader = dict(teacher={stream}, other={stream})\n'
-    )
-    return path
-
-
-def test_table_and_file(config_file, tmp_path):
-    out = tmp_path / 'stats.json'
-    done = run(config_file, '--num-images', 6, '--out', out)
+def test_table_and_files(distilled_run, tmp_path):
+    done = run_tool(TOOL, distilled_run, '--num-images', 6, '--out', tmp_path)
     assert done.returncode == 0, done.stderr
-    report = json.loads(out.read_text())
-    assert 'unified' not in report
-    teachers = report['teachers']['teachers']
+    report = json.loads((tmp_path / 'teacher_stats.json').read_text())
+    assert set(report) == {'num_images', 'own'}
+    teachers = report['own']['teachers']
     assert set(teachers) == {'teacher', 'other'}
     stds = [teachers[name]['all maps']['std'] for name in teachers]
-    ratio = report['teachers']['ratios']['all maps']
+    ratio = report['own']['ratios']['all maps']
     assert ratio == pytest.approx(max(stds) / min(stds), rel=1e-5)
-    assert f'{ratio:.2f}' in done.stdout
+    assert f'all maps: {ratio:.2f}' in done.stdout
+    assert (tmp_path / 'teacher_stats.md').read_text() in done.stdout
+    assert (tmp_path / 'teacher_stats.png').stat().st_size > 5000
 
 
-def test_after_unification(distilled, config_file, tmp_path):
-    out = tmp_path / 'stats.json'
-    done = run(
-        config_file,
-        *('--num-images', 4, '--out', out, '--checkpoint', distilled[1]),
+def test_after_unification(distilled, distilled_run, tmp_path):
+    done = run_tool(
+        TOOL,
+        *(distilled_run, distilled[1], '--num-images', 4, '--out', tmp_path),
     )
     assert done.returncode == 0, done.stderr
-    unified = json.loads(out.read_text())['unified']
-    for name, levels in distilled[2].pairs.items():
-        assert f'map {len(levels) - 1}' in unified['teachers'][name]
-        assert 'summary' in unified['teachers'][name]
+    report = json.loads((tmp_path / 'teacher_stats.json').read_text())
+    strides = distilled[2].student.strides
+    for name, pairs in distilled[2].pairs.items():
+        assert set(report['common']['teachers'][name]) == {
+            'summary',
+            'all maps',
+            *(f'stride {strides[level]}' for _, level in pairs),
+        }
 
 
-def test_one_sentence_without_streams(distilled, tmp_path):
+def test_one_sentence_without_streams(
+    distilled, tmp_path, monkeypatch, capsys
+):
     path = tmp_path / 'config.py'
     path.write_text(f'model = {distilled[0]!r}\n')
-    done = run(path)
-    assert done.returncode == 2
-    assert 'stream of its name' in done.stderr.splitlines()[-1]
+    line = refusal_of(TOOL, [path], monkeypatch, capsys)
+    assert 'stream of its name' in line

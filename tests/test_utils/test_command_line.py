@@ -7,6 +7,7 @@ import torch
 from kpu_mm.utils.command_line import (
     add_config_arguments,
     read_config,
+    refusing,
     use_gloo_without_gpu,
 )
 
@@ -79,3 +80,13 @@ def test_gloo_only_without_gpu(monkeypatch, launcher, gpu, calls):
     monkeypatch.setattr(torch.distributed, 'init_process_group', called.append)
     use_gloo_without_gpu(launcher)
     assert called == calls
+
+
+def test_errors_of_values_become_a_sentence(capsys):
+    with pytest.raises(SystemExit) as end, refusing():
+        raise ValueError('too blue.')
+    assert end.value.code == 2
+    assert capsys.readouterr().err.endswith('error: too blue.\n')
+    # a fault of the program is no fault of the user
+    with pytest.raises(TypeError), refusing():
+        raise TypeError

@@ -160,6 +160,38 @@ class Centres(nn.Module):
         return {f'centre{self.stride}': 5 * loss}
 
 
+class DenseHeads(nn.ModuleList):
+    """Heads for three maps of strides 8, 16 and 32.
+
+    Args:
+        channels: Channels of the maps.
+    """
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        fine, middle, coarse = channels
+        super().__init__(
+            [
+                CellHeads(fine, 8, True),
+                CellHeads(middle, 16, True),
+                Centres(coarse, 32),
+            ]
+        )
+
+    def forward(
+        self, maps: Sequence[Tensor], batch: PoolBatch
+    ) -> dict[str, Tensor]:
+        """Losses of the maps.
+
+        Args:
+            maps: (B, C, h, w) from fine to coarse.
+            batch: Scenes.
+        """
+        losses: dict[str, Tensor] = {}
+        for head, features in zip(self, maps, strict=True):
+            losses |= head(features, batch)
+        return losses
+
+
 class DenseNet(nn.Module):
     """A backbone with three maps and its heads.
 
@@ -172,21 +204,12 @@ class DenseNet(nn.Module):
     def __init__(self, backbone: Any, channels: Sequence[int]) -> None:
         super().__init__()
         self.backbone = backbone
-        fine, middle, coarse = channels
-        self.heads = nn.ModuleList(
-            [
-                CellHeads(fine, 8, True),
-                CellHeads(middle, 16, True),
-                Centres(coarse, 32),
-            ]
-        )
+        self.heads = DenseHeads(channels)
 
     def forward(self, batch: PoolBatch) -> dict[str, Tensor]:
         """Losses of a batch."""
         maps = self.backbone(normalise(augment(batch.images, True)))
-        losses: dict[str, Tensor] = {}
-        for head, features in zip(self.heads, maps.feature_maps, strict=True):
-            losses |= head(features, batch)
+        losses: dict[str, Tensor] = self.heads(maps.feature_maps, batch)
         return losses
 
     @torch.no_grad()

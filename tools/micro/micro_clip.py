@@ -5,27 +5,25 @@ from __future__ import annotations
 import open_clip
 import torch
 import torch.nn.functional as F
-from dense_heads import CellHeads, augment, normalise
+from dense_heads import DenseHeads, augment, normalise
 from open_clip.loss import ClipLoss
 from scene_pool import SIZE, PoolBatch
 from torch import Tensor, nn
-from vit_init import position_table, similar_tokens_
 from words import caption_tokenizer, caption_words
 
 from kpu_mm.datasets.digit_scenes import CAPTIONS, COLOURS, DIGIT_WORDS
 
-PATCH = 8
 CONTEXT = 12
+# of the maps of strides 8, 16 and 32
+CHANNELS = (128, 256, 512)
 CONFIG = {
     'embed_dim': 64,
+    # a list of layers makes it CLIP's ResNet
     'vision_cfg': {
         'image_size': SIZE,
-        'layers': 4,
-        'width': 128,
-        'head_width': 32,
-        'mlp_ratio': 3.0,
-        'patch_size': PATCH,
-        'no_ln_pre': True,
+        'layers': [2, 2, 2, 1],
+        'width': 16,
+        'head_width': 64,
     },
     'text_cfg': {
         'context_length': CONTEXT,
@@ -40,23 +38,13 @@ CONFIG = {
 
 
 def build_clip() -> open_clip.CLIP:
-    """A random CLIP whose image tower learns from few images."""
+    """A random CLIP."""
     text = {k: v for k, v in CONFIG['text_cfg'].items() if k[:2] != 'hf'}
-    model = open_clip.CLIP(
+    return open_clip.CLIP(
         CONFIG['embed_dim'],
         open_clip.CLIPVisionCfg(**CONFIG['vision_cfg']),
         open_clip.CLIPTextCfg(**text),
     )
-    visual = model.visual
-    side, width = SIZE // PATCH, CONFIG['vision_cfg']['width']
-    visual.positional_embedding.data[1:] = position_table(side, side, width)
-    nn.init.normal_(
-        visual.conv1.weight, std=visual.conv1.weight[0].numel() ** -0.5
-    )
-    for block in visual.transformer.resblocks:
-        query, key, _ = block.attn.in_proj_weight.data.chunk(3)
-        similar_tokens_(query, key, block.attn.num_heads)
-    return model
 
 
 class CLIPNet(nn.Module):
@@ -69,7 +57,7 @@ class CLIPNet(nn.Module):
     def __init__(self, model: open_clip.CLIP) -> None:
         super().__init__()
         self.model = model
-        self.patches = CellHeads(CONFIG['vision_cfg']['width'], PATCH, True)
+        self.heads = DenseHeads(CHANNELS)
         self.loss = ClipLoss()
         self.tokenizer = caption_tokenizer()
 
@@ -84,23 +72,25 @@ class CLIPNet(nn.Module):
 
     def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Embedding (B, D) and map (B, C, h, w) of images (B, H, W, 3)."""
+        embedding, maps = self._look(images)
+        return embedding, maps[-1]
+
+    def _look(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         x = normalise(
             images, open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
         )
-        out = self.model.visual.forward_intermediates(
-            x, indices=1, normalize_intermediates=True
-        )
-        return out['image_features'], out['image_intermediates'][0]
+        out = self.model.visual.forward_intermediates(x, indices=len(CHANNELS))
+        return out['image_features'], out['image_intermediates']
 
     def forward(self, batch: PoolBatch) -> dict[str, Tensor]:
         """Losses of a batch, with a new caption for each scene."""
-        image, patches = self.look(augment(batch.images))
+        image, maps = self._look(augment(batch.images))
         text = self.model.encode_text(self.tokens(captions(batch)))
         scale = self.model.logit_scale.exp().clamp(max=100)
         contrast = self.loss(
             F.normalize(image, dim=1), F.normalize(text, dim=1), scale
         )
-        return {'contrast': contrast, **self.patches(patches, batch)}
+        return {'contrast': contrast, **self.heads(maps, batch)}
 
 
 def captions(batch: PoolBatch) -> list[str]:

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from dense_heads import augment, normalise
+from dense_heads import augment
+from digit_prompt import Prompt, detect
 from scene_pool import SIZE, PoolBatch
 from torch import Tensor, nn
 from torchvision.ops import (
@@ -21,7 +22,7 @@ from transformers import (
     ResNetBackbone,
     ResNetConfig,
 )
-from words import BERT_WORDS, FIRST_DIGIT
+from words import BERT_WORDS
 
 BACKBONE = ResNetConfig(
     embedding_size=24,
@@ -36,7 +37,6 @@ _SIDES = {8: (0, 22), 16: (15, 1000)}
 _PRIOR = 4.0
 # the library's own, of the losses of both decoder layers
 _WEIGHTS = {'loss_ce': 2.0, 'loss_bbox': 5.0, 'loss_giou': 2.0}
-_START, _END, _DOT = 101, 102, 1012
 
 
 def detector_config() -> GroundingDinoConfig:
@@ -111,51 +111,6 @@ def build_detector(
     for norm in (inner.decoder.layer_norm, inner.enc_output_norm):
         norm.bias.data.copy_(-_PRIOR * direction)
     return detector
-
-
-class Prompt:
-    """The ten digit words in some order.
-
-    Args:
-        order: The digits, (10,).
-
-    Attributes:
-        ids: Token ids of 'three. one. ...', (22,).
-        column: Where each digit's word is in the text, (10,).
-        place: Which phrase names each digit, (10,).
-    """
-
-    def __init__(self, order: Tensor) -> None:
-        words = torch.stack(
-            [order + FIRST_DIGIT, torch.full_like(order, _DOT)]
-        )
-        edge = order.new_tensor
-        self.ids = torch.cat([edge([_START]), words.T.flatten(), edge([_END])])
-        self.place = order.argsort()
-        self.column = 1 + 2 * self.place
-
-
-def detect(
-    detector: Any, images: Tensor, prompt: Prompt, labels: Any = None
-) -> Any:
-    """The detector's own output for images (B, H, W, 3) uint8.
-
-    Args:
-        detector: GroundingDINO.
-        images: Scenes.
-        prompt: One text for all.
-        labels: As the library wants them. Defaults to None.
-    """
-    pixels = normalise(images)
-    ids = prompt.ids.expand(len(images), -1)
-    return detector(
-        pixel_values=pixels,
-        pixel_mask=torch.ones_like(pixels[:, 0], dtype=torch.long),
-        input_ids=ids,
-        token_type_ids=torch.zeros_like(ids),
-        attention_mask=torch.ones_like(ids),
-        labels=labels,
-    )
 
 
 class DetectorNet(nn.Module):

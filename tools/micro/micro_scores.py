@@ -10,18 +10,36 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from micro_grounding_dino import Prompt, detect
 from scene_pool import SIZE, Pool, PoolBatch
 from torch import Tensor, nn
 from torchvision.ops import box_convert
 
 from kpu_mm.datasets.digit_scenes import CAPTIONS, DIGIT_WORDS
+from kpu_mm.models.zero_shot import Boxes
+from kpu_mm.structures import Features
 
 PROMPTS = [text for text in CAPTIONS if 'colour' not in text]
 # images (B, H, W, 3) uint8 to a summary (B, D) and a map (B, C, h, w)
 Look = Callable[[Tensor], tuple[Tensor, Tensor]]
+# the same to what was found in each of the ten digits' names
+Find = Callable[[Tensor], list[Boxes]]
 _CHUNK = 250
 _PROBE_STEPS = 600
+
+
+def look(encode: Callable[[Tensor], Features]) -> Look:
+    """Ask a teacher, or what stands in for it, as the scores do.
+
+    Args:
+        encode: Raw images (B, 3, H, W) to features with a summary.
+    """
+
+    def ask(images: Tensor) -> tuple[Tensor, Tensor]:
+        features = encode(images.permute(0, 3, 1, 2))
+        assert features.summary is not None
+        return features.summary, features.maps[-1]
+
+    return ask
 
 
 @torch.no_grad()
@@ -60,27 +78,24 @@ def zero_shot(
 
 
 @torch.no_grad()
-def average_precision(
-    detector: Any, pool: Pool, count: int
-) -> dict[str, float]:
-    """COCO's AP of a GroundingDINO that is asked for all ten digits.
+def average_precision(find: Find, pool: Pool, count: int) -> dict[str, float]:
+    """COCO's AP of a detector that is asked for all ten digits.
 
     Args:
-        detector: In eval mode.
-        pool: Test scenes.
+        find: The detector.
+        pool: Scenes.
         count: How many of them, from the first.
     """
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    prompt = Prompt(torch.arange(10))
     coco, found = COCO(), []
     truth: list[dict[str, Any]] = []
     for start in range(0, count, _CHUNK):
         numbers = np.arange(start, min(start + _CHUNK, count))
         batch = pool.batch(numbers)
-        out = detect(detector, batch.images, prompt)
-        found.append(_detections(out, prompt, start))
+        for image, boxes in enumerate(find(batch.images), start):
+            found.append(_rows(image, boxes))
         truth += _annotations(batch, start)
     coco.dataset = {
         'images': [{'id': i} for i in range(count)],
@@ -99,20 +114,16 @@ def average_precision(
     return dict(zip(names, evaluation.stats[:3].tolist(), strict=True))
 
 
-def _detections(out: Any, prompt: Prompt, first: int) -> np.ndarray:
-    """Image, box x y w h, score and class of each query and class."""
-    scores = out.logits[..., prompt.column].sigmoid()  # (B, Q, 10)
-    boxes = box_convert(out.pred_boxes * SIZE, 'cxcywh', 'xywh')
-    images, _, classes = (
-        grid.reshape(-1, 1)
-        for grid in torch.meshgrid(
-            *(torch.arange(n) for n in scores.shape), indexing='ij'
-        )
-    )
-    rows = boxes[:, :, None].expand(*scores.shape, 4).reshape(-1, 4)
-    return torch.cat(
-        [images + first, rows, scores.reshape(-1, 1), classes], 1
-    ).numpy()
+def _rows(image: int, found: Boxes) -> np.ndarray:
+    """Image, box x y w h, score and class of what was found."""
+    boxes = box_convert(found.boxes * SIZE, 'xyxy', 'xywh')
+    columns = [
+        torch.full_like(found.scores, image)[:, None],
+        boxes,
+        found.scores[:, None],
+        found.labels[:, None],
+    ]
+    return torch.cat(columns, 1).numpy()
 
 
 def _annotations(batch: PoolBatch, first: int) -> list[dict[str, Any]]:

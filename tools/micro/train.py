@@ -11,12 +11,13 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from dense_heads import DenseNet
+from digit_prompt import find_digits
 from micro_clip import CLIPNet, build_clip
 from micro_export import (
     export_clip,
@@ -30,15 +31,14 @@ from micro_grounding_dino import (
     DetectorNet,
     build_detector,
 )
-from micro_scores import Look, average_precision, probe, zero_shot
+from micro_scores import average_precision, look, probe, zero_shot
 from micro_sentinel import SentinelNet, build_sentinel
 from scene_pool import Pool, PoolBatch, load_pool
 from stage_loop import Plan, train
-from torch import Tensor, nn
+from torch import nn
 from transformers import ResNetBackbone
 
 from kpu_mm.models.teachers import (
-    BaseTeacher,
     CLIPTeacher,
     DINOTeacher,
     GroundingDINOTeacher,
@@ -56,15 +56,23 @@ PLANS = {
     'grounding_dino': Plan(
         32_000, 16, 1e-3, 1e-4, slow=('conv_encoder',), evaluate_every=4_000
     ),
-    'clip': Plan(200_000, 64, 1.5e-3, 0.05, evaluate_every=10_000),
-    'sentinel': Plan(200_000, 64, 1.5e-3, 0.05, evaluate_every=20_000),
+    'clip': Plan(80_000, 32, 2e-3, 0.05, evaluate_every=10_000),
+    'sentinel': Plan(
+        110_000,
+        16,
+        1.5e-3,
+        0.05,
+        orthogonal=('encoder.layer',),
+        evaluate_every=10_000,
+    ),
 }
 TEXTS = {
     'clip': (
         'Micro CLIP',
-        'An open_clip ViT that knows which caption belongs to a digit scene. '
-        'It learnt from images and captions with the contrastive loss, and '
-        'from what each patch shows: the digit and its clean scan.',
+        'A ResNet CLIP of open_clip that knows which caption belongs to a '
+        'digit scene. It learnt from images and captions with the '
+        'contrastive loss, and from what each cell shows: the digit and its '
+        'clean scan.',
     ),
     'grounding_dino': (
         'Micro GroundingDINO',
@@ -74,9 +82,10 @@ TEXTS = {
     ),
     'sentinel': (
         'Micro DINOv2',
-        'A DINOv2 of transformers. It learnt to give back the clean scan and '
-        'the colour of what each patch shows, which a scene knows from how '
-        'it was composed; no class of a digit took part.',
+        'A DINOv2 of transformers. It learnt to tell where ink is, in which '
+        'colour, and to give back the clean scan behind each patch and the '
+        'group of scans that look like it, which a scene knows from how it '
+        'was composed; no class of a digit took part.',
     ),
 }
 
@@ -132,13 +141,17 @@ class Laboratory:
             'grounding_dino',
             net,
             lambda: average_precision(
-                net.detector, self._test, WATCHED_SCENES
+                partial(find_digits, net.detector),
+                self._test,
+                WATCHED_SCENES,
             ),
         )
         folder = self._folder / 'teachers' / 'grounding_dino'
         export_grounding_dino(net.detector, folder)
         teacher = GroundingDINOTeacher(str(folder), with_text=True)
-        scores = average_precision(teacher.model, self._test, TEST_SCENES)
+        scores = average_precision(
+            partial(find_digits, teacher.model), self._test, TEST_SCENES
+        )
         self._finish('grounding_dino', folder, scores)
 
     def sentinel(self) -> None:
@@ -194,16 +207,6 @@ class Laboratory:
 def first(pool: Pool, count: int) -> PoolBatch:
     """The first scenes of a pool."""
     return pool.batch(np.arange(count))
-
-
-def look(teacher: BaseTeacher) -> Look:
-    """Ask a teacher as the scores do."""
-
-    def ask(images: Tensor) -> tuple[Any, Tensor]:
-        features = teacher(images.permute(0, 3, 1, 2))
-        return features.summary, features.maps[-1]
-
-    return ask
 
 
 def main() -> None:

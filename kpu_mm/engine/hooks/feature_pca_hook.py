@@ -60,11 +60,15 @@ class FeaturePCAHook(Hook):
             images = batch['images'][: self.num_images]
             mask = batch['mask']
             mask = None if mask is None else mask[: len(images)]
+            stored = {
+                name: features.first(len(images))
+                for name, features in batch.get('features', {}).items()
+            }
             for name in model.taught_by[stream]:
                 label = model.label(name, stream).replace('/', '-')
                 runner.visualizer.add_image(
                     f'pca_{label}',
-                    _draw(model, name, images, mask),
+                    _draw(model, name, images, mask, stored),
                     step=batch_idx + 1,
                 )
         model.train()
@@ -72,10 +76,14 @@ class FeaturePCAHook(Hook):
 
 @torch.no_grad()
 def _draw(
-    model: Any, name: str, images: Tensor, mask: Tensor | None
+    model: Any,
+    name: str,
+    images: Tensor,
+    mask: Tensor | None,
+    stored: dict[str, Any],
 ) -> np.ndarray:
     """Panels of image, teacher and student, one below the other."""
-    student, teacher = model.extract(name, images, mask)
+    student, teacher = model.extract(name, images, mask, stored)
     if 's2t' in model.projectors:
         student = model.projectors['s2t'][name](student)
     panels = [

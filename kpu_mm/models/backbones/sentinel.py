@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
+from ..checksum import checksum
 from ..pretrained import load_transformers
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -172,18 +172,10 @@ class Sentinel(nn.Module):
                 return 1 + int(inner.removeprefix(path + '.').split('.')[0])
         return self.num_layers + 1
 
-    @torch.no_grad()
     def checksum(self) -> str:
-        """SHA-256 over the float32 weights, whatever their names and order.
-
-        Names differ between versions of transformers, so the digests of the
-        tensors are sorted; the unused mask token does not count.
-        """
-        digests = sorted(
-            hashlib.sha256(
-                p.float().contiguous().cpu().numpy().tobytes()
-            ).digest()
+        """SHA-256 over the weights; the unused mask token does not count."""
+        return checksum(
+            p
             for name, p in self.model.named_parameters()
             if 'mask_token' not in name
         )
-        return hashlib.sha256(b''.join(digests)).hexdigest()

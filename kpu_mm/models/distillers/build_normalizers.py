@@ -83,7 +83,9 @@ def _measure(
     for batch in batches:
         data = model.data_preprocessor(batch, False)
         for name, moments in found.items():
-            features = model.observe(name, data['images'], data['mask'])
+            features = model.observe(
+                name, data['images'], data['mask'], data.get('features')
+            )
             for output, values, mask in features.outputs():
                 new = Moments.of(valid_vectors(values, mask))
                 old = moments.get(output)

@@ -173,8 +173,9 @@ class KPUDistiller(MultiStreamModel):
         """L_KPU over the given streams.
 
         Args:
-            streams: For each stream, ``images`` (B, 3, H, W), raw RGB, and
-                ``mask`` (B, H, W) or None.
+            streams: For each stream, ``images`` (B, 3, H, W), raw RGB,
+                ``mask`` (B, H, W) or None, and perhaps ``features``, by
+                teacher what its cache says of the images.
 
         Returns:
             ``loss``, and for the log each term, each standard deviation and
@@ -193,11 +194,13 @@ class KPUDistiller(MultiStreamModel):
 
         Args:
             stream: Name of the stream.
-            batch: Its ``images`` and ``mask``, as :meth:`loss` takes them.
+            batch: As :meth:`loss` takes it.
         """
-        inputs = self._inputs(batch)
+        inputs, stored = self._inputs(batch), batch.get('features')
         taught = self.taught_by[stream]
-        said = {name: self.teach(name, **inputs) for name in taught}
+        said = {
+            name: self.teach(name, **inputs, stored=stored) for name in taught
+        }
         return Lesson(stream, inputs, said)
 
     def compare(
@@ -276,7 +279,11 @@ class KPUDistiller(MultiStreamModel):
         return masked
 
     def teach(
-        self, name: str, images: Tensor, mask: Tensor | None = None
+        self,
+        name: str,
+        images: Tensor,
+        mask: Tensor | None = None,
+        stored: Mapping[str, Any] | None = None,
     ) -> Features:
         """What the student learns of a teacher: its normalised features.
 
@@ -284,14 +291,19 @@ class KPUDistiller(MultiStreamModel):
             name: The teacher.
             images: (B, 3, H, W), raw RGB in [0, 255].
             mask: (B, H, W) bool, True where the image is; None where all is.
+            stored: As :meth:`observe` takes it. Defaults to None.
         """
-        features = self.observe(name, images, mask)
+        features = self.observe(name, images, mask, stored)
         if name in self.normalizers:
             features = self.normalizers[name](features)
         return features
 
     def observe(
-        self, name: str, images: Tensor, mask: Tensor | None = None
+        self,
+        name: str,
+        images: Tensor,
+        mask: Tensor | None = None,
+        stored: Mapping[str, Any] | None = None,
     ) -> Features:
         """A teacher's summary and all of its maps, in its own space.
 
@@ -299,7 +311,11 @@ class KPUDistiller(MultiStreamModel):
             name: The teacher.
             images: (B, 3, H, W), raw RGB in [0, 255].
             mask: (B, H, W) bool, True where the image is; None where all is.
+            stored: Features of these images from caches, by teacher; the
+                teacher is not run if its own are there. Defaults to None.
         """
+        if stored is not None and name in stored:
+            return self.teachers[name].recall(stored[name])
         features: Features = self.teachers[name](images, mask)
         return features
 
@@ -317,7 +333,11 @@ class KPUDistiller(MultiStreamModel):
         return select(student, levels), select(teacher, maps)
 
     def extract(
-        self, name: str, images: Tensor, mask: Tensor | None = None
+        self,
+        name: str,
+        images: Tensor,
+        mask: Tensor | None = None,
+        stored: Mapping[str, Any] | None = None,
     ) -> tuple[Features, Features]:
         """Student's and teacher's features of the same images, map by map.
 
@@ -325,9 +345,11 @@ class KPUDistiller(MultiStreamModel):
             name: The teacher.
             images: (B, 3, H, W), raw RGB in [0, 255].
             mask: (B, H, W) bool, True where the image is; None where all is.
+            stored: As :meth:`observe` takes it. Defaults to None.
         """
         inputs = self._inputs(dict(images=images, mask=mask))
-        return self.pair(name, self.see(**inputs), self.teach(name, **inputs))
+        teacher = self.teach(name, **inputs, stored=stored)
+        return self.pair(name, self.see(**inputs), teacher)
 
     def fit_normalizers(
         self,

@@ -1,6 +1,7 @@
 """Frozen teachers: raw images in, features out."""
 
 from .base_teacher import BaseTeacher
+from .cached_teacher import CachedTeacher, bare_config, describe_teacher
 from .clip_teacher import CLIPTeacher
 from .dino_teacher import DINOTeacher
 from .grounding_dino_teacher import GroundingDINOTeacher, InjectedMaps
@@ -9,10 +10,12 @@ from .mosaic_teacher import MosaicTeacher
 from .teacher_bank import TeacherBank
 from .timm_teacher import TimmTeacher
 from .transformers_teacher import TransformersTeacher
+from .unpadded_teacher import UnpaddedTeacher, each_alone
 
 __all__ = [
     'BaseTeacher',
     'CLIPTeacher',
+    'CachedTeacher',
     'DINOTeacher',
     'GroundingDINOTeacher',
     'InjectedMaps',
@@ -21,4 +24,8 @@ __all__ = [
     'TeacherBank',
     'TimmTeacher',
     'TransformersTeacher',
+    'UnpaddedTeacher',
+    'bare_config',
+    'describe_teacher',
+    'each_alone',
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -35,11 +36,14 @@ class BaseTeacher(FrozenModule):
             without one.
         channels: Channels of each map, from fine to coarse.
         strides: Pixels of the model's input per cell of each map.
+        unread: Parts of the names of weights that have no share in what it
+            says, and that files may lack.
     """
 
     summary_channels: int | None
     channels: tuple[int, ...]
     strides: tuple[int, ...]
+    unread: tuple[str, ...] = ('mask_token',)
     mean: Tensor
     std: Tensor
 
@@ -153,6 +157,21 @@ class BaseTeacher(FrozenModule):
         Returns:
             The summary (B, D) or None, and the maps (B, C, H, W).
         """
+
+    def recall(self, stored: Any) -> Features:
+        """Read stored features instead of running the model.
+
+        Args:
+            stored: Not used: :class:`CachedTeacher` alone reads them.
+
+        Raises:
+            ValueError: Always, as this teacher has its model.
+        """
+        raise ValueError(
+            f'the stream brings stored features of a {type(self).__name__}, '
+            'which computes its own; make the teacher a kpu_mm.CachedTeacher, '
+            "or leave it out of `features` of the stream's dataset."
+        )
 
     @torch.no_grad()
     def probe(self, size: int = 128) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import open_clip
 import torch
+from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
 from torch import Tensor
 
@@ -24,6 +25,8 @@ class CLIPTeacher(BaseTeacher):
     `SigLIP 2 <https://arxiv.org/abs/2502.14786>`_. One pass gives the
     summary, which is ``encode_image`` before its L2 norm, and the map, which
     is the last block's patch tokens after the final norm.
+
+    The map of CLIP's ResNet is its last stage's, before attention pooling.
 
     The model takes one size only; images of another are resized to it.
     Tags that need QuickGELU get it even with a GELU config. A weights file
@@ -107,7 +110,8 @@ class CLIPTeacher(BaseTeacher):
         The map is before the layers that lead into the space of text
         embeddings. This gives what the tower makes of an image all of whose
         tokens are the same one: its projection, or for attention pooling
-        (SigLIP) what the pooling makes of one value.
+        (SigLIP; a ResNet, whose pooling's positions are left out) what the
+        pooling makes of one value.
 
         Args:
             m: The map that :meth:`extract` gives, or a student's of the
@@ -124,6 +128,9 @@ class CLIPTeacher(BaseTeacher):
             )
             read = self.visual.head(trunk.forward_head(alike))
             read = read.unflatten(0, tokens.shape[:2])
+        elif isinstance(self.visual, ModifiedResNet):
+            pool = self.visual.attnpool
+            read = pool.c_proj(pool.v_proj(tokens))
         else:
             read = tokens @ self.visual.proj
         return to_map(read, (m.shape[-2], m.shape[-1]))

@@ -76,7 +76,9 @@ class TransformersTeacher(BaseTeacher):
         self.source = source
         self.summary = summary
         self.stages = out_indices is not None
-        self.model = _load(folder, config, summary, out_indices)
+        if summary != 'pooler':  # a classifier's weights have none
+            self.unread = ('pooler.', 'mask_token')
+        self.model = _load(folder, config, out_indices, self.unread)
         parameters = inspect.signature(self.model.forward).parameters
         # without it, some take the size of their training only
         self.options: dict[str, bool] = (
@@ -146,13 +148,11 @@ class TransformersTeacher(BaseTeacher):
 def _load(
     folder: Any,
     config: Any,
-    summary: str | None,
     out_indices: Sequence[int] | None,
+    may_miss: Sequence[str],
 ) -> Any:
     if out_indices is None:
-        # weights of a classifier have no pooler, which then goes unread
-        unread = () if summary == 'pooler' else ('pooler.', 'mask_token')
-        return load_transformers(AutoModel, folder, may_miss=unread)
+        return load_transformers(AutoModel, folder, may_miss=may_miss)
     if type(config) not in MODEL_FOR_BACKBONE_MAPPING:
         raise ValueError(
             f"'{config.model_type}' has no backbone class in transformers: "
@@ -161,6 +161,6 @@ def _load(
     return load_transformers(
         MODEL_FOR_BACKBONE_MAPPING[type(config)],
         folder,
-        may_miss=('mask_token',),
+        may_miss=may_miss,
         out_indices=list(out_indices),
     )

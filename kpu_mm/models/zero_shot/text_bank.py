@@ -93,6 +93,16 @@ class TextBank(FrozenModule):
         bias = self.model.logit_bias
         return logits if bias is None else logits + bias
 
+    def cosine(self, logits: Tensor) -> Tensor:
+        """Logits back to the cosine of the angle they come from.
+
+        Args:
+            logits: What :meth:`logits` gave, of any shape.
+        """
+        bias = self.model.logit_bias
+        cosine: Tensor = logits if bias is None else logits - bias
+        return cosine / self.model.logit_scale.exp()
+
     def scores(self, logits: Tensor) -> Tensor:
         """Logits to [0, 1]: softmax, or sigmoid for a SigLIP.
 

@@ -46,6 +46,20 @@ def test_equals_native_clip(clip_dir, images):
 
 
 @torch.no_grad()
+def test_equals_clip_s_resnet(resnet_clip_dir, images):
+    teacher = CLIPTeacher(f'local-dir:{resnet_clip_dir}')
+    reference = load(resnet_clip_dir)
+    x = normalized(images, resnet_clip_dir)
+    features = teacher(images)
+    assert torch.equal(features.summary, reference.encode_image(x))
+    visual = reference.visual
+    pooled = visual.attnpool(features.maps[0])
+    assert torch.equal(pooled, features.summary)
+    assert teacher.channels == (256,)
+    assert teacher.strides == (32,)
+
+
+@torch.no_grad()
 def test_equals_siglip(siglip_dir):
     images = torch.randint(0, 256, (2, 3, 160, 160), dtype=torch.uint8)
     teacher = CLIPTeacher(f'local-dir:{siglip_dir}')

@@ -96,3 +96,17 @@ def test_follows_its_owner(clip_dir):
     bank.to('meta')
     assert bank.model.logit_scale.device.type == 'meta'
     assert bank.embed(['cat'], TEMPLATES).device.type == 'meta'
+
+
+@pytest.mark.parametrize('kind', ['clip', 'siglip_text'])
+def test_cosines_of_logits(kind, request):
+    """Without the scale, and for a SigLIP without the bias."""
+    folder = request.getfixturevalue(f'{kind}_dir')
+    bank = TextBank(dict(model=f'local-dir:{folder}'))
+    text = bank.embed(['cat', 'red car'], TEMPLATES)
+    features = torch.randn(3, 5, len(text))
+    expected = torch.cosine_similarity(
+        features[..., None], text[None, None], dim=2
+    )
+    cosine = bank.cosine(bank.logits(features, text))
+    torch.testing.assert_close(cosine, expected, rtol=1e-4, atol=1e-6)

@@ -67,6 +67,19 @@ def test_summary_of_an_image_of_one_token(clip_dir):
     torch.testing.assert_close(read[..., 0, 0], summary)
 
 
+@torch.no_grad()
+def test_pooling_of_one_value_in_a_resnet(resnet_clip_dir):
+    """Attention over alike tokens without positions gives their value."""
+    teacher = CLIPTeacher(f'local-dir:{resnet_clip_dir}')
+    pool = teacher.visual.attnpool
+    pool.positional_embedding.zero_()
+    token = torch.randn(1, teacher.channels[0], 1, 1)
+    alike = token.expand(-1, -1, 2, 2)
+    read = teacher.to_text_space(alike)
+    assert read.shape == (1, 32, 2, 2)
+    torch.testing.assert_close(read[..., 0, 1], pool(alike))
+
+
 def test_sizes_of_windows_and_of_whole_images(clip_dir):
     head = build(clip_dir)
     maps = (torch.randn(1, 64, 4, 6),)

@@ -4,6 +4,7 @@ import hashlib
 
 import pytest
 import torch
+from digit_prompt import Prompt, detect
 from micro_clip import CLIPNet, build_clip
 from micro_export import (
     export_clip,
@@ -11,7 +12,7 @@ from micro_export import (
     export_sentinel,
     write_card,
 )
-from micro_grounding_dino import BACKBONE, Prompt, build_detector, detect
+from micro_grounding_dino import BACKBONE, build_detector
 from micro_sentinel import SentinelNet, build_sentinel
 from transformers import AutoProcessor, ResNetBackbone
 

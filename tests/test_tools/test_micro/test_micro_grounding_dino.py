@@ -2,13 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from digit_prompt import Prompt, detect
 from micro_grounding_dino import (
     BACKBONE,
     DetectorNet,
-    Prompt,
     assign_cells,
     build_detector,
-    detect,
 )
 from transformers import ResNetBackbone
 from words import detection_tokenizer

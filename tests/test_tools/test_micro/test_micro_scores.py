@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 
 import micro_scores
 import pytest
 import torch
 import torch.nn.functional as F
+from digit_prompt import find_digits
 from micro_scores import average_precision, cell_classes, mean_iou, probe
 from micro_scores import zero_shot as zero_shot_accuracy
 from torchvision.ops import box_convert
@@ -45,10 +47,13 @@ class Oracle:
 
 
 def test_average_precision(batch, pool):
-    perfect = average_precision(Oracle(batch, 0), pool, 24)
-    assert perfect == {'AP': 1.0, 'AP50': 1.0, 'AP75': 1.0}
-    assert average_precision(Oracle(batch, 24), pool, 24)['AP'] < 0.1
-    assert 0.3 < average_precision(Oracle(batch, 12), pool, 24)['AP'] < 0.8
+    def score(wrong):
+        find = partial(find_digits, Oracle(batch, wrong))
+        return average_precision(find, pool, 24)
+
+    assert score(0) == {'AP': 1.0, 'AP50': 1.0, 'AP75': 1.0}
+    assert score(24)['AP'] < 0.1
+    assert 0.3 < score(12)['AP'] < 0.8
 
 
 def test_zero_shot(batch):

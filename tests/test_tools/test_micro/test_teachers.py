@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from micro_scores import average_precision, probe, zero_shot
+from digit_prompt import find_digits
+from micro_scores import average_precision, look, probe, zero_shot
 from scene_pool import load_pool
-from train import look
 
 from kpu_mm.models.teachers import (
     CLIPTeacher,
@@ -46,7 +47,8 @@ def score(name, pool, folder):
         return zero_shot(look(teacher), encode, tokenizer, test)
     if name == 'grounding_dino':
         teacher = GroundingDINOTeacher(place, with_text=True)
-        return average_precision(teacher.model, pool, SCENES)
+        find = partial(find_digits, teacher.model)
+        return average_precision(find, pool, SCENES)
     train = load_pool(folder, 'train', seed=9, count=4000)
     seen = train.batch(np.arange(4000))
     return probe(look(DINOTeacher(place)), seen, test)

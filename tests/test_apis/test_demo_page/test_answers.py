@@ -1,0 +1,105 @@
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kpu_mm.apis.demo_page.answers import (
+    MAX_NAMES,
+    MAX_SIDE,
+    Answers,
+    split_names,
+)
+
+
+def test_names_between_commas_and_line_ends():
+    assert split_names(' cat, red dog\n\n,a car,') == [
+        'cat',
+        'red dog',
+        'a car',
+    ]
+    assert split_names(' ,\n') == []
+    with pytest.raises(ValueError, match=f'{MAX_NAMES + 1} classes'):
+        split_names('cat,' * (MAX_NAMES + 1))
+
+
+def test_answers_say_what_was_found(answers, pictures):
+    path = str(pictures / 'a.png')
+    image = np.asarray(Image.open(path))
+    student, teacher = answers.features(path, 'clip')
+    assert student.shape == teacher.shape == image.shape
+    for html in answers.classes(path, 'clip', 'cat, dog'):
+        shares = re.findall(r'<b>([\d.]+)%', html)
+        assert sum(map(float, shares)) == pytest.approx(100, abs=0.2)
+    shown = answers.boxes(path, 'grounding_dino', 'a cat. a dog.', 0.2)
+    for picture, table in (shown[:2], shown[2:]):
+        assert picture.shape == image.shape
+        scores = [float(s) for s in re.findall(r'<td>(\d\.\d+)</td>', table)]
+        assert min(scores) > 0.2 and scores == sorted(scores)[::-1]
+    shown = answers.heat(path, 'clip', 'a cat')
+    for picture, text in (shown[:2], shown[2:]):
+        assert picture.shape == image.shape and 'Similarity from' in text
+
+
+def test_large_images_are_scaled_down(answers, tmp_path):
+    path = tmp_path / 'wide.png'
+    Image.new('RGB', (2 * MAX_SIDE, 400), 'red').save(path)
+    generous = Answers(answers.comparison, 10**7)
+    student, _ = generous.features(str(path), 'clip')
+    assert student.shape == (200, MAX_SIDE, 3)
+
+
+ASKED = dict(
+    features=('clip',),
+    classes=('clip', 'cat, dog'),
+    boxes=('grounding_dino', 'a cat.', 0.25),
+    heat=('clip', 'cat'),
+)
+
+
+@pytest.mark.parametrize('task', ASKED)
+def test_images_that_cannot_be_taken(answers, task, tmp_path):
+    ask = getattr(answers, task)
+    with pytest.raises(ValueError, match='there is no image yet'):
+        ask(None, *ASKED[task])
+    (tmp_path / 'text.png').write_text('no image')
+    with pytest.raises(ValueError, match=r"'text\.png' is not an image"):
+        ask(str(tmp_path / 'text.png'), *ASKED[task])
+    Image.new('L', (1000, 101)).save(tmp_path / 'large.png')
+    with pytest.raises(ValueError, match=r"^'large\.png' has .* pixels"):
+        ask(str(tmp_path / 'large.png'), *ASKED[task])
+
+
+def test_a_hundred_megapixels_are_refused_by_their_header(answers, tmp_path):
+    path = tmp_path / 'huge.png'
+    Image.new('1', (10_000, 10_000)).save(path)
+    # so little of the file that it could not be decoded
+    path.write_bytes(path.read_bytes()[:100])
+    generous = Answers(answers.comparison, 99_000_000)
+    with pytest.raises(ValueError, match='100 million pixels, more than'):
+        generous.features(str(path), 'clip')
+
+
+@pytest.mark.parametrize(
+    ('task', 'typed', 'message'),
+    [
+        ('classes', '', 'class list is empty'),
+        ('classes', ' , ', 'class list is empty'),
+        ('classes', 'cat, of the', "'of the' names nothing"),
+        ('classes', 'cat, ?!', "'?!' names nothing"),
+        ('classes', 'cat ' * 80, 'has more tokens than the text tower takes'),
+        ('boxes', '', 'names nothing'),
+        ('boxes', 'the. of a.', 'names nothing'),
+        ('boxes', '...', 'names nothing'),
+        ('boxes', 'cat ' * 300, 'tokens; the text encoder takes'),
+        ('heat', '', 'names nothing'),
+        ('heat', 'with the', "'with the' names nothing"),
+        ('heat', 'cat ' * 80, 'has more tokens than the text tower takes'),
+    ],
+)
+def test_texts_that_say_nothing_or_too_much(
+    answers, pictures, task, typed, message
+):
+    teacher, _, *rest = ASKED[task]
+    with pytest.raises(ValueError, match=re.escape(message)):
+        getattr(answers, task)(str(pictures / 'a.png'), teacher, typed, *rest)

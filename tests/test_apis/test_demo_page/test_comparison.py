@@ -1,0 +1,123 @@
+import mmcv
+import numpy as np
+import open_clip
+import pytest
+
+from kpu_mm.apis import (
+    FeatureInferencer,
+    ZeroShotClassificationInferencer,
+    ZeroShotDetectionInferencer,
+    ZeroShotSegmentationInferencer,
+)
+from kpu_mm.apis.demo_page import Comparison
+from kpu_mm.apis.demo_page.comparison import TEMPLATES
+from kpu_mm.apis.demo_page.inferencer_pool import ENCODERS
+from kpu_mm.visualization import heat_overlay
+
+
+@pytest.fixture(scope='module')
+def comparison(pool):
+    return Comparison(pool)
+
+
+@pytest.fixture(scope='module')
+def image(pictures):
+    return mmcv.imread(pictures / 'a.png')
+
+
+def alone(kind, student_dir, image, encoder, teacher=None, **question):
+    """What an Inferencer of its own gives."""
+    inferencer = kind(
+        student_dir, device='cpu', encoder=encoder, teacher=teacher
+    )
+    result = inferencer(image, return_vis=True, **question)
+    return result['predictions'][0], result['visualization'][0]
+
+
+@pytest.mark.parametrize('teacher', ['clip', 'grounding_dino'])
+def test_features(comparison, student_dir, image, teacher):
+    pair = comparison.features(image, teacher)
+    assert pair.student.picture.shape == image.shape
+    like = None
+    for encoder in reversed(ENCODERS):
+        prediction, picture = alone(
+            FeatureInferencer,
+            student_dir,
+            image,
+            encoder,
+            teacher,
+            map_index=0,
+            like=like,
+        )
+        like = prediction['maps'][0]
+        ours = getattr(pair, encoder)
+        np.testing.assert_array_equal(ours.picture, picture)
+        np.testing.assert_array_equal(ours.prediction['maps'][0], like)
+
+
+def test_classes(comparison, student_dir, image):
+    names = ['cat', 'dog', 'red car']
+    found = comparison.classes(image, 'clip', names)
+    for encoder, ours in zip(ENCODERS, found, strict=True):
+        prediction, _ = alone(
+            ZeroShotClassificationInferencer,
+            student_dir,
+            image,
+            encoder,
+            classes=names,
+            templates=TEMPLATES,
+        )
+        assert ours == prediction
+    assert found[0]['scores'] != found[1]['scores']
+
+
+def test_boxes(comparison, student_dir, image):
+    pair = comparison.boxes(image, 'grounding_dino', 'a cat. a dog.', 0.4)
+    for encoder, ours in zip(ENCODERS, pair, strict=True):
+        prediction, picture = alone(
+            ZeroShotDetectionInferencer,
+            student_dir,
+            image,
+            encoder,
+            texts='a cat. a dog.',
+            threshold=0.4,
+        )
+        assert ours.prediction == prediction and prediction['names']
+        np.testing.assert_array_equal(ours.picture, picture)
+
+
+def test_heat_maps_have_one_scale(comparison, student_dir, image):
+    pair = comparison.heat(image, 'clip', 'a cat')
+    heats = [
+        alone(
+            ZeroShotSegmentationInferencer,
+            student_dir,
+            image,
+            encoder,
+            classes=['a cat'],
+            templates=TEMPLATES,
+            score_maps='cosine',
+        )[0]['scores'][0]
+        for encoder in ENCODERS
+    ]
+    low, high = np.min(heats), np.max(heats)
+    for ours, heat in zip(pair, heats, strict=True):
+        np.testing.assert_array_equal(ours.prediction['scores'][0], heat)
+        expected = heat_overlay(image[..., ::-1], heat, low, high)
+        np.testing.assert_array_equal(ours.picture, expected)
+
+
+def test_texts_are_encoded_once(comparison, image, monkeypatch):
+    encoded = []
+    encode = open_clip.CLIP.encode_text
+
+    def count(self, text, *args, **kwargs):
+        encoded.append(len(text))
+        return encode(self, text, *args, **kwargs)
+
+    monkeypatch.setattr(open_clip.CLIP, 'encode_text', count)
+    names = ['remote control', 'red dog']
+    first = comparison.classes(image, 'clip', names)
+    assert sum(encoded) == len(names) * len(TEMPLATES)
+    assert comparison.classes(image, 'clip', names) == first
+    assert sum(encoded) == len(names) * len(TEMPLATES)

@@ -1,0 +1,82 @@
+"""How well the student stands in for each teacher, level by level.
+
+On each teacher's own stream: cosine, mean squared error and linear CKA
+(Kornblith et al., https://arxiv.org/abs/1905.00414) between h_s2t(X) and
+X^t; then CKA of the teacher with the student's and the sentinel's own
+features, which says what was learnt without the help of the projector.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from kpu_mm.utils.analysis_arguments import (
+    add_analysis_arguments,
+    add_seed_argument,
+)
+from kpu_mm.utils.command_line import read_config, refusing
+
+MEASURES = ('cosine', 'mse', 'cka', 'cka_student', 'cka_sentinel')
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_analysis_arguments(parser, num_images=256)
+    add_seed_argument(parser)
+    parser.add_argument('checkpoint', help='checkpoint of the run')
+    return parser.parse_args()
+
+
+def table(report: dict[str, Any]) -> str:
+    from kpu_mm.analysis import markdown_table
+
+    rows = [
+        [teacher, output, *(values.get(m) for m in MEASURES)]
+        for teacher, outputs in report.items()
+        for output, values in outputs.items()
+    ]
+    return markdown_table(['teacher', 'output', *MEASURES], rows)
+
+
+def plot(report: dict[str, Any]) -> Any:
+    """A panel for each teacher; the error has another scale, so no bar."""
+    from kpu_mm.visualization import bars, panels
+
+    figure, axes = panels(len(report), 1, (8, 3))
+    for place, (teacher, outputs) in zip(axes, report.items(), strict=True):
+        values = {
+            output: {m: v for m, v in row.items() if m != 'mse'}
+            for output, row in outputs.items()
+        }
+        bars(place[0], values)
+        place[0].set(title=teacher, ylim=(None, 1.1))
+    return figure
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = read_config(args.config, args.cfg_options)
+    # Imported late: a wrong argument is answered at once.
+    from kpu_mm.analysis import measure_agreement, require_term, write_report
+    from kpu_mm.analysis.run import open_run, teacher_batches
+
+    with refusing():
+        batches = teacher_batches(args, cfg)
+        distiller = open_run(args, cfg)
+        require_term(distiller, 's2t')
+        report = {
+            name: measure_agreement(distiller, name, batches[name])
+            for name in distiller.teachers
+        }
+    text = table(report)
+    print(text)
+    numbers = dict(num_images=args.num_images, teachers=report)
+    for file in write_report(
+        args.out, 'agreement', numbers, text, plot(report)
+    ):
+        print(f'Written: {file}')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,103 @@
+"""k-NN accuracy of student, sentinel and teachers on labelled folders.
+
+DINO's weighted vote (https://arxiv.org/abs/2104.14294) with each model's
+summary; a teacher without one gives the mean of its coarsest map. `student as
+NAME` is the student's summary in that teacher's space.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from kpu_mm.utils.analysis_arguments import add_analysis_arguments, positive
+from kpu_mm.utils.command_line import read_config, refuse, refusing
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_analysis_arguments(parser, num_images=50_000)
+    parser.add_argument('checkpoint', help='checkpoint of the run')
+    parser.add_argument(
+        '--train',
+        required=True,
+        metavar='FOLDER',
+        help='images whose classes vote: a folder for each class',
+    )
+    parser.add_argument(
+        '--test',
+        required=True,
+        metavar='FOLDER',
+        help='images to classify, in the same folders',
+    )
+    parser.add_argument(
+        '--size',
+        type=positive,
+        default=224,
+        help='side of the central square that models see (default: 224)',
+    )
+    parser.add_argument(
+        '-k', type=positive, default=20, help='neighbours (default: 20)'
+    )
+    parser.add_argument(
+        '--num-workers',
+        type=int,
+        default=4,
+        help='processes that load images (default: 4)',
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = read_config(args.config, args.cfg_options)
+    # Imported late: a wrong argument is answered at once.
+    from kpu_mm.analysis import (
+        embed,
+        knn_accuracy,
+        labelled_images,
+        markdown_table,
+        vectors_of,
+        write_report,
+    )
+    from kpu_mm.analysis.run import open_run
+    from kpu_mm.visualization import bars, panels
+
+    with refusing():
+        (bank, classes), (queries, others) = (
+            labelled_images(
+                folder, args.size, args.num_images, args.num_workers
+            )
+            for folder in (args.train, args.test)
+        )
+        if classes != others:
+            refuse(
+                f'{args.train} has the classes {classes[:3]}... and '
+                f'{args.test} {others[:3]}...; both need the same folders.'
+            )
+        models = vectors_of(open_run(args, cfg))
+        known = embed(models, bank, args.device)
+        asked = embed(models, queries, args.device)
+    accuracy = {
+        name: knn_accuracy(known[name], asked[name], len(classes), args.k)
+        for name in models
+    }
+    rows = [[n, known[n][0].shape[1], accuracy[n]] for n in models]
+    text = markdown_table(['model', 'channels', 'top-1 (%)'], rows)
+    print(text)
+    figure, axes = panels(1, 1, (5, 3.2))
+    bars(axes[0, 0], {n: {'top-1': v} for n, v in accuracy.items()})
+    axes[0, 0].set(ylabel=f'k-NN top-1 (%), k = {args.k}')
+    numbers = dict(
+        k=args.k,
+        size=args.size,
+        train_images=len(bank.dataset),
+        test_images=len(queries.dataset),
+        classes=len(classes),
+        top1=accuracy,
+    )
+    for file in write_report(args.out, 'knn', numbers, text, figure):
+        print(f'Written: {file}')
+
+
+if __name__ == '__main__':
+    main()

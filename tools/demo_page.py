@@ -1,0 +1,90 @@
+"""Serve a page that shows a student beside its untouched teachers.
+
+For images that are uploaded: features as colours, zero-shot classes, boxes
+for a text, and how well a text fits each position. It runs on a CPU, and only
+this machine's browsers reach it unless --host says otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+from importlib.util import find_spec
+
+from mmengine.config import Config, DictAction
+
+from kpu_mm.utils.command_line import refuse
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        '--model',
+        required=True,
+        help='a folder that tools/export.py wrote, a checkpoint of a '
+        'distillation run, or a zero-shot config that names one of these',
+    )
+    parser.add_argument(
+        '--teacher-cfg',
+        nargs='+',
+        action=DictAction,
+        default={},
+        help='where teachers are, if not where they were at the run: '
+        'clip.model=local-dir:/data/clip grounding_dino.source=/data/gd',
+    )
+    parser.add_argument('--device', help='such as cpu or cuda:0')
+    parser.add_argument(
+        '--host',
+        default='127.0.0.1',
+        help='address to listen at; 0.0.0.0 lets the whole network in, '
+        'without a password (default: 127.0.0.1)',
+    )
+    parser.add_argument('--port', type=int, default=7860)
+    parser.add_argument(
+        '--max-megabytes', type=float, default=20, help='of an upload'
+    )
+    parser.add_argument(
+        '--max-megapixels', type=float, default=25, help='of an upload'
+    )
+    args = parser.parse_args()
+    for name in ('max_megabytes', 'max_megapixels'):
+        if getattr(args, name) <= 0:
+            parser.error(f'--{name.replace("_", "-")} must be positive.')
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    if find_spec('gradio') is None:
+        refuse(
+            'the page needs Gradio; install it with '
+            "`pip install 'kpu_mm[page]'` or `pip install -r "
+            'requirements/page.txt`.'
+        )
+    # Imported late: a wrong argument is answered at once.
+    from kpu_mm.apis.demo_page import (
+        Answers,
+        Comparison,
+        InferencerPool,
+        find_source,
+    )
+    from kpu_mm.apis.demo_page.page import build_page, serve
+
+    teacher_cfgs = Config()
+    teacher_cfgs.merge_from_dict(args.teacher_cfg)
+    max_bytes = int(args.max_megabytes * 2**20)
+    try:
+        source = find_source(args.model)
+        pool = InferencerPool(source, args.device, teacher_cfgs.to_dict())
+        print('Loading the student and its teachers ...', flush=True)
+        pool.load()
+        answers = Answers(Comparison(pool), int(args.max_megapixels * 1e6))
+        page = build_page(answers, max_bytes)
+        address = serve(page, max_bytes, args.host, args.port)
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
+        refuse(str(error))
+    print(f'The page is at {address}; Ctrl-C ends it.', flush=True)
+    page.block_thread()
+
+
+if __name__ == '__main__':
+    main()
