@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.logging import MMLogger
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, DefaultScope
 from quarter_width import shrink
 
@@ -71,6 +72,7 @@ def serve(name: str, folder: Path, pipe: Connection) -> None:
     """Build a recipe, then take a step whenever asked for one."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
+    MMLogger.get_current_instance().setLevel('WARNING')
     DefaultScope.get_instance('benchmark', scope_name='mmengine')
     cfg = shrink(Config.fromfile(CONFIGS / f'{name}.py'), folder)
     model = MODELS.build(cfg.model).to(get_device()).train()
