@@ -40,11 +40,16 @@ class Page:
         """Whether the image is there: its preview is the file itself."""
         return any(path.name in a for a in self.addresses('#image img'))
 
-    def ask(self, task, text=None):
+    def open(self, task):
+        """A tab; what it has is built when it is first opened."""
         (tab,) = self.find(f'#{task}-tab-button')
         tab.click()
-        (button,) = self.find(f'#{task}-button')
+        (button,) = self.wait(lambda: self.find(f'#{task}-button'))
         self.wait(button.is_displayed)
+        return button
+
+    def ask(self, task, text=None):
+        button = self.open(task)
         if text is not None:
             (box,) = self.find(f'#{task}-question textarea')
             # clear() is nothing that the page hears of

@@ -256,6 +256,7 @@ def test_files_that_cannot_be_taken(page, tmp_path):
 def test_it_goes_on_with_an_example(page):
     page.find('button.gallery-item')[0].click()
     page.wait(lambda: page.shows_upload(PHOTOGRAPH))
+    page.open('classes')
     (box,) = page.find('#classes-question textarea')
     page.wait(lambda: 'teddy bear' in box.get_attribute('value'))
     page.ask('classes')
