@@ -21,28 +21,43 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.registry import DefaultScope
 from step_time import open_run, timed
 
-import kpu_mm  # noqa: F401
+from kpu_mm.datasets import MultiStreamLoader
+from kpu_mm.models.teachers import TeacherBank
 
 TOOL = Path(__file__).parents[1] / 'tools/dataset_tools/cache_features.py'
 
 
-def with_caches(cfg: Config, folder: str) -> Config:
-    """The same run, whose teachers are read from caches."""
-    cached = copy.deepcopy(cfg)
-    streams = cfg.model.get('streams') or {}
-    for name, teacher in cfg.model.teachers.items():
-        cache = f'{folder}/{name}'
-        cached.model.teachers[name] = dict(
-            type='kpu_mm.CachedTeacher', cache=cache, teacher=teacher
-        )
-        dataset = cached.train_dataloader[streams.get(name, name)].dataset
-        dataset['features'] = {**dataset.get('features', {}), name: cache}
-    return cached
+def cached_streams(cfg: Config, folder: str) -> Any:
+    """The same streams, which bring their teachers' stored features."""
+    streams = copy.deepcopy(cfg.train_dataloader)
+    for name in cfg.model.teachers:
+        stream = (cfg.model.get('streams') or {}).get(name, name)
+        dataset = streams[stream].dataset
+        dataset['features'] = {
+            **dataset.get('features', {}),
+            name: f'{folder}/{name}',
+        }
+    return streams
+
+
+def step_of(
+    model: Any, optim_wrapper: Any, teachers: TeacherBank, loader: Any
+) -> Callable[[], None]:
+    """A training step with these teachers; one student serves all."""
+    batches = iter(loader)
+
+    def step() -> None:
+        model.teachers = teachers
+        model.train_step(next(batches), optim_wrapper)
+
+    return step
 
 
 def main() -> None:
@@ -57,26 +72,34 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         tool = [sys.executable, str(TOOL), args.config, folder]
         subprocess.run([*tool, '--batch-size', '4'], check=True)
-        runs = [open_run(c) for c in (cfg, with_caches(cfg, folder))]
-        steps = [step_of(*run) for run in runs]
+        model, optim_wrapper, live = open_run(cfg)
+        cached = MultiStreamLoader(cached_streams(cfg, folder))
+        configs = {
+            name: dict(type='kpu_mm.CachedTeacher', cache=f'{folder}/{name}')
+            for name in model.teachers
+        }
+        stored = TeacherBank(configs).apply(lambda t: t.to(get_device()))
+        steps = [
+            step_of(model, optim_wrapper, teachers, loader)
+            for teachers, loader in ((model.teachers, live), (stored, cached))
+        ]
         for step in steps:
             step()
-        rounds = [[timed(s) for s in steps] for _ in range(args.rounds)]
-        for _, _, loader in runs:
-            loader.close()
-    names = ('teachers run', 'features read')
-    for name, column in zip(names, zip(*rounds, strict=True), strict=True):
-        print(f'{name:14}{statistics.median(column):8.3f} s')
-    ratios = [cached / live for live, cached in rounds]
+        ratios = []
+        for number in range(args.rounds):
+            seconds = [timed(step) for step in steps]
+            ratios.append(seconds[1] / seconds[0])
+            print(
+                f'round {number + 1}: without {seconds[0]:.3f} s, with '
+                f'{seconds[1]:.3f} s, ratio {ratios[-1]:.3f}',
+                flush=True,
+            )
+        live.close()
+        cached.close()
     print(
         f'with cache / without: median {statistics.median(ratios):.3f}, '
         f'{min(ratios):.3f} to {max(ratios):.3f} in {args.rounds} rounds'
     )
-
-
-def step_of(model, optim_wrapper, loader) -> Callable[[], None]:
-    batches = iter(loader)
-    return lambda: model.train_step(next(batches), optim_wrapper)
 
 
 if __name__ == '__main__':

@@ -42,12 +42,12 @@ model = dict(
         grounding_dino=dict(source={grounding_dino!r})),
 )
 train_dataloader = dict(
-    clip=dict(batch_size=4, num_workers=1,
+    clip=dict(batch_size=1, num_workers=1,
               dataset=dict(sources=[photos], weights=None)),
     grounding_dino=dict(
         batch_size=1, num_workers=1,
         dataset=dict(sources=[photos], weights=None, pipeline=[
-            dict(type='kpu_mm.DecodeResize', shortest=256, longest=427),
+            dict(type='kpu_mm.DecodeResize', shortest=128, longest=213),
             dict(type='mmcv.RandomFlip', prob=0.5),
             dict(type='kpu_mm.PackImage')])),
 )

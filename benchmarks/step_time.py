@@ -50,7 +50,9 @@ def open_run(cfg: Config) -> tuple[Any, Any, MultiStreamLoader]:
     constructor = OPTIM_WRAPPER_CONSTRUCTORS.build(
         dict(type=options.pop('constructor'), optim_wrapper_cfg=options)
     )
-    return model, constructor(model), MultiStreamLoader(cfg.train_dataloader)
+    loader = MultiStreamLoader(cfg.train_dataloader)
+    model.fit_normalizers(loader.loaders, 1)
+    return model, constructor(model), loader
 
 
 def main() -> None:
@@ -60,7 +62,6 @@ def main() -> None:
     args = parser.parse_args()
     DefaultScope.get_instance('benchmark', scope_name='mmengine')
     model, optim_wrapper, loader = open_run(Config.fromfile(args.config))
-    model.fit_normalizers(loader.loaders, 1)
     batches = iter(loader)
     fixed = model.data_preprocessor(next(batches), True)['streams']
 

@@ -143,6 +143,8 @@ def loss_rows(path: Path, iterations: int = 8, seed: int = 3, change=None):
         if p.requires_grad:  # gamma 0 would hide the injectors
             p.data += 0.02 * torch.randn_like(p)
     loader = MultiStreamLoader(cfg.train_dataloader, seed=seed)
+    fit_on = {name: stream_of(loader, name) for name in loader.loaders}
+    model.fit_normalizers(fit_on, 12)
     rows = []
     for batch, _ in zip(loader, range(iterations), strict=False):
         data = model.data_preprocessor(batch, False)
@@ -151,3 +153,8 @@ def loss_rows(path: Path, iterations: int = 8, seed: int = 3, change=None):
         rows.append({key: float(value) for key, value in losses.items()})
     loader.close()
     return rows
+
+
+def stream_of(loader: MultiStreamLoader, name: str):
+    for batch in loader:
+        yield batch['streams'][name]

@@ -3,12 +3,17 @@
 _base_ = ['../_base_/schedules/kpu_40k.py', '../_base_/default_runtime.py']
 
 models = '{{fileDirname}}/../../tools/micro/teachers'
-max_iters = 600
+max_iters = 800
 
 model = dict(
     type='kpu_mm.KPUDistiller',
+    # with one block every level gets the map of the sentinel's last layer
     student=dict(
-        type='kpu_mm.KPUBackbone', sentinel=f'{models}/sentinel', inplanes=32
+        type='kpu_mm.KPUBackbone',
+        sentinel=f'{models}/sentinel',
+        num_interactions=1,
+        num_extra_extractors=0,
+        inplanes=32,
     ),
     teachers=dict(
         clip=dict(type='kpu_mm.CLIPTeacher', model=f'local-dir:{models}/clip'),
@@ -22,7 +27,6 @@ model = dict(
 
 # the teachers learnt from series 0
 stream = dict(
-    batch_size=16,
     num_workers=1,
     dataset=dict(
         type='kpu_mm.UnlabeledImages',
@@ -33,9 +37,11 @@ stream = dict(
         ],
     ),
 )
-train_dataloader = dict(clip=stream, grounding_dino=stream)
+train_dataloader = dict(
+    clip=dict(stream, batch_size=4), grounding_dino=dict(stream, batch_size=12)
+)
 
-optim_wrapper = dict(type='OptimWrapper', optimizer=dict(lr=2e-3))
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(lr=4e-3))
 param_scheduler = dict(T_max=max_iters)
 train_cfg = dict(max_iters=max_iters)
 default_hooks = dict(

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from kpu_mm.evaluation.functional import knn_vote
 from kpu_mm.models.distillers import KPUDistiller
+from kpu_mm.models.projectors.mlp_projector import project_map
 from kpu_mm.structures import Features
 
 from .distilled import Extract, all_models
@@ -75,24 +76,23 @@ def vectors_of(distiller: KPUDistiller) -> dict[str, Extract]:
         distiller: The distiller.
     """
     models = all_models(distiller)
-    projectors = (
-        distiller.projectors['s2t'] if 's2t' in distiller.terms else {}
-    )
-    for name, project in projectors.items():
-        if project.summary is not None:
-            models[f'student as {name}'] = partial(
-                _projected, distiller, project.summary
-            )
+    for name in distiller.teachers if 's2t' in distiller.terms else ():
+        models[f'student as {name}'] = partial(_projected, distiller, name)
     return models
 
 
 def _projected(
-    distiller: KPUDistiller,
-    mlp: nn.Module,
-    images: Tensor,
-    mask: Tensor | None,
+    distiller: KPUDistiller, name: str, images: Tensor, mask: Tensor | None
 ) -> Features:
-    return Features(mlp(distiller.see(images, mask).summary), ())
+    """The summary, or else the coarsest map, in a teacher's space."""
+    student = distiller.see(images, mask)
+    project = distiller.projectors['s2t'][name]
+    if project.summary is not None:
+        return Features(project.summary(student.summary), ())
+    _, level = distiller.pairs[name][-1]
+    return Features(
+        None, (project_map(project.maps[-1], student.maps[level]),)
+    )
 
 
 @torch.no_grad()

@@ -22,6 +22,7 @@ from torch import nn
 
 from .decode_image import MAX_PIXELS
 from .inputs import count_images, list_inputs
+from .pipeline import as_loaded, load_backend, without_loading
 from .read_images import ImageReader, NamedImage
 from .write_prediction import write_prediction
 
@@ -139,7 +140,9 @@ class ImageInferencer(BaseInferencer):
         Yields:
             The images of a batch, and the batch.
         """
-        prepared = ((image, self.pipeline(_loaded(image))) for image in inputs)
+        prepared = (
+            (image, self.pipeline(as_loaded(image))) for image in inputs
+        )
         for _, alike in groupby(prepared, lambda p: p[1]['inputs'].shape):
             for chunk in self._get_chunk_data(alike, batch_size):
                 named, data = zip(*chunk, strict=True)
@@ -210,25 +213,19 @@ class ImageInferencer(BaseInferencer):
         return dict(predictions=told, visualization=visualization)
 
     def draw(self, rgb: np.ndarray, found: Any) -> np.ndarray:
-        """Draw what was found in an image.
+        """Draw what was found, as RGB (H, W, 3) uint8.
 
         Args:
             rgb: The image, (H, W, 3) uint8.
             found: What the model gave.
-
-        Returns:
-            RGB, (H, W, 3) uint8.
         """
         raise NotImplementedError
 
     def describe(self, found: Any) -> dict[str, Any]:
-        """Say what was found in an image.
+        """Say what was found, as :mod:`kpu_mm.apis` lists it.
 
         Args:
             found: What the model gave.
-
-        Returns:
-            A prediction; see :mod:`kpu_mm.apis`.
         """
         raise NotImplementedError
 
@@ -245,32 +242,9 @@ class ImageInferencer(BaseInferencer):
         return VISUALIZERS.get(self.visualizer_type)()
 
     def _init_collate(self, cfg: Any) -> Callable[..., Any]:
-        collate: Callable[..., Any] = pseudo_collate
-        return collate
+        return pseudo_collate
 
     def _init_pipeline(self, cfg: Any) -> Callable[..., Any]:
         steps = cfg.test_dataloader.dataset.pipeline
-        loads = [s for s in steps if _name(s) == 'LoadImageFromFile']
-        if loads:
-            self.load_backend = loads[0].get('imdecode_backend', 'cv2')
-        # images are loaded already, and have no labels
-        compose: Callable[..., Any] = Compose(
-            [s for s in steps if not _name(s).startswith('Load')]
-        )
-        return compose
-
-
-def _name(step: Any) -> str:
-    return str(step['type']).rpartition('.')[2]
-
-
-def _loaded(image: NamedImage) -> dict[str, Any]:
-    """What MMCV's LoadImageFromFile leaves behind."""
-    shape = image.bgr.shape[:2]
-    return dict(
-        img=image.bgr,
-        img_path=image.path,
-        img_shape=shape,
-        ori_shape=shape,
-        img_id=0,
-    )
+        self.load_backend = load_backend(steps)
+        return Compose(without_loading(steps))

@@ -9,6 +9,7 @@ import numpy as np
 from mmengine.config import Config
 
 from .base_inferencer import ImageInferencer
+from .question import read_question, set_text
 from .trained_inferencer import TrainedInferencer
 from .zero_shot_config import Places
 from .zero_shot_inferencer import ZeroShotInferencer
@@ -197,52 +198,6 @@ def keep_better(sample: Any, threshold: float) -> None:
     boxes = sample.pred_instances
     order = boxes.scores.argsort(descending=True, stable=True)
     sample.pred_instances = boxes[order[boxes.scores[order] > threshold]]
-
-
-def set_text(inputs: Any, text: str | tuple[str, ...]) -> None:
-    """Tell a detector what to look for in a batch.
-
-    Args:
-        inputs: The batch, which is changed.
-        text: Names or a free text.
-    """
-    for sample in inputs['data_samples']:
-        sample.set_metainfo(
-            dict(text=text, custom_entities=not isinstance(text, str))
-        )
-
-
-def read_question(
-    classes: Sequence[str] | None,
-    texts: str | None,
-    known: Sequence[str] | None = None,
-) -> str | tuple[str, ...]:
-    """A free text, or the names of classes.
-
-    Args:
-        classes: Names, or None.
-        texts: A free text, or None.
-        known: Names if there is neither. Defaults to None.
-
-    Raises:
-        ValueError: If nothing is asked for, or two things.
-    """
-    if classes is not None and texts is not None:
-        raise ValueError('pass classes or texts, not both.')
-    if texts is not None:
-        if not isinstance(texts, str):
-            raise ValueError(
-                'texts is one free text for all images; pass a list of '
-                'names as classes.'
-            )
-        return texts
-    classes = known if classes is None else classes
-    if classes is None or isinstance(classes, str):
-        raise ValueError(
-            "say what to look for: classes=['cat', 'remote control'], or "
-            "texts='a cat beside a remote control'."
-        )
-    return tuple(classes)
 
 
 def _encode(masks: Any) -> list[dict[str, Any]]:

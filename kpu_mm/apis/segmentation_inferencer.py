@@ -6,21 +6,18 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from mmengine.config import Config
 from mmengine.structures import PixelData
 from torch import Tensor
 
 from kpu_mm.models.backbones.outputs import check_choice
-from kpu_mm.models.projectors.resize import bilinear
 
 from .base_inferencer import ImageInferencer
 from .classification_inferencer import set_classes
+from .label_map import label_map, resize
 from .trained_inferencer import TrainedInferencer
 from .zero_shot_config import Places
 from .zero_shot_inferencer import ZeroShotInferencer, clip_encoder
-
-_AT_ONCE = 8  # classes whose logits are held at the size of the image
 
 
 class _Pixels(ImageInferencer):
@@ -122,12 +119,12 @@ class SegmentationInferencer(TrainedInferencer, _Pixels):
         for sample, maps in found:
             size = sample.ori_shape
             if len(maps) == 1:  # foreground and background
-                scores = _resize(maps, size).sigmoid()
+                scores = resize(maps, size).sigmoid()
                 labels = (scores > self.model.decode_head.threshold).int()
             else:
                 labels = label_map(maps, size)[None]
                 if score_maps is not None:
-                    scores = _resize(maps, size).softmax(0)
+                    scores = resize(maps, size).softmax(0)
             sample.pred_sem_seg = PixelData(data=labels)
             if score_maps is not None:
                 sample.scores = PixelData(data=scores)
@@ -205,7 +202,7 @@ class ZeroShotSegmentationInferencer(ZeroShotInferencer, _Pixels):
                 labels = label_map(maps, size)
                 sample.pred_sem_seg = PixelData(data=labels[None])
             if score_maps is not None:
-                logits = _resize(maps[: len(self.names)], size)
+                logits = resize(maps[: len(self.names)], size)
                 scores = self._scores(logits, score_maps)
                 sample.scores = PixelData(data=scores)
         return [sample for sample, _ in found]
@@ -241,31 +238,3 @@ class ZeroShotSegmentationInferencer(ZeroShotInferencer, _Pixels):
             if 'scale' in step:  # as many windows as the config has
                 long, short = step.scale
                 step.scale = (long, round(short * height / window))
-
-
-def label_map(logits: Tensor, size: Sequence[int]) -> Tensor:
-    """The best class at each pixel, without all logits at that size.
-
-    Args:
-        logits: (K, h, w).
-        size: Height and width of the image.
-
-    Returns:
-        (H, W) int64.
-    """
-    best: Tensor | None = None
-    for first in range(0, len(logits), _AT_ONCE):
-        part = _resize(logits[first : first + _AT_ONCE], size)
-        value, label = part.max(0)
-        if best is None:
-            best, labels = value, label
-        else:
-            better = value > best
-            best = torch.where(better, value, best)
-            labels = torch.where(better, label + first, labels)
-    return labels
-
-
-def _resize(logits: Tensor, size: Sequence[int]) -> Tensor:
-    """(K, h, w) to (K, H, W)."""
-    return bilinear(logits[None], (size[0], size[1]))[0]

@@ -17,14 +17,13 @@ from kpu_mm.datasets.feature_cache.estimate import (
     check_images_alone,
 )
 from kpu_mm.datasets.feature_cache.plan import CachePlan
+from kpu_mm.models.bare_config import bare_config
 from kpu_mm.models.teachers import (
-    BaseTeacher,
     CachedTeacher,
-    bare_config,
     describe_teacher,
     each_alone,
 )
-from kpu_mm.registry import MODELS
+from kpu_mm.models.teachers.teacher_bank import build_teacher
 from kpu_mm.structures import Features
 from kpu_mm.utils.versions import installed
 from kpu_mm.version import __version__
@@ -108,7 +107,7 @@ def prepare_cache(
     """
     images = open_images(cfg, name, options.views)
     config = bare_config(cfg['model']['teachers'][name])
-    teacher: BaseTeacher = MODELS.build(config)
+    teacher = build_teacher(name, config)
     if isinstance(teacher, CachedTeacher):
         raise ValueError(
             f"the config reads teacher '{name}' from '{teacher.cache}' and "

@@ -14,12 +14,12 @@ from kpu_mm.registry import MODELS
 from .backbones import load_exported
 from .backbones.exported import load_strictly
 from .backbones.sentinel_backbone import SentinelBackbone
+from .bare_config import bare_config
 from .level_record import TeacherLevels, read_levels
 from .pretrained import load_state, read_config
 from .projectors import TeacherHead
 from .projectors.exported import build_projectors, load_projectors
 from .projectors.fold_normalizers import fold_normalizers
-from .teachers import bare_config
 
 _SYNC = ('SyncBN', 'MMSyncBN')
 # what concerns training, or is set anew

@@ -4,6 +4,7 @@ import torch
 from PIL import Image
 
 from kpu_mm.analysis import embed, knn_accuracy, labelled_images, vectors_of
+from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
 
 
@@ -105,3 +106,21 @@ def test_models_of_a_run(distilled):
     expected = model.projectors['s2t']['other'].summary(summary)
     found = models['student as other'](images, None).summary
     torch.testing.assert_close(found, expected)
+
+
+@torch.no_grad()
+def test_student_as_a_teacher_without_summary(distilled, grounding_dino_dir):
+    teacher = dict(
+        type='kpu_mm.GroundingDINOTeacher', source=str(grounding_dino_dir)
+    )
+    model = MODELS.build({**distilled[0], 'teachers': dict(gdino=teacher)})
+    model.eval()
+    images = torch.rand(2, 3, 64, 96) * 255
+    found = vectors_of(model)['student as gdino'](images, None)
+    assert found.summary is None
+    mlp = model.projectors['s2t']['gdino'].maps[-1]
+    coarsest = model.see(images).maps[3]
+    torch.testing.assert_close(
+        found.maps[-1], mlp(coarsest.movedim(1, -1)).movedim(-1, 1)
+    )
+    assert found.maps[-1].shape[1] == model.teachers['gdino'].channels[-1]

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from PIL import Image
 
 from kpu_mm.apis import ZeroShotSegmentationInferencer
-from kpu_mm.apis.segmentation_inferencer import label_map
 from kpu_mm.models.teachers import CLIPTeacher
 
 CLASSES = ['cat', 'dog', 'red car']
@@ -151,10 +150,3 @@ def test_bad_questions(infer, pictures):
     ):
         with pytest.raises(ValueError, match=message):
             infer(path, **asked)
-
-
-def test_labels_without_all_logits_at_once():
-    logits = torch.randn(19, 5, 7)
-    whole = F.interpolate(logits[None], (33, 20), mode='bilinear')[0]
-    assert torch.equal(label_map(logits, (33, 20)), whole.argmax(0))
-    assert len(label_map(logits, (33, 20)).unique()) > 9

@@ -2,7 +2,7 @@
 
 DINO's weighted vote (https://arxiv.org/abs/2104.14294) with each model's
 summary; a teacher without one gives the mean of its coarsest map. `student as
-NAME` is the student's summary in that teacher's space.
+NAME` is the student's in that teacher's space.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Frozen teachers: raw images in, features out."""
 
 from .base_teacher import BaseTeacher
-from .cached_teacher import CachedTeacher, bare_config, describe_teacher
+from .cached_teacher import CachedTeacher, describe_teacher
 from .clip_teacher import CLIPTeacher
 from .dino_teacher import DINOTeacher
 from .grounding_dino_teacher import GroundingDINOTeacher, InjectedMaps
@@ -25,7 +25,6 @@ __all__ = [
     'TimmTeacher',
     'TransformersTeacher',
     'UnpaddedTeacher',
-    'bare_config',
     'describe_teacher',
     'each_alone',
 ]

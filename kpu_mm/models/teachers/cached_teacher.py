@@ -17,9 +17,11 @@ from kpu_mm.datasets.feature_cache import (
 from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
 
+from ..bare_config import bare_config
 from ..checksum import checksum
 from .base_teacher import BaseTeacher
-from .unpadded_teacher import UnpaddedTeacher, check_padding
+from .teacher_bank import build_teacher
+from .unpadded_teacher import check_padding
 
 
 @MODELS.register_module()
@@ -60,7 +62,7 @@ class CachedTeacher(BaseTeacher):
         self.channels = tuple(own['channels'])
         self.strides = tuple(own['strides'])
         if teacher is not None:
-            built = MODELS.build(teacher) if check_weights else None
+            built = build_teacher('cached', teacher) if check_weights else None
             wanted = describe_teacher(teacher, built, own)
             refuse_other(Path(cache), record, dict(teacher=wanted))
 
@@ -142,24 +144,6 @@ def describe_teacher(
         channels=list(teacher.channels),
         strides=list(teacher.strides),
     )
-
-
-def bare_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config of the model inside of what only changes its way.
-
-    Args:
-        config: Config of a teacher.
-
-    Returns:
-        The config that a cached or unpadded teacher has as ``teacher``, if
-        it has one, else the config itself.
-    """
-    kind = config.get('type')
-    found = MODELS.get(kind) if isinstance(kind, str) else kind
-    inner = config.get('teacher')
-    if found in (CachedTeacher, UnpaddedTeacher) and inner is not None:
-        return bare_config(inner)
-    return dict(config)
 
 
 def _is_path(value: Any) -> bool:

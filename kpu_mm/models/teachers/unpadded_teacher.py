@@ -12,6 +12,7 @@ from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features, pad_features
 
 from .base_teacher import BaseTeacher
+from .teacher_bank import build_teacher
 
 
 @MODELS.register_module()
@@ -27,11 +28,12 @@ class UnpaddedTeacher(BaseTeacher):
         teacher: Config of the teacher.
 
     Raises:
-        ValueError: For padded images and a teacher that takes one size only.
+        ValueError: For padded images and a teacher that takes one size only,
+            or if the config is that of no teacher.
     """
 
     def __init__(self, teacher: dict[str, Any]) -> None:
-        built: BaseTeacher = MODELS.build(teacher)
+        built = build_teacher('unpadded', teacher)
         super().__init__(
             built.mean.flatten().tolist(),
             built.std.flatten().tolist(),

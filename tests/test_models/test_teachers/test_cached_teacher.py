@@ -5,7 +5,7 @@ import torch
 from mmengine.config import Config
 
 from kpu_mm.datasets.feature_cache import StoredFeatures
-from kpu_mm.models.teachers import CachedTeacher, TeacherBank, bare_config
+from kpu_mm.models.teachers import CachedTeacher, TeacherBank
 from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
 from tests.fixtures_cache import loss_rows, write_cached
@@ -52,6 +52,15 @@ def test_workers_change_nothing(cached_config):
 
     expected = loss_rows(cached_config, 5)
     assert loss_rows(cached_config, 5, change=two_workers) == expected
+
+
+def test_normalisers_are_fitted_to_stored_features(live_config, cached_config):
+    def normalise(cfg):
+        cfg.model.normalizer = dict(type='kpu_mm.StandardNormalizer')
+
+    expected = loss_rows(live_config, 3, change=normalise)
+    assert_close(loss_rows(cached_config, 3, change=normalise), expected, 2e-3)
+    assert expected[0]['std/clip'] == pytest.approx(1, rel=0.3)
 
 
 def test_padding_would_change_features(live_config):
@@ -174,12 +183,3 @@ def test_is_a_teacher_for_the_bank(feature_caches):
     config = dict(type='kpu_mm.CachedTeacher', cache=f'{feature_caches}/clip')
     bank = TeacherBank(dict(clip=config)).apply(lambda t: t.double())
     assert bank['clip'].mean.dtype == torch.float64
-
-
-def test_bare_config():
-    model = dict(type='kpu_mm.DINOTeacher', source='x')
-    unpadded = dict(type='kpu_mm.UnpaddedTeacher', teacher=model)
-    cached = dict(type='kpu_mm.CachedTeacher', cache='c', teacher=unpadded)
-    assert bare_config(cached) == bare_config(unpadded) == model
-    unsaid = dict(type='kpu_mm.CachedTeacher', cache='c')
-    assert bare_config(unsaid) == unsaid

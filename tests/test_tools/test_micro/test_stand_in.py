@@ -11,10 +11,6 @@ from stand_in import TeacherSides, student_encoders
 
 from kpu_mm.models.teachers import CLIPTeacher, GroundingDINOTeacher
 
-pytestmark = pytest.mark.skipif(
-    not (TEACHERS / 'clip').is_dir(), reason='CLIP is not trained yet'
-)
-
 
 @pytest.fixture(scope='module')
 def sides(pool):
