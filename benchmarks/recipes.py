@@ -11,6 +11,7 @@ is a process of its own; they take turns, so that a drifting machine slows all.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import statistics
 import time
 from multiprocessing import get_context
@@ -56,11 +57,16 @@ def make_batch(stream: Any) -> dict[str, Any]:
 
 
 def memory() -> tuple[float, float]:
-    """Memory in use and its peak since the last call, in MB."""
+    """Memory in use and its peak since the last call, in MB.
+
+    On the CPU that of the whole process, as Linux counts it.
+    """
     if torch.cuda.is_available():
         peak = torch.cuda.max_memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated() / 1e6, peak / 1e6
+    # freed memory would hide what the next step allocates
+    ctypes.CDLL(None).malloc_trim(0)
     lines = Path('/proc/self/status').read_text().splitlines()
     found = dict(line.split(':') for line in lines)
     Path('/proc/self/clear_refs').write_text('5')
