@@ -129,7 +129,11 @@ def _build_tab(
     shown = []
     with gr.Row():
         for side in ENCODERS:
-            with gr.Column(elem_id=f'{tab.task}-{side}', min_width=240):
+            with gr.Column(
+                elem_id=f'{tab.task}-{side}',
+                elem_classes='side',
+                min_width=240,
+            ):
                 gr.Markdown(f'### {side.capitalize()}')
                 shown += [make() for make in tab.outputs]
     gr.on(
