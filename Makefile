@@ -76,7 +76,7 @@ install: $(if $(filter $(VENV)/%,$(PY)),$(STAMPS)/venv)  ## install kpu_mm for u
 	'$(PY)' $(PIP) --no-deps --editable .
 
 demo: $(STAMPS)/demo  ## distil two small trained teachers on the CPU, test, draw, export
-	$(RUN) tools/micro/demo.py --work-dir work_dirs/demo
+	OMP_NUM_THREADS=1 $(RUN) tools/micro/demo.py --work-dir work_dirs/demo
 
 test: $(STAMPS)/test  ## run the tests, detection included
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS) --dist loadfile $(TESTS) $(ARGS)

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.logging import MMLogger
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, DefaultScope
 from quarter_width import shrink
 
@@ -71,13 +72,17 @@ def serve(name: str, folder: Path, pipe: Connection) -> None:
     """Build a recipe, then take a step whenever asked for one."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
+    MMLogger.get_current_instance().setLevel('WARNING')
     DefaultScope.get_instance('benchmark', scope_name='mmengine')
     cfg = shrink(Config.fromfile(CONFIGS / f'{name}.py'), folder)
     model = MODELS.build(cfg.model).to(get_device()).train()
     options = dict(cfg.optim_wrapper, type='OptimWrapper')
-    optim_wrapper = OPTIM_WRAPPER_CONSTRUCTORS.build(
-        dict(type=options.pop('constructor'), optim_wrapper_cfg=options)
-    )(model)
+    constructor = dict(
+        type=options.pop('constructor'),
+        paramwise_cfg=options.pop('paramwise_cfg', None),
+        optim_wrapper_cfg=options,
+    )
+    optim_wrapper = OPTIM_WRAPPER_CONSTRUCTORS.build(constructor)(model)
     batches = {k: make_batch(v) for k, v in cfg.train_dataloader.items()}
     model.fit_normalizers({k: [b] for k, b in batches.items()}, 1)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -96,7 +101,7 @@ def main() -> None:
     parser.add_argument('--rounds', type=int, default=3)
     parser.add_argument('--recipes', nargs='+', default=RECIPES)
     args = parser.parse_args()
-    context = get_context('spawn')
+    context = get_context('fork')  # the libraries are loaded once
     pipes: dict[str, Connection] = {}
     names = dict.fromkeys((RECIPES[0], *args.recipes))
     with TemporaryDirectory() as folder:
@@ -105,6 +110,7 @@ def main() -> None:
             context.Process(
                 target=serve, args=(name, Path(folder), other), daemon=True
             ).start()
+            other.close()  # so that a process that fails ends all
             trained = pipes[name].recv()
             print(f'{name:26}{trained / 1e6:6.1f} M parameters trained')
     rounds = []

@@ -126,6 +126,7 @@ def test_wheel_holds_configs_and_tools(site):
     }
     assert shipped == {*SHIPPED, 'model-index.yml'}
     assert os.access(mim / 'tools' / 'dist_train.sh', os.X_OK)
+    assert (site / 'kpu_mm' / 'apis' / 'demo_page' / 'page.css').is_file()
 
 
 @pytest.mark.slow

@@ -8,6 +8,8 @@ this machine's browsers reach it unless --host says otherwise.
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 from importlib.util import find_spec
 
 from mmengine.config import Config, DictAction
@@ -67,12 +69,16 @@ def main() -> None:
         InferencerPool,
         find_source,
     )
-    from kpu_mm.apis.demo_page.page import build_page, serve
+    from kpu_mm.apis.demo_page.page import build_page, check_address, serve
 
+    # Gradio asks its own server whether it is there.
+    around = os.environ.get('no_proxy', os.environ.get('NO_PROXY', ''))
+    os.environ['no_proxy'] = f'{around},localhost,{args.host}'.lstrip(',')
     teacher_cfgs = Config()
     teacher_cfgs.merge_from_dict(args.teacher_cfg)
     max_bytes = int(args.max_megabytes * 2**20)
     try:
+        check_address(args.host, args.port)
         source = find_source(args.model)
         pool = InferencerPool(source, args.device, teacher_cfgs.to_dict())
         print('Loading the student and its teachers ...', flush=True)
@@ -83,6 +89,8 @@ def main() -> None:
     except (ImportError, OSError, RuntimeError, ValueError) as error:
         refuse(str(error))
     print(f'The page is at {address}; Ctrl-C ends it.', flush=True)
+    # ends in the same way, which deletes what was uploaded
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     page.block_thread()
 
 

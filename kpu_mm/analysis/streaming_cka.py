@@ -11,6 +11,7 @@ from kpu_mm.evaluation.functional import (
     linear_sums,
     unbiased_hsic,
 )
+from kpu_mm.structures import valid_vectors
 
 
 class StreamingCKA:
@@ -42,7 +43,8 @@ class StreamingCKA:
             mask: Which positions count, (B, 1, H, W) bool. Defaults to None,
                 all.
         """
-        x, y = samples(first, mask).double(), samples(second, mask).double()
+        x = valid_vectors(first, mask).double()
+        y = valid_vectors(second, mask).double()
         if not len(x):
             return
         if self.shifts is None:
@@ -65,19 +67,3 @@ class StreamingCKA:
                 'at more images.'
             )
         return alignment(*map(unbiased_hsic, self.sums)).item()
-
-
-def samples(features: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Valid positions as rows.
-
-    Args:
-        features: (B, C) or (B, C, H, W).
-        mask: (B, 1, H, W) bool. Defaults to None, all positions.
-
-    Returns:
-        (N, C).
-    """
-    if features.ndim == 2:
-        return features
-    rows = features.flatten(2).transpose(1, 2)  # (B, HW, C)
-    return rows.flatten(0, 1) if mask is None else rows[mask.flatten(1)]

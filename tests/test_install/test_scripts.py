@@ -8,6 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FIND_PYTHON = ROOT / 'tools' / 'install' / 'find_python.sh'
+CHROMIUM = ROOT / 'tools' / 'install' / 'chromium.sh'
 SCRIPTS = [ROOT / '.ci' / 'run', *sorted(ROOT.glob('tools/**/*.sh'))]
 
 
@@ -186,3 +187,30 @@ def test_too_few_arguments(name):
     done = run('bash', ROOT / 'tools' / name, 'x')
     assert done.returncode == 2
     assert done.stderr.startswith('usage: bash')
+
+
+@pytest.mark.parametrize(
+    ('user', 'apt', 'code', 'called'),
+    [
+        (0, 'exit 0', 0, ['update', 'install']),
+        (0, 'exit 100', 100, ['update']),
+        (1000, 'exit 0', 1, []),
+    ],
+)
+def test_chromium_is_installed_by_root(tmp_path, user, apt, code, called):
+    if not Path('/etc/debian_version').is_file():
+        pytest.skip('not Debian')
+    log = tmp_path / 'log'
+    make_program(tmp_path / 'id', f'echo {user}')
+    make_program(tmp_path / 'apt-get', f'echo $1 >> {log}; {apt}')
+    done = run('/bin/bash', CHROMIUM, PATH=str(tmp_path))
+    assert done.returncode == code, done.stderr
+    assert (log.read_text().split() if called else []) == called
+    assert ('only root on Debian' in done.stderr) == bool(user)
+
+
+def test_chromium_that_is_there_is_left_alone(tmp_path):
+    make_program(tmp_path / 'chromium', 'exit 1')
+    make_program(tmp_path / 'chromedriver', 'exit 1')
+    done = run('/bin/bash', CHROMIUM, PATH=str(tmp_path))
+    assert done.returncode == 0, done.stderr

@@ -65,7 +65,11 @@ def parse_args() -> argparse.Namespace:
 def student_config(cfg: Any, random: bool) -> dict[str, Any]:
     """The student's config, or the backbone's of any other model."""
     model = cfg.get('model') or {}
-    config = model.get('student') or model.get('backbone')
+    # a distiller wants no pyramid beside its student
+    student = model.get('student') and dict(
+        model.student, out_type='features'
+    )
+    config = student or model.get('backbone')
     if config is None:
         refuse('the config has neither model.student nor model.backbone.')
     config = {k: v for k, v in config.items() if k != 'init_cfg'}

@@ -69,6 +69,8 @@ def plot(report: dict[str, Any], reference: int) -> Any:
             }
             lines(axis, sizes, series)
             axis.set(title=title, xlabel='shorter side', ylabel=measure)
+            if axis is not row[-1]:
+                axis.get_legend().remove()  # the row's last one serves all
     return figure
 
 

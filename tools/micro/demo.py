@@ -37,6 +37,8 @@ TEACHERS = TOOLS / 'micro' / 'teachers'
 CONFIG = TOOLS.parent / 'configs' / 'distill' / 'kpu_demo.py'
 TEST_SCENES = 1000
 DRAWN_SCENES = 6
+# of the log, whose values are of few images
+_LAST_ROWS = 10
 
 
 def save_untrained(path: Path) -> None:
@@ -78,13 +80,14 @@ def show_scores(
 
 
 def show_gap(log: Log) -> None:
-    """Print the ratio of the teachers' standard deviations."""
-    last = log[-1]
+    """Print how far apart the teachers' standard deviations are."""
+    own, unified = (
+        np.mean([row[key] for row in log[-_LAST_ROWS:]])
+        for key in ('std_ratio', 'std_t2s_ratio')
+    )
     print(
         "Largest / smallest standard deviation of the teachers' maps: "
-        f'{last["std_ratio"]:.2f} in their own spaces; unified '
-        f'{log[0]["std_t2s_ratio"]:.2f} at the start, '
-        f'{last["std_t2s_ratio"]:.2f} at the end.'
+        f'{own:.2f} in their own spaces, {unified:.2f} unified.'
     )
 
 

@@ -160,7 +160,7 @@ class Centres(nn.Module):
         return {f'centre{self.stride}': 5 * loss}
 
 
-class DenseHeads(nn.ModuleList):
+class DenseHeads(nn.Module):
     """Heads for three maps of strides 8, 16 and 32.
 
     Args:
@@ -168,8 +168,9 @@ class DenseHeads(nn.ModuleList):
     """
 
     def __init__(self, channels: Sequence[int]) -> None:
+        super().__init__()
         fine, middle, coarse = channels
-        super().__init__(
+        self.of_maps = nn.ModuleList(
             [
                 CellHeads(fine, 8, True),
                 CellHeads(middle, 16, True),
@@ -187,7 +188,7 @@ class DenseHeads(nn.ModuleList):
             batch: Scenes.
         """
         losses: dict[str, Tensor] = {}
-        for head, features in zip(self, maps, strict=True):
+        for head, features in zip(self.of_maps, maps, strict=True):
             losses |= head(features, batch)
         return losses
 
@@ -216,10 +217,11 @@ class DenseNet(nn.Module):
     def accuracy(self, batch: PoolBatch) -> dict[str, float]:
         """Share of cells with a digit whose class is right, by stride."""
         right: dict[int, list[Tensor]] = {8: [], 16: []}
+        cells = self.heads.of_maps[:2]
         for start in range(0, len(batch.images), 250):
             part = PoolBatch(*(x[start : start + 250] for x in batch))
             maps = self.backbone(normalise(part.images)).feature_maps
-            for head, features in zip(self.heads[:2], maps, strict=False):
+            for head, features in zip(cells, maps, strict=False):
                 wanted = CellTargets(part, head.stride).of(part.digits)
                 found = head.classes(features).argmax(1) - 1
                 right[head.stride].append((found == wanted)[wanted >= 0])

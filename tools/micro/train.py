@@ -194,11 +194,13 @@ class Laboratory:
         self, model: str, folder: Path, scores: dict[str, float]
     ) -> None:
         title, text = TEXTS[model]
+        plan = PLANS[model]
         facts = {
             'data': f'{TRAIN_SCENES} digit scenes, split train, seed 0',
             'test data': f'{TEST_SCENES} digit scenes, split test, seed 0',
             'command': f'`python tools/micro/train.py --models {model}`',
             'seed': SEEDS[model],
+            'images': f'{plan.images} in batches of {plan.batch_size}',
         }
         write_card(folder, title, text, facts, scores)
         print(model, json.dumps(scores), flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -87,6 +88,26 @@ def _gallery(examples: Sequence[Example]) -> gr.Dataset:
     )
 
 
+def check_address(host: str, port: int) -> None:
+    """Find out whether a page can be served there.
+
+    Args:
+        host: Address to listen at.
+        port: Port to listen at.
+
+    Raises:
+        OSError: If it cannot.
+    """
+    try:
+        with socket.create_server((host, port)):
+            pass
+    except OSError as error:
+        raise OSError(
+            f'port {port} of {host} cannot be used ({error.strerror}); '
+            'choose another --port or --host.'
+        ) from error
+
+
 def serve(
     page: gr.Blocks,
     max_bytes: int,
@@ -106,7 +127,7 @@ def serve(
         The page's address. The server runs on in a thread.
 
     Raises:
-        OSError: If the port is taken.
+        OSError: If the port is taken; see :func:`check_address`.
     """
     _, address, _ = page.launch(
         server_name=host,

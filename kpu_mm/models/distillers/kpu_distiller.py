@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -11,22 +11,19 @@ from torch import Tensor
 from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
 
-from ..level_record import LevelRecord, TeacherLevels
-from ..multi_stream_model import MultiStreamModel, Streams
+from ..multi_stream_model import Streams
 from ..projectors import resize
 from ..replay import Replay
-from ..teachers import TeacherBank
-from .build_normalizers import build_normalizers, fit_normalizers
 from .build_projectors import build_projectors
 from .feature_stats import feature_std, std_ratio
 from .join_streams import join_streams
 from .lesson import Lesson
-from .level_pairs import level_masks, pair_levels, select
-from .options import TERMS, by_stream, check_options, streams_of
+from .options import TERMS, check_options
+from .taught_student import TaughtStudent
 
 
 @MODELS.register_module()
-class KPUDistiller(MultiStreamModel):
+class KPUDistiller(TaughtStudent):
     """Knowledge preservation and unification.
 
     KPU (https://arxiv.org/abs/2508.14707). Teachers stay outside of
@@ -82,16 +79,12 @@ class KPUDistiller(MultiStreamModel):
         channels_last: bool = False,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(backward=backward, init_cfg=init_cfg)
-        self.terms = dict(terms or dict.fromkeys(TERMS, 1.0))
-        check_options(self.terms, teachers)
-        self.student = MODELS.build(
-            student, default_args=dict(out_type='features')
+        terms = dict(terms or dict.fromkeys(TERMS, 1.0))
+        check_options(terms, teachers)
+        super().__init__(
+            student, teachers, streams, normalizer, backward, init_cfg
         )
-        self.teachers = TeacherBank(teachers)
-        self.normalizers: Any = build_normalizers(normalizer, self.teachers)
-        self.streams = streams_of(teachers, streams)
-        self.taught_by = by_stream(self.streams)
+        self.terms = terms
         self.align = MODELS.build(align or dict(type='kpu_mm.AlignLoss'))
         self.balancer = MODELS.build(
             balancer or dict(type='kpu_mm.EqualBalancer'),
@@ -102,16 +95,6 @@ class KPUDistiller(MultiStreamModel):
                 f'{type(self.balancer).__name__} weighs the losses of all '
                 "streams against each other: set backward='joint'."
             )
-        self.pairs = pair_levels(
-            {name: t.strides for name, t in self.teachers.items()},
-            self.student.strides,
-        )
-        self.level_record = LevelRecord(
-            {
-                name: TeacherLevels(teacher.strides, tuple(self.pairs[name]))
-                for name, teacher in self.teachers.items()
-            }
-        )
         self.projectors: Any = build_projectors(
             projector or dict(type='kpu_mm.MLPProjector'),
             self.terms,
@@ -119,23 +102,12 @@ class KPUDistiller(MultiStreamModel):
             self.teachers,
             self.pairs,
         )
-        self.memory_format = torch.contiguous_format
         if channels_last:
-            self.memory_format = torch.channels_last
-            self.to(memory_format=torch.channels_last)
+            self.use_channels_last()
         if compile is not None:
-            self.student.extract = torch.compile(
-                self.student.extract, **compile
-            )
-            for _, teacher in self.teachers.items():
-                teacher.compile(**compile)
+            self.compile_models(compile)
         self._hide_frozen_from_ddp()
         self._replay: Replay[dict[str, Tensor]] | None = None
-
-    @property
-    def stream_names(self) -> tuple[str, ...]:
-        """The streams that the teachers see."""
-        return tuple(self.taught_by)
 
     # ---- the method -------------------------------------------------------
 
@@ -189,20 +161,6 @@ class KPUDistiller(MultiStreamModel):
         logs.update({f'weight/{name}': w for name, w in weights.items()})
         return dict(loss=loss, **logs)
 
-    def lesson(self, stream: str, batch: Mapping[str, Any]) -> Lesson:
-        """What the teachers say of a stream's images.
-
-        Args:
-            stream: Name of the stream.
-            batch: As :meth:`loss` takes it.
-        """
-        inputs, stored = self._inputs(batch), batch.get('features')
-        taught = self.taught_by[stream]
-        said = {
-            name: self.teach(name, **inputs, stored=stored) for name in taught
-        }
-        return Lesson(stream, inputs, said)
-
     def compare(
         self, lessons: Iterable[Lesson]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -236,15 +194,6 @@ class KPUDistiller(MultiStreamModel):
             for name, parts in totals.items()
         }, logs
 
-    def label(self, name: str, stream: str) -> str:
-        """What logs call a teacher: its name, with the stream if it has more.
-
-        Args:
-            name: The teacher.
-            stream: The stream.
-        """
-        return name if len(self.streams[name]) == 1 else f'{name}/{stream}'
-
     def after_step(self, moved: bool) -> None:
         """Let the balancer compare the losses before and after the step.
 
@@ -266,116 +215,6 @@ class KPUDistiller(MultiStreamModel):
                 'processes with kpu_mm.KPUDistributedDataParallel.'
             )
         self._replay = Replay(self, lambda: self.compare(lessons)[0])
-
-    def see(self, images: Tensor, mask: Tensor | None = None) -> Features:
-        """The student's summary and all of its maps.
-
-        Args:
-            images: (B, 3, H, W), raw RGB in [0, 255].
-            mask: (B, H, W) bool, True where the image is; None where all is.
-        """
-        student = self.student.extract(self.student.normalise(images, mask))
-        masked: Features = student._replace(masks=level_masks(student, mask))
-        return masked
-
-    def teach(
-        self,
-        name: str,
-        images: Tensor,
-        mask: Tensor | None = None,
-        stored: Mapping[str, Any] | None = None,
-    ) -> Features:
-        """What the student learns of a teacher: its normalised features.
-
-        Args:
-            name: The teacher.
-            images: (B, 3, H, W), raw RGB in [0, 255].
-            mask: (B, H, W) bool, True where the image is; None where all is.
-            stored: As :meth:`observe` takes it. Defaults to None.
-        """
-        features = self.observe(name, images, mask, stored)
-        if name in self.normalizers:
-            features = self.normalizers[name](features)
-        return features
-
-    def observe(
-        self,
-        name: str,
-        images: Tensor,
-        mask: Tensor | None = None,
-        stored: Mapping[str, Any] | None = None,
-    ) -> Features:
-        """A teacher's summary and all of its maps, in its own space.
-
-        Args:
-            name: The teacher.
-            images: (B, 3, H, W), raw RGB in [0, 255].
-            mask: (B, H, W) bool, True where the image is; None where all is.
-            stored: Features of these images from caches, by teacher; the
-                teacher is not run if its own are there. Defaults to None.
-        """
-        if stored is not None and name in stored:
-            return self.teachers[name].recall(stored[name])
-        features: Features = self.teachers[name](images, mask)
-        return features
-
-    def pair(
-        self, name: str, student: Features, teacher: Features
-    ) -> tuple[Features, Features]:
-        """Lay out student's and teacher's maps pair by pair.
-
-        Args:
-            name: The teacher.
-            student: What :meth:`see` gave.
-            teacher: What :meth:`teach` gave.
-        """
-        maps, levels = zip(*self.pairs[name], strict=True)
-        return select(student, levels), select(teacher, maps)
-
-    def extract(
-        self,
-        name: str,
-        images: Tensor,
-        mask: Tensor | None = None,
-        stored: Mapping[str, Any] | None = None,
-    ) -> tuple[Features, Features]:
-        """Student's and teacher's features of the same images, map by map.
-
-        Args:
-            name: The teacher.
-            images: (B, 3, H, W), raw RGB in [0, 255].
-            mask: (B, H, W) bool, True where the image is; None where all is.
-            stored: As :meth:`observe` takes it. Defaults to None.
-        """
-        inputs = self._inputs(dict(images=images, mask=mask))
-        teacher = self.teach(name, **inputs, stored=stored)
-        return self.pair(name, self.see(**inputs), teacher)
-
-    def fit_normalizers(
-        self,
-        loaders: Mapping[str, Iterable[Mapping[str, Any]]],
-        num_images: int,
-    ) -> list[str]:
-        """Fit those normalisers that have no statistics yet.
-
-        All processes share the images and get the same statistics.
-
-        Args:
-            loaders: For each stream, endless batches of its images.
-            num_images: So many images of each stream are looked at, rounded
-                up to whole batches.
-
-        Returns:
-            The teachers whose normalisers were fitted.
-
-        Raises:
-            ValueError: If a teacher's features do not define a normaliser.
-        """
-        return fit_normalizers(self, loaders, num_images)
-
-    def _inputs(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        images = batch['images'].contiguous(memory_format=self.memory_format)
-        return dict(images=images, mask=batch.get('mask'))
 
     # ---- what MMEngine calls ----------------------------------------------
 
@@ -419,9 +258,3 @@ class KPUDistiller(MultiStreamModel):
             if len(stds) > 1:
                 logs[f'{key}_ratio'] = std_ratio(stds)
         return super().parse_losses(logs)
-
-    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Any:
-        """Take the teachers along when the model moves."""
-        super()._apply(fn, recurse)
-        self.teachers.apply(fn)
-        return self

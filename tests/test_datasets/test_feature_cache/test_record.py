@@ -49,7 +49,7 @@ def test_many_images_are_described_by_some():
 
         def name(self, index):
             self.asked += 1
-            return f'/root/{index:09d}.jpg'
+            return f'/images/{index:09d}.jpg'
 
     source = Source(10**7)
     many = describe_sources([source])

@@ -10,7 +10,7 @@ from stand_in import TeacherSides, student_encoders
 
 from tests.runs import run_tool
 
-ITERATIONS = 120
+ITERATIONS = 100
 SCENES = 200
 
 

@@ -1,0 +1,314 @@
+"""The page, as a user has it: a server, a browser, files and typed text."""
+
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mmcv
+import numpy as np
+import psutil
+import pytest
+import skimage
+from PIL import Image
+
+from kpu_mm.apis import (
+    FeatureInferencer,
+    ZeroShotClassificationInferencer,
+    ZeroShotDetectionInferencer,
+    ZeroShotSegmentationInferencer,
+)
+from kpu_mm.visualization import heat_overlay
+from tests.chromium import asked_hosts, open_chromium
+from tests.demo_page_user import SECONDS, Page
+from tests.runs import ENV, ROOT
+
+TOOL = ROOT / 'tools' / 'demo_page.py'
+PHOTOGRAPH = Path(skimage.__file__).parent / 'data' / 'chelsea.png'
+SIDES = ('student', 'teacher')
+PROMPT = ('a photo of a {}.',)
+
+
+def run(*args, **env):
+    return subprocess.run(
+        [sys.executable, TOOL, *map(str, args)],
+        env={**ENV, **env},
+        capture_output=True,
+        text=True,
+    )
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope='module')
+def served(zero_shot_run, tmp_path_factory):
+    """Port, process and log of a server with a limit of 1 MB."""
+    folder = tmp_path_factory.mktemp('served')
+    port, log = free_port(), folder / 'log.txt'
+    command = [sys.executable, TOOL, '--model', zero_shot_run / 'iter_1.pth']
+    command += ['--port', str(port), '--device', 'cpu', '--max-megabytes', '1']
+    with log.open('w') as out:
+        server = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={
+                **ENV,
+                'GRADIO_TEMP_DIR': str(folder / 'uploads'),
+                'http_proxy': 'http://127.0.0.1:9',  # where nobody is
+            },
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        end = time.time() + SECONDS
+        while f'page is at http://127.0.0.1:{port}' not in log.read_text():
+            assert server.poll() is None and time.time() < end, log.read_text()
+            time.sleep(0.2)
+        yield port, psutil.Process(server.pid), log
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.fixture(scope='module')
+def page(served, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('no_proxy', '*')
+        browser = open_chromium(tmp_path_factory.mktemp('profile'))
+        try:
+            yield Page(browser, f'http://127.0.0.1:{served[0]}')
+        finally:
+            browser.quit()
+
+
+@pytest.fixture(scope='module')
+def photograph(page):
+    """The photograph, uploaded, as OpenCV has it."""
+    page.upload(PHOTOGRAPH)
+    page.wait(lambda: page.shows_upload(PHOTOGRAPH))
+    return mmcv.imread(PHOTOGRAPH)
+
+
+def infer(kind, run_dir, side, image, teacher=None, **question):
+    inferencer = kind(
+        run_dir / 'iter_1.pth', device='cpu', encoder=side, teacher=teacher
+    )
+    result = inferencer(image, return_vis=True, **question)
+    return result['predictions'][0], result['visualization'][0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('teacher', ['clip', 'grounding_dino'])
+def test_features(page, photograph, zero_shot_run, teacher):
+    (choice,) = page.find(f'#features-question input[value={teacher}]')
+    before = page.addresses('#features-teacher img')
+    choice.click()
+    page.ask('features')
+    page.wait(
+        lambda: page.addresses('#features-teacher img') not in ([], before)
+    )
+    like = None
+    for side in reversed(SIDES):
+        prediction, picture = infer(
+            FeatureInferencer,
+            zero_shot_run,
+            side,
+            photograph,
+            teacher,
+            map_index=0,
+            like=like,
+        )
+        like = prediction['maps'][0]
+        np.testing.assert_allclose(
+            page.picture('features', side), picture, atol=1
+        )
+
+
+@pytest.mark.slow
+def test_classes(page, photograph, zero_shot_run):
+    names = ['cat', 'dog', 'remote <b>control</b>']
+    page.ask('classes', ', '.join(names))
+    for side in SIDES:
+        rows = f'#classes-{side} .bars li'
+        page.wait(lambda rows=rows: page.find(rows))
+        shown = [row.text.split('\n') for row in page.find(rows)]
+        expected, _ = infer(
+            ZeroShotClassificationInferencer,
+            zero_shot_run,
+            side,
+            photograph,
+            classes=names,
+            templates=PROMPT,
+        )
+        assert [name for name, _ in shown] == expected['names']
+        shares = [float(share.rstrip('%')) / 100 for _, share in shown]
+        np.testing.assert_allclose(shares, expected['scores'], atol=6e-4)
+
+
+@pytest.mark.slow
+def test_boxes(page, photograph, zero_shot_run):
+    page.ask('boxes', 'a cat. a remote control.')
+    for side in SIDES:
+        head, *cells = page.cells(f'#boxes-{side} .boxes tr')
+        assert head == ['phrase', 'score', 'x1, y1, x2, y2']
+        expected, picture = infer(
+            ZeroShotDetectionInferencer,
+            zero_shot_run,
+            side,
+            photograph,
+            texts='a cat. a remote control.',
+            threshold=0.25,
+        )
+        assert [name for name, _, _ in cells] == expected['names'] != []
+        scores = [float(score) for _, score, _ in cells]
+        np.testing.assert_allclose(scores, expected['scores'], atol=6e-4)
+        corners = [[float(x) for x in box.split(',')] for _, _, box in cells]
+        np.testing.assert_allclose(corners, expected['bboxes'], atol=0.51)
+        np.testing.assert_allclose(
+            page.picture('boxes', side), picture, atol=1
+        )
+
+
+@pytest.mark.slow
+def test_heat_maps(page, photograph, zero_shot_run, tmp_path):
+    page.ask('heat', 'cat')
+    heats = [
+        infer(
+            ZeroShotSegmentationInferencer,
+            zero_shot_run,
+            side,
+            photograph,
+            classes=['cat'],
+            templates=PROMPT,
+            score_maps='cosine',
+        )[0]['scores'][0]
+        for side in SIDES
+    ]
+    low, high = np.min(heats), np.max(heats)
+    for side, heat in zip(SIDES, heats, strict=True):
+        expected = heat_overlay(photograph[..., ::-1], heat, low, high)
+        drawn = page.picture('heat', side).astype(int)
+        # a value beside a colour's border may fall to its other side
+        assert np.abs(drawn - expected).max() <= 8
+        assert np.abs(drawn - expected).mean() < 0.1
+    page.browser.save_screenshot(str(tmp_path / 'page.png'))
+    with Image.open(tmp_path / 'page.png') as screenshot:
+        assert screenshot.width > 1000
+        # photographs and heat maps, not a blank page
+        assert screenshot.convert('RGB').getcolors(10_000) is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ('task', 'text', 'message'),
+    [
+        ('classes', '', 'the class list is empty'),
+        ('classes', 'cat, of the', "'of the' names nothing"),
+        ('classes', 'cat ' * 80, 'more tokens than the text tower takes'),
+        ('boxes', '?!', "'?!' names nothing"),
+        ('boxes', 'cat ' * 80, 'the text encoder takes'),
+        ('heat', '<i>the</i>', "'<i>the</i>' names nothing"),
+    ],
+)
+def test_texts_that_cannot_be_taken(
+    page, photograph, served, task, text, message
+):
+    page.ask(task, text)
+    assert message in page.error()
+    log = served[2].read_text()
+    assert 'Traceback' in log and message in log
+
+
+@pytest.mark.slow
+def test_files_that_cannot_be_taken(page, tmp_path):
+    files = {name: tmp_path / name for name in ('a.txt', 'b.png', 'c.png')}
+    files['a.txt'].write_text('no image')
+    page.upload(files['a.txt'])
+    assert 'Invalid file type' in page.error()
+
+    page.ask('features')
+    assert 'there is no image yet' in page.error()
+
+    files['b.png'].write_text('no image either')
+    page.upload(files['b.png'])
+    page.wait(lambda: page.shows_upload(files['b.png']))
+    page.ask('features')
+    assert "'b.png' is not an image that can be decoded" in page.error()
+
+    Image.new('1', (10_000, 10_000)).save(files['c.png'])
+    page.upload(files['c.png'])
+    page.wait(lambda: page.shows_upload(files['c.png']))
+    page.ask('features')
+    assert "'c.png' has 100 million pixels" in page.error()
+
+    heavy = tmp_path / 'heavy.png'
+    heavy.write_bytes(PHOTOGRAPH.read_bytes() + bytes(2**20))
+    page.upload(heavy)
+    assert 'exceed the maximum allowed size' in page.error()
+
+
+@pytest.mark.slow
+def test_it_goes_on_with_an_example(page):
+    page.find('button.gallery-item')[0].click()
+    page.wait(lambda: page.shows_upload(PHOTOGRAPH))
+    page.open('classes')
+    (box,) = page.find('#classes-question textarea')
+    page.wait(lambda: 'teddy bear' in box.get_attribute('value'))
+    page.ask('classes')
+    page.wait(lambda: 'teddy bear' in page.find('#classes-student')[0].text)
+
+
+@pytest.mark.slow
+def test_nobody_else_has_part_in_it(page, served):
+    port, server, _ = served
+    assert asked_hosts(page.browser) == {f'127.0.0.1:{port}'}
+    connections = server.net_connections('inet')
+    listening = [c.laddr for c in connections if c.status == 'LISTEN']
+    assert [tuple(address) for address in listening] == [('127.0.0.1', port)]
+    assert {c.raddr.ip for c in connections if c.raddr} <= {'127.0.0.1'}
+
+
+@pytest.mark.slow
+def test_uploads_are_deleted_at_the_end(page, served):
+    _, server, log = served
+    uploads = log.parent / 'uploads'
+    names = {path.name for path in uploads.rglob('*.png')}
+    assert {'b.png', 'c.png'} < names
+    server.terminate()
+    server.wait(SECONDS)
+    left = {path.name for path in uploads.rglob('*.png')}
+    # examples are no uploads
+    assert left < names and not left & {'b.png', 'c.png', 'image.png'}
+
+
+def test_refusals(zero_shot_run):
+    done = run('--model', 'nosuch', '--port', free_port())
+    assert done.returncode == 2 and "'nosuch' is neither" in done.stderr
+    done = run('--model', 'x', '--max-megapixels', 0)
+    assert done.returncode == 2 and 'must be positive' in done.stderr
+    with socket.socket() as taken:
+        taken.bind(('127.0.0.1', 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = run('--model', zero_shot_run / 'iter_1.pth', '--port', port)
+    assert done.returncode == 2
+    assert f'port {port} of 127.0.0.1 cannot be used' in done.stderr
+
+
+def test_gradio_is_optional():
+    code = (
+        'import runpy, sys\n'
+        "sys.modules['gradio'] = None\n"
+        "sys.argv = ['demo_page.py', '--model', 'x']\n"
+        f"runpy.run_path({str(TOOL)!r}, run_name='__main__')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code], env=ENV, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert 'the page needs Gradio; install it with' in done.stderr
