@@ -7,8 +7,9 @@ drifting machine slows both.
 
     python benchmarks/feature_cache.py CONFIG [--rounds N]
 
-`make demo` makes the models that configs/distill/kpu_demo.py names,
-benchmarks/random_models.py those of the paper with random weights.
+All images of CONFIG are stored, so it should name few:
+benchmarks/random_models.py writes such a config, with the paper's models and
+random weights.
 """
 
 from __future__ import annotations

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
+import shutil
 from pathlib import Path
 
 import open_clip
+import skimage
 import torch
 from safetensors.torch import save_file
 from transformers import (
@@ -28,10 +29,10 @@ from transformers import (
 )
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / 'tools'))
-
-from demo_distill import save_transformers, write_photographs  # noqa: E402
-
+PHOTOGRAPHS = ('astronaut.png', 'chelsea.png', 'coffee.png', 'rocket.jpg')
+IMAGENET = dict(
+    image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225]
+)
 CONFIG = """_base_ = {base!r}
 photos = dict(type='kpu_mm.FolderSource', root={photos!r})
 model = dict(
@@ -53,6 +54,19 @@ train_dataloader = dict(
 )
 optim_wrapper = dict(type='OptimWrapper')
 """
+
+
+def write_photographs(folder: Path) -> None:
+    """Copy some of those that scikit-image ships."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in PHOTOGRAPHS:
+        shutil.copy(Path(skimage.__file__).parent / 'data' / name, folder)
+
+
+def save_transformers(model: torch.nn.Module, folder: Path) -> None:
+    """Save as released models are, with the input's mean and deviation."""
+    model.save_pretrained(folder)
+    (folder / 'preprocessor_config.json').write_text(json.dumps(IMAGENET))
 
 
 def write_clip(folder: Path) -> None:
