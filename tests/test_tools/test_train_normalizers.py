@@ -135,7 +135,7 @@ def test_two_processes_fit_as_one(write_config, tmp_path):
         '--cfg-options',
         'train_dataloader.dino.batch_size=2',
         'train_dataloader.coarse.batch_size=1',
-        PORT='29547',
+        PORT='29551',
     )
     one, two = (
         read_checkpoint(tmp_path / d / 'iter_6.pth')['state_dict']
