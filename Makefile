@@ -32,7 +32,7 @@ PINNED := $(RUN) $(PIP) --no-warn-conflicts -c requirements/constraints.txt
 MM := tools/install/install_mm.py
 MM_FILES := $(wildcard tools/install/*.py) requirements/mminstall.txt
 
-.PHONY: help install demo test lint format clean
+.PHONY: help install demo reproduce test lint format clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 10
@@ -77,6 +77,9 @@ install: $(if $(filter $(VENV)/%,$(PY)),$(STAMPS)/venv)  ## install kpu_mm for u
 
 demo: $(STAMPS)/demo  ## distil two small trained teachers on the CPU, test, draw, export
 	OMP_NUM_THREADS=1 $(RUN) tools/micro/demo.py --work-dir work_dirs/demo
+
+reproduce: $(STAMPS)/test  ## the paper's tables at micro size, on the CPU, in hours
+	$(RUN) tools/micro/reproduce.py --work-dir work_dirs/reproduce
 
 test: $(STAMPS)/test  ## run the tests, detection included
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS) --dist loadfile $(TESTS) $(ARGS)

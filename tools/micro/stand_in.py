@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -82,14 +82,19 @@ class TeacherSides:
         return self._decoder.detect(maps, DIGIT_WORDS)
 
 
-def student_encoders(checkpoint: Path, config: Path) -> dict[str, Encode]:
-    """The student in the places of both teachers' image encoders.
+def student_encoders(
+    checkpoint: Path,
+    config: Path,
+    names: Iterable[str] = ('clip', 'grounding_dino'),
+) -> dict[str, Encode]:
+    """The student in the places of its teachers' image encoders.
 
     Args:
         checkpoint: Of a distillation run.
         config: Its config.
+        names: Which teachers. Defaults to ('clip', 'grounding_dino').
     """
     return {
         name: ProjectedBackbone(checkpoint, name, config).encode
-        for name in ('clip', 'grounding_dino')
+        for name in names
     }

@@ -10,6 +10,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from kpu_mm.registry import MODELS
+from kpu_mm.structures import Features
 
 from ..layers import FeaturePyramid
 from .outputs import Outputs, check_choice
@@ -103,13 +104,25 @@ class TeacherBackbone(BaseModule):
             (B, C, ceil(H / stride), ceil(W / stride)); for 'summary' one
             tensor (B, D).
         """
-        summary, maps, _ = self.teacher(images * self.std + self.mean)
+        features = self.extract(images)
         if self.outputs.kind == 'summary':
-            return (maps[-1].mean((-2, -1)) if summary is None else summary,)
+            assert features.summary is not None
+            return (features.summary,)
         pyramid: tuple[Tensor, ...] = self.levels(
-            maps, (images.shape[-2], images.shape[-1])
+            features.maps, (images.shape[-2], images.shape[-1])
         )
         return pyramid
+
+    def extract(self, images: Tensor) -> Features:
+        """The teacher's summary and maps of normalised images (B, 3, H, W).
+
+        The summary of a teacher without one is the mean of its coarsest map.
+        """
+        features: Features = self.teacher(images * self.std + self.mean)
+        if features.summary is None:
+            mean = features.maps[-1].mean((-2, -1))
+            features = features._replace(summary=mean)
+        return features
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Any:
         """Take the teacher along when the model moves."""

@@ -19,7 +19,8 @@ class BackboneView(BaseModule):
 
     Args:
         backbone: The shared backbone: one with ``extract``, as
-            :class:`KPUBackbone` has it, or any of OpenMMLab's.
+            :class:`KPUBackbone` has it, or any of OpenMMLab's. Its own
+            output is a pyramid, or, of four maps, 'features'.
         out_type: 'pyramid', or another output that a backbone with
             ``extract`` can give, such as 'summary'. Defaults to 'pyramid'.
         out_indices: Which maps a pyramid has. Defaults to (0, 1, 2, 3).
@@ -36,15 +37,18 @@ class BackboneView(BaseModule):
     ) -> None:
         super().__init__()
         self._outputs = Outputs(out_type, out_indices)
-        self._extracts = hasattr(backbone, 'extract')
-        if not self._extracts and out_type != 'pyramid':
+        self._places = _own_maps(backbone) if out_type == 'pyramid' else None
+        if self._places is None and not hasattr(backbone, 'extract'):
             raise ValueError(
                 f'{type(backbone).__name__} gives a pyramid only, but '
                 f'out_type={out_type!r}.'
             )
-        strides: Any = getattr(backbone, 'strides', None)
-        if self._extracts and out_type == 'pyramid' and strides is not None:
-            _check_pyramid(type(backbone).__name__, strides)
+        missing = set(self._outputs.indices) - set(self._places or range(4))
+        if missing:
+            raise ValueError(
+                f'{type(backbone).__name__} gives no maps {sorted(missing)}; '
+                'add them to its out_indices.'
+            )
         # In a tuple: an attribute that is a module would be registered.
         self._shared: tuple[Any] = (backbone,)
 
@@ -58,15 +62,27 @@ class BackboneView(BaseModule):
             The chosen maps, each (B, C_i, H_i, W_i), or one tensor (B, C).
         """
         (backbone,) = self._shared
-        if self._extracts:
+        if self._places is None:
             return self._outputs.select(backbone.extract(images))
         maps = backbone(images)
-        return tuple(maps[i] for i in self._outputs.indices)
+        return tuple(maps[self._places[i]] for i in self._outputs.indices)
 
 
-def _check_pyramid(name: str, strides: Sequence[int]) -> None:
+def _own_maps(backbone: nn.Module) -> dict[int, int] | None:
+    """Where in the backbone's own output each map of a pyramid is.
+
+    None for a backbone of this package that gives something else.
+    """
+    outputs: Any = getattr(backbone, 'outputs', None)
+    if not isinstance(outputs, Outputs):
+        return {i: i for i in range(4)}
+    if outputs.kind == 'pyramid':
+        return {index: place for place, index in enumerate(outputs.indices)}
+    strides: Any = backbone.strides
     if len(strides) < 4:
         raise ValueError(
-            f'{name} has one map, of stride {strides[0]}, and makes no '
-            'pyramid for tasks that share it; train such tasks one by one.'
+            f'{type(backbone).__name__} makes a pyramid of its one map, of '
+            f"stride {strides[0]}, only with out_type='pyramid'; set that "
+            'for the tasks that share it.'
         )
+    return None

@@ -3,7 +3,6 @@ import torch
 from transformers import AutoModel
 
 from kpu_mm.models import KPUDistiller
-from kpu_mm.models.multi_task.backbone_view import BackboneView
 from kpu_mm.models.teachers import DINOTeacher
 from kpu_mm.registry import MODELS
 
@@ -146,15 +145,6 @@ def test_checkpoints_hold_a_trained_vit(dinov2_dir, tmp_path):
     )
     untouched = build(dinov2_dir).state_dict()
     assert not any(name.startswith('sentinel.') for name in untouched)
-
-
-def test_tasks_share_its_summary_alone(dinov2_dir):
-    backbone = build(dinov2_dir, out_type='features')
-    images = torch.randn(2, 3, 56, 56)
-    (summary,) = BackboneView(backbone, 'summary')(images)
-    torch.testing.assert_close(summary, backbone.extract(images).summary)
-    with pytest.raises(ValueError, match='ViTBackbone has one map'):
-        BackboneView(backbone)
 
 
 def test_frozen_takes_two_values(dinov2_dir):

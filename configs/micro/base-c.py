@@ -1,0 +1,2 @@
+_base_ = './kpu.py'
+model = dict(terms=dict(s2t=1.0, t2s=1.0))

@@ -1,0 +1,3 @@
+_base_ = './kpu.py'
+model = dict(teachers=dict(_delete_=True, clip=_base_.model.teachers.clip))
+train_dataloader = dict(_delete_=True, clip=_base_.train_dataloader.clip)

@@ -1,0 +1,9 @@
+# Base_a's student, a ViT without an adapter.
+_base_ = './tasks.py'
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='kpu_mm.ViTBackbone',
+        sentinel=_base_.model.backbone.sentinel,
+    )
+)

@@ -1,0 +1,11 @@
+_base_ = './tasks.py'
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='kpu_mm.TeacherBackbone',
+        teacher=_base_.teachers.grounding_dino,
+        embed_dims=_base_.channels,
+    ),
+    # it has no summary: the mean of its coarsest map
+    tasks=dict(classification=dict(head=dict(in_channels=160))),
+)

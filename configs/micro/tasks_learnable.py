@@ -1,0 +1,3 @@
+# The adapter learns together with the decoders.
+_base_ = './tasks.py'
+model = dict(backbone=dict(frozen='sentinel'))

@@ -1,0 +1,2 @@
+_base_ = './kpu.py'
+model = dict(balancer=dict(type='kpu_mm.TeacherDropBalancer'))

@@ -1,0 +1,82 @@
+import json
+
+import pytest
+from paper_rows import METRICS, TABLES, all_rows
+from report import spread, task_table, write_report, zero_shot_table
+
+SEEDS = [3, 5]
+
+
+def write_run(run, step_values):
+    """A run's log: one line a step, the metrics at the last."""
+    logs = run / '20260101_000000' / 'vis_data'
+    logs.mkdir(parents=True)
+    lines = [json.dumps(dict(step=1, loss=2.0))]
+    lines += [json.dumps(dict(step=s, **v)) for s, v in step_values.items()]
+    (logs / 'scalars.json').write_text('\n'.join(lines))
+
+
+@pytest.fixture
+def run_of(tmp_path):
+    """Made-up results of every run: AP 0.40 and 0.44, the others in percent."""
+
+    def folder(name, seed):
+        return tmp_path / f'seed_{seed}' / name
+
+    for seed, offset in zip(SEEDS, (0.0, 4.0), strict=True):
+        for key, row in all_rows().items():
+            values = {
+                METRICS['mIoU']: 50 + offset,
+                METRICS['top-1']: 80 + offset,
+                METRICS['mask AP']: (30 + offset) / 100,
+                METRICS['box AP']: (40 + offset) / 100,
+            }
+            write_run(folder(key, seed), {9: values})
+            if row.distilled and not folder(row.distilled, seed).exists():
+                scores = dict(accuracy=0.5 + offset / 10, gap_own=2.0)
+                folder(row.distilled, seed).mkdir(parents=True)
+                path = folder(row.distilled, seed) / 'zero_shot.json'
+                path.write_text(json.dumps(scores))
+    return folder
+
+
+def test_spread():
+    assert spread([1.0, 2.0, 4.0], 2) == '2.33 ± 1.50'
+    assert spread([3.14159], 3) == '3.142'
+    assert spread([]) == ''
+
+
+def test_task_table(run_of):
+    rows = TABLES['Table 1: KPU and its teachers']
+    lines = task_table(run_of, rows, SEEDS).splitlines()
+    assert len(lines) == 2 + len(rows)
+    cells = [cell.strip() for cell in lines[2].split('|')[1:-1]]
+    assert cells == [
+        'CLIP',
+        '52.0 ± 2.0 (41.5)',
+        '32.0 ± 2.0 (33.4)',
+        '42.0 ± 2.0 (38.0)',
+        '82.0 ± 2.0 (75.1)',
+    ]
+
+
+def test_zero_shot_table(run_of):
+    table = zero_shot_table(run_of, SEEDS)
+    (kpu,) = [line for line in table.splitlines() if '| kpu ' in line]
+    cells = [cell.strip() for cell in kpu.split('|')[2:-1]]
+    assert cells == ['0.700 ± 0.200', '', '2.000 ± 0.000', '']
+
+
+def test_report(run_of, tmp_path):
+    path = write_report(run_of, SEEDS, tmp_path)
+    text = path.read_text()
+    for title in TABLES:
+        assert f'## {title}' in text
+    pictures = sorted(p.name for p in tmp_path.glob('*.png'))
+    assert pictures == [
+        'figure_4.png',
+        'table_1.png',
+        'table_2.png',
+        'table_3.png',
+    ]
+    assert all(f'({name})' in text for name in pictures)
