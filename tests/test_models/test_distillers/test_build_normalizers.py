@@ -9,27 +9,11 @@ PHIS = dict(type='kpu_mm.PHISNormalizer')
 
 
 @pytest.fixture
-def build(dinov2_dir, grounding_dino_dir):
+def build(cfg):
     def make(normalizer, streams=None, **kwargs):
         torch.manual_seed(0)
         return KPUDistiller(
-            student=dict(
-                type='kpu_mm.KPUBackbone',
-                sentinel=str(dinov2_dir),
-                inplanes=8,
-                norm_cfg=dict(type='GN', num_groups=4),
-            ),
-            teachers=dict(
-                dino=dict(type='kpu_mm.DINOTeacher', source=str(dinov2_dir)),
-                gdino=dict(
-                    type='kpu_mm.GroundingDINOTeacher',
-                    source=str(grounding_dino_dir),
-                ),
-            ),
-            streams=streams,
-            projector=dict(type='kpu_mm.MLPProjector', hidden=16),
-            normalizer=normalizer,
-            **kwargs,
+            **cfg, streams=streams, normalizer=normalizer, **kwargs
         ).eval()
 
     return make
