@@ -27,7 +27,7 @@ class Plan(NamedTuple):
     Args:
         images: Images in all.
         batch_size: Images of a step.
-        lr: Peak learning rate, which decays in the last third.
+        lr: Peak learning rate, which decays in the last third of a cycle.
         weight_decay: Of matrices; vectors have none. Defaults to 0.02.
         slow: Parts of names of parameters that learn at 0.3 of the rate.
             Defaults to ().
@@ -35,6 +35,8 @@ class Plan(NamedTuple):
             <https://kellerjordan.github.io/posts/muon/>`_ trains instead of
             AdamW. Defaults to ().
         evaluate_every: Images between two evaluations. Defaults to 20000.
+        cycles: Equal parts of the training; the rate restarts from its peak
+            in each. Defaults to 1.
     """
 
     images: int
@@ -44,6 +46,7 @@ class Plan(NamedTuple):
     slow: tuple[str, ...] = ()
     orthogonal: tuple[str, ...] = ()
     evaluate_every: int = 20_000
+    cycles: int = 1
 
 
 def train(
@@ -74,10 +77,11 @@ def train(
     """
     folder.mkdir(parents=True, exist_ok=True)
     steps = math.ceil(plan.images / plan.batch_size)
+    cycle = steps // plan.cycles
     every = max(1, plan.evaluate_every // plan.batch_size)
     run = _Run(folder, model, _optimizers(model, plan))
     while run.step < steps:
-        run.set_rate(_schedule(run.step, steps))
+        run.set_rate(_schedule(run.step % cycle, cycle))
         torch.manual_seed(stable_hash(seed, run.step))
         indices = _batch(run.step, plan.batch_size, pool_size, seed)
         run.learn(step(indices))

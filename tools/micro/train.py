@@ -58,12 +58,13 @@ PLANS = {
     ),
     'clip': Plan(80_000, 32, 2e-3, 0.05, evaluate_every=10_000),
     'sentinel': Plan(
-        110_000,
+        220_000,
         16,
         1.5e-3,
         0.05,
         orthogonal=('encoder.layer',),
         evaluate_every=10_000,
+        cycles=2,
     ),
 }
 TEXTS = {
