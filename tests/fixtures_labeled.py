@@ -192,6 +192,8 @@ test_dataloader = val_dataloader
 test_evaluator = val_evaluator
 train_cfg = dict(type='kpu_mm.MultiStreamTrainLoop', max_iters=4,
                  val_interval=4)
+default_hooks = dict(
+    clip=dict(type='kpu_mm.ModuleClipHook', max_norm={'tasks.coco': 0.01}))
 val_cfg = dict(type='kpu_mm.MultiTaskValLoop')
 test_cfg = dict(type='kpu_mm.MultiTaskTestLoop')
 """

@@ -17,13 +17,19 @@ coco, ade20k, imagenet = (
 )
 channels = 128  # of the micro sentinel and of every pyramid
 size = (64, 64)
-max_iters = 1500
+max_iters = 600
 
 coco['bbox_head']['num_things_classes'] = 10
 coco['bbox_head']['pixel_decoder'].update(in_channels=[channels] * 4)
+coco['train_cfg'].update(num_points=128)  # of 256 cells of a mask
 coco['test_cfg'] = dict(max_per_img=30)
 ade20k['data_preprocessor']['size'] = size
-ade20k['decode_head'].update(in_channels=[channels] * 4, num_classes=11)
+ade20k['decode_head'].update(
+    in_channels=[channels] * 4,
+    num_classes=11,
+    # ten times MMSegmentation's: there are few iterations
+    init_cfg=dict(type='Normal', std=0.1, override=dict(name='conv_seg')),
+)
 ade20k['auxiliary_head'].update(in_channels=channels, num_classes=11)
 imagenet['data_preprocessor']['num_classes'] = 10
 imagenet['head'].update(in_channels=channels, num_classes=10)
@@ -119,9 +125,7 @@ val_evaluator = dict(
 )
 test_evaluator = val_evaluator
 
-optim_wrapper = dict(
-    optimizer=dict(lr=1e-3), clip_grad=dict(max_norm=0.01, norm_type=2)
-)
+optim_wrapper = dict(optimizer=dict(lr=2e-3))
 param_scheduler = dict(T_max=max_iters)
 train_cfg = dict(
     type='kpu_mm.MultiStreamTrainLoop',
@@ -131,6 +135,11 @@ train_cfg = dict(
 val_cfg = dict(type='kpu_mm.MultiTaskValLoop')
 test_cfg = dict(type='kpu_mm.MultiTaskTestLoop')
 default_hooks = dict(
-    logger=dict(interval=50), checkpoint=dict(interval=250, max_keep_ckpts=2)
+    logger=dict(interval=50),
+    checkpoint=dict(interval=200, max_keep_ckpts=2),
+    clip=dict(
+        type='kpu_mm.ModuleClipHook',
+        max_norm={'tasks.detection': 0.01, 'tasks.segmentation': 0.01},
+    ),
 )
 del read, student, small, coco, ade20k, imagenet, image, sampler

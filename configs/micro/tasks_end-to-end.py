@@ -4,6 +4,7 @@ model = dict(
     backbone=dict(
         _delete_=True,
         type='kpu_mm.ViTBackbone',
+        out_type='features',
         sentinel=_base_.model.backbone.sentinel,
     )
 )

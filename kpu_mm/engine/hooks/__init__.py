@@ -4,6 +4,7 @@ from .backbone_fit_hook import BackboneFitHook
 from .class_count_hook import ClassCountHook
 from .feature_pca_hook import FeaturePCAHook
 from .joint_checkpoint_hook import JointCheckpointHook
+from .module_clip_hook import ModuleClipHook
 from .non_finite_hook import NonFiniteHook
 from .normalizer_fit_hook import NormalizerFitHook
 from .skipped_images_hook import SkippedImagesHook
@@ -13,6 +14,7 @@ __all__ = [
     'ClassCountHook',
     'FeaturePCAHook',
     'JointCheckpointHook',
+    'ModuleClipHook',
     'NonFiniteHook',
     'NormalizerFitHook',
     'SkippedImagesHook',

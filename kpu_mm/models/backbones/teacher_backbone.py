@@ -39,8 +39,8 @@ class TeacherBackbone(BaseModule):
         embed_dims: Channels of each level. Defaults to 256.
         out_indices: Which of strides 4, 8, 16 and 32 :meth:`forward` gives.
             Defaults to (0, 1, 2, 3).
-        out_type: 'pyramid', or 'summary' for classification heads. Defaults
-            to 'pyramid'.
+        out_type: 'pyramid'; for classification heads 'summary'; 'features'
+            for owners that call :meth:`extract`. Defaults to 'pyramid'.
         init_cfg: Initialises the pyramid, as in MMEngine. Defaults to None.
 
     Raises:
@@ -64,21 +64,30 @@ class TeacherBackbone(BaseModule):
         from ..teachers import TeacherBank
 
         super().__init__(init_cfg)
-        check_choice('out_type', out_type, ('pyramid', 'summary'))
+        check_choice('out_type', out_type, ('pyramid', 'summary', 'features'))
         self.outputs = Outputs(out_type, out_indices)
         self.bank = TeacherBank(dict(teacher=teacher))
         self.embed_dims = embed_dims
-        pyramid = out_type == 'pyramid'
-        self.levels = FeaturePyramid(
-            self.teacher.channels,
-            self.teacher.strides,
-            embed_dims,
-            self.outputs.indices if pyramid else (),
+        self.levels = self.build_levels(
+            self.outputs.indices if out_type == 'pyramid' else ()
         )
         for key, value in (('mean', IMAGENET_MEAN), ('std', IMAGENET_STD)):
             self.register_buffer(
                 key, torch.tensor(value).view(3, 1, 1), persistent=False
             )
+
+    def build_levels(self, indices: Sequence[int]) -> FeaturePyramid:
+        """A new pyramid over the teacher's maps.
+
+        Args:
+            indices: Which of strides 4, 8, 16 and 32 it has.
+        """
+        return FeaturePyramid(
+            self.teacher.channels,
+            self.teacher.strides,
+            self.embed_dims,
+            indices,
+        )
 
     @property
     def teacher(self) -> BaseTeacher:
@@ -88,12 +97,14 @@ class TeacherBackbone(BaseModule):
     @property
     def out_channels(self) -> tuple[int, ...]:
         """Channels of what :meth:`forward` gives."""
+        if self.outputs.kind == 'features':
+            return tuple(self.teacher.channels)
         dims = self.embed_dims
         if self.outputs.kind == 'summary':
             dims = self.teacher.summary_channels or self.teacher.channels[-1]
         return self.outputs.channels(dims)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, images: Tensor) -> tuple[Any, ...]:
         """Features as OpenMMLab's necks and heads take them.
 
         Args:
@@ -102,12 +113,11 @@ class TeacherBackbone(BaseModule):
         Returns:
             For ``out_type='pyramid'`` the maps of ``out_indices``, each
             (B, C, ceil(H / stride), ceil(W / stride)); for 'summary' one
-            tensor (B, D).
+            tensor (B, D); for 'features' what :meth:`extract` gives.
         """
         features = self.extract(images)
-        if self.outputs.kind == 'summary':
-            assert features.summary is not None
-            return (features.summary,)
+        if self.outputs.kind != 'pyramid':
+            return self.outputs.select(features)
         pyramid: tuple[Tensor, ...] = self.levels(
             features.maps, (images.shape[-2], images.shape[-1])
         )

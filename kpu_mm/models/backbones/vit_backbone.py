@@ -74,15 +74,21 @@ class ViTBackbone(SentinelBackbone):
             )
         self.embed_dims = len(self.blocks) * self.sentinel.embed_dims
         self.strides = (self.sentinel.patch_size,)
-        self.levels = FeaturePyramid(
-            [self.embed_dims],
-            self.strides,
-            self.embed_dims,
-            self.outputs.indices if out_type == 'pyramid' else (),
+        self.levels = self.build_levels(
+            self.outputs.indices if out_type == 'pyramid' else ()
         )
         if frozen == 'sentinel':
             self.sentinel.requires_grad_(False)
         self._guard_checkpoints(self.sentinel, trained=frozen == 'none')
+
+    def build_levels(self, indices: Sequence[int]) -> FeaturePyramid:
+        """A new pyramid over the map.
+
+        Args:
+            indices: Which of strides 4, 8, 16 and 32 it has.
+        """
+        dims = self.embed_dims
+        return FeaturePyramid([dims], self.strides, dims, indices)
 
     @property
     def out_channels(self) -> tuple[int, ...]:

@@ -14,19 +14,20 @@ from ..backbones.outputs import Outputs
 class BackboneView(BaseModule):
     """What one task sees of a shared backbone.
 
-    It has no parameters of its own: the backbone's belong to the model that
-    shares it, and are counted, saved and trained there.
+    The backbone's parameters belong to the model that shares it, and are
+    counted, saved and trained there. Where a pyramid has to be learnt from
+    the backbone's maps, each task learns its own, as it would alone.
 
     Args:
-        backbone: The shared backbone: one with ``extract``, as
-            :class:`KPUBackbone` has it, or any of OpenMMLab's. Its own
-            output is a pyramid, or, of four maps, 'features'.
+        backbone: The shared backbone: one of this package, or any of
+            OpenMMLab's with four maps.
         out_type: 'pyramid', or another output that a backbone with
             ``extract`` can give, such as 'summary'. Defaults to 'pyramid'.
         out_indices: Which maps a pyramid has. Defaults to (0, 1, 2, 3).
 
     Raises:
-        ValueError: If the backbone cannot give that.
+        ValueError: If the backbone cannot give that, or has itself a
+            pyramid to learn.
     """
 
     def __init__(
@@ -37,18 +38,11 @@ class BackboneView(BaseModule):
     ) -> None:
         super().__init__()
         self._outputs = Outputs(out_type, out_indices)
-        self._places = _own_maps(backbone) if out_type == 'pyramid' else None
-        if self._places is None and not hasattr(backbone, 'extract'):
-            raise ValueError(
-                f'{type(backbone).__name__} gives a pyramid only, but '
-                f'out_type={out_type!r}.'
-            )
-        missing = set(self._outputs.indices) - set(self._places or range(4))
-        if missing:
-            raise ValueError(
-                f'{type(backbone).__name__} gives no maps {sorted(missing)}; '
-                'add them to its out_indices.'
-            )
+        _check(backbone, self._outputs)
+        self.levels: nn.Module | None = None
+        build: Any = getattr(backbone, 'build_levels', None)
+        if out_type == 'pyramid' and build is not None:
+            self.levels = build(out_indices)
         # In a tuple: an attribute that is a module would be registered.
         self._shared: tuple[Any] = (backbone,)
 
@@ -62,27 +56,37 @@ class BackboneView(BaseModule):
             The chosen maps, each (B, C_i, H_i, W_i), or one tensor (B, C).
         """
         (backbone,) = self._shared
-        if self._places is None:
-            return self._outputs.select(backbone.extract(images))
-        maps = backbone(images)
-        return tuple(maps[self._places[i]] for i in self._outputs.indices)
-
-
-def _own_maps(backbone: nn.Module) -> dict[int, int] | None:
-    """Where in the backbone's own output each map of a pyramid is.
-
-    None for a backbone of this package that gives something else.
-    """
-    outputs: Any = getattr(backbone, 'outputs', None)
-    if not isinstance(outputs, Outputs):
-        return {i: i for i in range(4)}
-    if outputs.kind == 'pyramid':
-        return {index: place for place, index in enumerate(outputs.indices)}
-    strides: Any = backbone.strides
-    if len(strides) < 4:
-        raise ValueError(
-            f'{type(backbone).__name__} makes a pyramid of its one map, of '
-            f"stride {strides[0]}, only with out_type='pyramid'; set that "
-            'for the tasks that share it.'
+        if not hasattr(backbone, 'extract'):
+            maps = backbone(images)
+            return tuple(maps[i] for i in self._outputs.indices)
+        features = backbone.extract(images)
+        if self.levels is None:
+            return self._outputs.select(features)
+        pyramid: tuple[Tensor, ...] = self.levels(
+            features.maps, (images.shape[-2], images.shape[-1])
         )
-    return None
+        return pyramid
+
+
+def _check(backbone: Any, wanted: Outputs) -> None:
+    """Raise if a shared backbone cannot give what a task wants of it."""
+    name = type(backbone).__name__
+    if not hasattr(backbone, 'extract'):
+        if wanted.kind != 'pyramid':
+            raise ValueError(
+                f'{name} gives a pyramid only, but out_type={wanted.kind!r}.'
+            )
+        return
+    given = backbone.outputs
+    if hasattr(backbone, 'build_levels') and given.kind == 'pyramid':
+        raise ValueError(
+            f'each task makes a pyramid of its own from the maps of {name}: '
+            "share it with out_type='features'."
+        )
+    if given.kind == wanted.kind == 'pyramid':
+        missing = set(wanted.indices) - set(given.indices)
+        if missing:
+            raise ValueError(
+                f'{name} gives no maps {sorted(missing)}; add them to its '
+                'out_indices.'
+            )

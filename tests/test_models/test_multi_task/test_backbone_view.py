@@ -34,10 +34,14 @@ def test_pyramid_and_summary_of_an_adapter(dinov2_dir):
 
 
 def test_pyramid_and_summary_of_a_teacher(grounding_dino_dir):
-    """It makes the pyramid of its maps; its summary is their mean."""
-    backbone = build('TeacherBackbone', grounding_dino_dir)
-    maps = BackboneView(backbone)(IMAGES)
-    for m, expected in zip(maps, backbone(IMAGES), strict=True):
+    """The pyramid is the task's; the summary is the mean of a map."""
+    backbone = build(
+        'TeacherBackbone', grounding_dino_dir, out_type='features'
+    )
+    alone = build('TeacherBackbone', grounding_dino_dir)
+    view = BackboneView(backbone)
+    view.levels.load_state_dict(alone.levels.state_dict())
+    for m, expected in zip(view(IMAGES), alone(IMAGES), strict=True):
         assert torch.equal(m, expected)
     (summary,) = BackboneView(backbone, 'summary')(IMAGES)
     coarsest = backbone.extract(IMAGES).maps[-1]
@@ -45,22 +49,39 @@ def test_pyramid_and_summary_of_a_teacher(grounding_dino_dir):
 
 
 def test_pyramid_and_summary_of_a_vit(dinov2_dir):
-    backbone = build('ViTBackbone', dinov2_dir)
-    (fine,) = BackboneView(backbone, out_indices=(0,))(IMAGES)
-    assert torch.equal(fine, backbone(IMAGES)[0])
+    backbone = build('ViTBackbone', dinov2_dir, out_type='features')
+    alone = build('ViTBackbone', dinov2_dir, out_indices=(0, 2))
+    view = BackboneView(backbone, out_indices=(0, 2))
+    view.levels.load_state_dict(alone.levels.state_dict())
+    for m, expected in zip(view(IMAGES), alone(IMAGES), strict=True):
+        assert torch.equal(m, expected)
     (summary,) = BackboneView(backbone, 'summary')(IMAGES)
     assert torch.equal(summary, backbone.extract(IMAGES).summary)
 
 
-def test_maps_that_a_backbone_gives_itself(dinov2_dir):
-    backbone = build('ViTBackbone', dinov2_dir, out_indices=(1, 3))
+@pytest.mark.parametrize('kind', ['ViTBackbone', 'TeacherBackbone'])
+def test_tasks_learn_pyramids_of_their_own(
+    kind, dinov2_dir, grounding_dino_dir
+):
+    """A task's gradients do not reach what another task learns."""
+    source = dinov2_dir if kind == 'ViTBackbone' else grounding_dino_dir
+    backbone = build(kind, source, out_type='features')
+    views = BackboneView(backbone), BackboneView(backbone)
+    sum(m.square().mean() for m in views[0](IMAGES)).backward()
+    assert all(p.grad is not None for p in views[0].parameters())
+    others = [*views[1].parameters(), *backbone.parameters()]
+    assert others and all(p.grad is None for p in others)
+
+
+def test_a_pyramid_is_not_learnt_together(dinov2_dir):
+    backbone = build('ViTBackbone', dinov2_dir)
+    with pytest.raises(ValueError, match="share it with out_type='features'"):
+        BackboneView(backbone)
+
+
+def test_maps_that_an_adapter_gives(dinov2_dir):
+    backbone = build('KPUBackbone', dinov2_dir, out_indices=(1, 3), inplanes=8)
     (coarse,) = BackboneView(backbone, out_indices=(3,))(IMAGES)
     assert torch.equal(coarse, backbone(IMAGES)[1])
     with pytest.raises(ValueError, match=r'gives no maps \[0\]'):
         BackboneView(backbone, out_indices=(0, 1))
-
-
-def test_one_map_is_no_pyramid(dinov2_dir):
-    backbone = build('ViTBackbone', dinov2_dir, out_type='features')
-    with pytest.raises(ValueError, match="only with out_type='pyramid'"):
-        BackboneView(backbone)
