@@ -17,7 +17,7 @@ coco, ade20k, imagenet = (
 )
 channels = 128  # of the micro sentinel and of every pyramid
 size = (64, 64)
-max_iters = 600
+max_iters = 400
 
 coco['bbox_head']['num_things_classes'] = 10
 coco['bbox_head']['pixel_decoder'].update(in_channels=[channels] * 4)
