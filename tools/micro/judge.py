@@ -1,6 +1,8 @@
 """Judge a distilled micro student without any training.
 
-python tools/micro/judge.py RUN CONFIG --pools POOLS
+    python tools/micro/judge.py RUN CONFIG --pools POOLS
+
+Without CONFIG its teachers are judged, and RUN only gets the scores.
 """
 
 from __future__ import annotations
@@ -21,13 +23,13 @@ _LAST_LINES = 5
 
 
 def zero_shot(
-    checkpoint: Path, config: Path, pools: Path, count: int
+    run: Path, config: Path | None, pools: Path, count: int
 ) -> dict[str, float]:
-    """Scores of the student in the places of its teachers' encoders.
+    """Scores of image encoders in the places of the teachers' own.
 
     Args:
-        checkpoint: Of a distillation run.
-        config: Its config.
+        run: Work directory of a distillation.
+        config: Its config; None for the teachers' own encoders.
         pools: Where pools are kept.
         count: Test scenes.
 
@@ -37,9 +39,12 @@ def zero_shot(
     sides = TeacherSides(
         TEACHERS, load_pool(pools, 'test', seed=0, count=count)
     )
-    known = Config.fromfile(config).model.teachers
-    names = [name for name in sides.encoders if name in known]
-    encoders = student_encoders(checkpoint, config, names)
+    encoders = sides.encoders
+    if config is not None:
+        known = Config.fromfile(config).model.teachers
+        names = [name for name in encoders if name in known]
+        checkpoint = run / (run / 'last_checkpoint').read_text()
+        encoders = student_encoders(checkpoint, config, names)
     scores = {}
     if 'clip' in encoders:
         scores['accuracy'] = sides.accuracy(encoders['clip'])
@@ -78,18 +83,19 @@ def gap(run: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument('run', type=Path, help='gets zero_shot.json')
-    parser.add_argument('config', type=Path)
+    parser.add_argument('config', type=Path, nargs='?')
     parser.add_argument('--pools', type=Path, required=True)
     parser.add_argument('--count', type=int, default=2000, help='scenes')
     args = parser.parse_args()
     torch.set_num_threads(1)
-    checkpoint = args.run / (args.run / 'last_checkpoint').read_text()
-    scores = {
-        **zero_shot(checkpoint, args.config, args.pools, args.count),
-        **{f'gap_{k}': v for k, v in gap(args.run).items()},
-    }
+    scores = zero_shot(args.run, args.config, args.pools, args.count)
+    if args.config is not None:
+        scores |= {f'gap_{k}': v for k, v in gap(args.run).items()}
     path = args.run / 'zero_shot.json'
     path.write_text(json.dumps(scores, indent=2) + '\n')
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 from paper_rows import GAP_PUBLISHED, METRICS, TABLES, Row, all_rows
 
 from kpu_mm.analysis.report import markdown_table
-from kpu_mm.visualization.charts import bars
+from kpu_mm.visualization.charts import bars, panels
 
 # folder of a training by its name and seed
 RunOf = Callable[[str, int], Path]
@@ -74,18 +75,77 @@ def task_table(run_of: RunOf, rows: Sequence[Row], seeds: list[int]) -> str:
     return markdown_table(['', *METRICS], lines)
 
 
-def zero_shot_table(run_of: RunOf, seeds: list[int]) -> str:
-    """Zero-shot scores and teachers' gap of every student."""
+def order_table(run_of: RunOf, rows: Sequence[Row], seeds: list[int]) -> str:
+    """How many pairs of rows stand in the published order, by metric."""
+    known = [row for row in rows if row.published]
+    found = {row.name: task_scores(run_of, row, seeds) for row in known}
+    lines = []
+    for i, metric in enumerate(METRICS):
+        counts = {True: 0, False: 0, None: 0}
+        for a, b in combinations(known, 2):
+            published = a.published[i] - b.published[i]
+            if published:
+                ours = np.subtract(
+                    found[a.name][metric], found[b.name][metric]
+                )
+                counts[_same_order(published * ours)] += 1
+        lines.append([metric, counts[True], counts[False], counts[None]])
+    titles = ['as published', 'opposite', 'seeds differ']
+    return markdown_table(['pairs of rows', *titles], lines)
+
+
+def _same_order(products: np.ndarray) -> bool | None:
+    """Whether all seeds say so (True), none does (False), or some."""
+    if (products > 0).all():
+        return True
+    return False if (products < 0).all() else None
+
+
+def zero_shot_values(
+    run_of: RunOf, teachers: Path, seeds: list[int]
+) -> dict[str, Values]:
+    """Zero-shot scores of the teachers and of every student by name."""
     names = dict.fromkeys(
         row.distilled for row in all_rows().values() if row.distilled
     )
-    columns = ('accuracy', 'ap', 'gap_own', 'gap_unified')
-    lines = []
-    for name in names:
-        found = zero_shot_scores(run_of, name, seeds)
-        lines.append([name, *(spread(found.get(c, ()), 3) for c in columns)])
-    titles = ['top-1', 'AP', 'gap, own spaces', 'gap, unified']
-    return markdown_table(['student', *titles], lines)
+    own = json.loads((teachers / 'zero_shot.json').read_text())
+    return {
+        'teachers': {key: [value] for key, value in own.items()},
+        **{name: zero_shot_scores(run_of, name, seeds) for name in names},
+    }
+
+
+def zero_shot_table(values: Mapping[str, Values]) -> str:
+    """Zero-shot scores and teachers' gap."""
+    columns = {
+        'accuracy': 'top-1',
+        'ap': 'AP',
+        'gap_own': 'gap, own spaces',
+        'gap_unified': 'gap, unified',
+    }
+    lines = [
+        [name, *(spread(found.get(c, ()), 3) for c in columns)]
+        for name, found in values.items()
+    ]
+    return markdown_table(['image encoder', *columns.values()], lines)
+
+
+def draw_zero_shot(values: Mapping[str, Values], path: Path) -> None:
+    """Bars of accuracies and APs.
+
+    Args:
+        values: Scores by name.
+        path: PNG file.
+    """
+    figure, axes = panels(1, 2, (6, 3.5))
+    titles = {'accuracy': 'zero-shot top-1', 'ap': 'zero-shot AP'}
+    for axis, (key, title) in zip(axes[0], titles.items(), strict=True):
+        means = {
+            n: float(np.mean(v[key])) for n, v in values.items() if key in v
+        }
+        bars(axis, {name: {title: mean} for name, mean in means.items()})
+        axis.set_title(title)
+    figure.savefig(path, dpi=120)
 
 
 def draw(
@@ -114,11 +174,14 @@ def draw(
     figure.savefig(path, dpi=120)
 
 
-def write_report(run_of: RunOf, seeds: list[int], folder: Path) -> Path:
+def write_report(
+    run_of: RunOf, teachers: Path, seeds: list[int], folder: Path
+) -> Path:
     """Write report.md and a picture for each table.
 
     Args:
         run_of: Folders of the trainings.
+        teachers: Folder of what was found of the teachers.
         seeds: The seeds.
         folder: Where to.
 
@@ -134,11 +197,16 @@ def write_report(run_of: RunOf, seeds: list[int], folder: Path) -> Path:
         name = title.split(':')[0].lower().replace(' ', '_')
         draw(run_of, rows, seeds, folder / f'{name}.png')
         text += [f'## {title}', task_table(run_of, rows, seeds)]
+        if any(row.published for row in rows):
+            text += [order_table(run_of, rows, seeds)]
         text += [f'![{title}]({name}.png)']
+    values = zero_shot_values(run_of, teachers, seeds)
+    draw_zero_shot(values, folder / 'figure_3.png')
     own, unified = GAP_PUBLISHED
     text += [
         "## Figure 3 and the teachers' gap",
-        zero_shot_table(run_of, seeds),
+        zero_shot_table(values),
+        '![Zero-shot scores](figure_3.png)',
         f'The paper: a gap of {own} in their own spaces, {unified} unified.',
     ]
     path = folder / 'report.md'

@@ -46,6 +46,7 @@ class Plan:
             seeds: Of the trainings.
         """
         yield self._write_scenes()
+        yield self._judge_teachers()
         rows = all_rows().values()
         students = dict.fromkeys(r.distilled for r in rows if r.distilled)
         for seed in seeds:
@@ -59,6 +60,11 @@ class Plan:
     def scenes(self) -> Path:
         """Folder of the labelled scenes."""
         return self._folder / 'scenes'
+
+    @property
+    def teachers(self) -> Path:
+        """Folder of what was found of the teachers."""
+        return self._folder / 'teachers'
 
     def run(self, name: str, seed: int) -> Path:
         """Folder of a training.
@@ -80,11 +86,16 @@ class Plan:
 
     def _judge(self, name: str, seed: int) -> Job:
         run = self.run(name, seed)
+        command = self._judging(run, CONFIGS / f'{name}.py')
+        return Job(run / 'judged', command, (run,))
+
+    def _judge_teachers(self) -> Job:
+        return Job(self.teachers, self._judging(self.teachers))
+
+    def _judging(self, *what: Path) -> list[str]:
         pools = f'--pools={self._folder / "pools"}'
         count = f'--count={self._scenes["test"]}'
-        config = CONFIGS / f'{name}.py'
-        command = _tool('micro/judge.py', run, config, pools, count)
-        return Job(run / 'judged', command, (run,))
+        return _tool('micro/judge.py', *what, pools, count)
 
     def _train_tasks(self, row: Row, seed: int) -> Job:
         config = CONFIGS / f'{row.tasks}.py'
@@ -154,7 +165,8 @@ def main() -> None:
         run_jobs(list(plan.jobs(args.seeds)), args.jobs, env)
     except JobError as error:
         sys.exit(str(error))
-    print('Report:', write_report(plan.run, args.seeds, args.work_dir))
+    report = write_report(plan.run, plan.teachers, args.seeds, args.work_dir)
+    print('Report:', report)
 
 
 if __name__ == '__main__':

@@ -1,8 +1,15 @@
 import json
 
 import pytest
-from paper_rows import METRICS, TABLES, all_rows
-from report import spread, task_table, write_report, zero_shot_table
+from paper_rows import METRICS, TABLES, Row, all_rows
+from report import (
+    order_table,
+    spread,
+    task_table,
+    write_report,
+    zero_shot_table,
+    zero_shot_values,
+)
 
 SEEDS = [3, 5]
 
@@ -40,6 +47,15 @@ def run_of(tmp_path):
     return folder
 
 
+@pytest.fixture
+def teachers(tmp_path):
+    folder = tmp_path / 'teachers'
+    folder.mkdir()
+    scores = dict(accuracy=0.9, ap=0.6)
+    (folder / 'zero_shot.json').write_text(json.dumps(scores))
+    return folder
+
+
 def test_spread():
     assert spread([1.0, 2.0, 4.0], 2) == '2.33 ± 1.50'
     assert spread([3.14159], 3) == '3.142'
@@ -60,20 +76,47 @@ def test_task_table(run_of):
     ]
 
 
-def test_zero_shot_table(run_of):
-    table = zero_shot_table(run_of, SEEDS)
-    (kpu,) = [line for line in table.splitlines() if '| kpu ' in line]
-    cells = [cell.strip() for cell in kpu.split('|')[2:-1]]
-    assert cells == ['0.700 ± 0.200', '', '2.000 ± 0.000', '']
+def cells_of(table, name):
+    (line,) = [x for x in table.splitlines() if x.startswith(f'| {name} ')]
+    return [cell.strip() for cell in line.split('|')[2:-1]]
 
 
-def test_report(run_of, tmp_path):
-    path = write_report(run_of, SEEDS, tmp_path)
+def test_order_table(run_of):
+    """Three rows: one that all seeds put where the paper has it, two that
+    change places with the seed."""
+    a, b, c = (
+        Row(name, (value,) * 4, name)
+        for name, value in (('a', 3.0), ('b', 2.0), ('c', 1.0))
+    )
+    for seed, values in zip(SEEDS, ((30, 9, 5), (20, 4, 8)), strict=True):
+        for row, value in zip((a, b, c), values, strict=True):
+            scores = dict.fromkeys(METRICS.values(), value)
+            scores[METRICS['mIoU']] = -value
+            write_run(run_of(row.key, seed), {9: scores})
+    table = order_table(run_of, (a, b, c), SEEDS)
+    assert cells_of(table, 'top-1') == ['2', '0', '1']
+    assert cells_of(table, 'mIoU') == ['0', '2', '1']
+
+
+def test_zero_shot_table(run_of, teachers):
+    table = zero_shot_table(zero_shot_values(run_of, teachers, SEEDS))
+    assert cells_of(table, 'kpu') == [
+        '0.700 ± 0.200',
+        '',
+        '2.000 ± 0.000',
+        '',
+    ]
+    assert cells_of(table, 'teachers') == ['0.900', '0.600', '', '']
+
+
+def test_report(run_of, teachers, tmp_path):
+    path = write_report(run_of, teachers, SEEDS, tmp_path)
     text = path.read_text()
     for title in TABLES:
         assert f'## {title}' in text
     pictures = sorted(p.name for p in tmp_path.glob('*.png'))
     assert pictures == [
+        'figure_3.png',
         'figure_4.png',
         'table_1.png',
         'table_2.png',

@@ -21,7 +21,7 @@ def test_jobs_need_what_comes_before(plan):
         assert job.folder not in done
         done.add(job.folder)
     students = {row.distilled for row in all_rows().values() if row.distilled}
-    assert len(jobs) == 1 + 2 * (2 * len(students) + len(all_rows()))
+    assert len(jobs) == 2 + 2 * (2 * len(students) + len(all_rows()))
 
 
 def test_tasks_start_from_their_student(plan):
