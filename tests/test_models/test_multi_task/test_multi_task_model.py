@@ -35,10 +35,12 @@ def build(config, **options):
     return model.train()
 
 
-def single(labeled, task, state):
+def single(labeled, task, state, **options):
     """The task's own model, with the joint model's weights."""
     cfg = Config.fromfile(labeled / f'{task}.py')
-    model = MODELS.build({**cfg.model, '_scope_': cfg.default_scope})
+    model = MODELS.build(
+        {**cfg.model, '_scope_': cfg.default_scope, **options}
+    )
     own = {
         key.removeprefix(f'tasks.{task}.'): value
         for key, value in state.items()
@@ -46,6 +48,23 @@ def single(labeled, task, state):
     }
     model.load_state_dict(own)  # strictly
     return model.train()
+
+
+def test_tasks_over_a_vit_are_the_single_models(config, batch, labeled):
+    """Each with a pyramid of its own, which its checkpoint brings along."""
+    vit = dict(
+        type='kpu_mm.ViTBackbone', sentinel=config.model.backbone.sentinel
+    )
+    model = build(config, backbone=dict(out_type='features', **vit))
+    logs, _ = losses_and_gradients(model, batch)
+    for task in ('coco', 'ade20k'):
+        alone = single(labeled, task, model.state_dict(), backbone=vit)
+        assert len(alone.backbone.levels) == 4
+        values, _ = losses_and_gradients(alone, batch['streams'][task])
+        for key, value in values.items():
+            assert logs[f'{task}/{key}'] == pytest.approx(
+                float(value), rel=1e-5
+            )
 
 
 def losses_and_gradients(model, batch):
