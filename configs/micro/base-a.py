@@ -10,3 +10,6 @@ model = dict(
     teachers=dict(dinov2=dict(type='kpu_mm.DINOTeacher', source=dinov2)),
     streams=dict(dinov2='clip'),
 )
+# A whole ViT forgets at the adapter's rate: after 800 iterations at 4e-3 its
+# loss for DINOv2 itself was 0.86, at 4e-4 0.16.
+optim_wrapper = dict(optimizer=dict(lr=4e-4))
