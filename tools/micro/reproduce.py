@@ -47,13 +47,13 @@ class Plan:
         """
         yield self._write_scenes()
         yield self._judge_teachers()
-        rows = all_rows().values()
-        students = dict.fromkeys(r.distilled for r in rows if r.distilled)
         for seed in seeds:
-            for name in students:
-                yield self._distil(name, seed)
-                yield self._judge(name, seed)
-            for row in rows:
+            students = set()
+            for row in all_rows().values():
+                if row.distilled and row.distilled not in students:
+                    students.add(row.distilled)
+                    yield self._distil(row.distilled, seed)
+                    yield self._judge(row.distilled, seed)
                 yield self._train_tasks(row, seed)
 
     @property
