@@ -20,8 +20,19 @@ RunOf = Callable[[str, int], Path]
 Values = dict[str, list[float]]
 
 
+def finished(run_of: RunOf, name: str, seeds: Sequence[int]) -> list[int]:
+    """The seeds with which a training has come to its end.
+
+    Args:
+        run_of: Folders of the trainings.
+        name: Of the training.
+        seeds: The seeds.
+    """
+    return [s for s in seeds if (run_of(name, s) / 'done.json').is_file()]
+
+
 def task_scores(run_of: RunOf, row: Row, seeds: Sequence[int]) -> Values:
-    """Each metric of a row, one value a seed, in percent.
+    """Each metric of a row, one value a finished seed, in percent.
 
     Args:
         run_of: Folders of the trainings.
@@ -29,7 +40,7 @@ def task_scores(run_of: RunOf, row: Row, seeds: Sequence[int]) -> Values:
         seeds: The seeds.
     """
     values: Values = {name: [] for name in METRICS}
-    for seed in seeds:
+    for seed in finished(run_of, row.key, seeds):
         last = read_log(run_of(row.key, seed))[-1]
         for name, key in METRICS.items():
             factor = 100 if name.endswith('AP') else 1
@@ -38,7 +49,7 @@ def task_scores(run_of: RunOf, row: Row, seeds: Sequence[int]) -> Values:
 
 
 def zero_shot_scores(run_of: RunOf, name: str, seeds: Sequence[int]) -> Values:
-    """What judge.py found of a student, one value a seed.
+    """What judge.py found of a student, one value a finished seed.
 
     Args:
         run_of: Folders of the trainings.
@@ -46,7 +57,7 @@ def zero_shot_scores(run_of: RunOf, name: str, seeds: Sequence[int]) -> Values:
         seeds: The seeds.
     """
     values: Values = {}
-    for seed in seeds:
+    for seed in finished(run_of, f'{name}/judged', seeds):
         path = run_of(name, seed) / 'zero_shot.json'
         for key, value in json.loads(path.read_text()).items():
             values.setdefault(key, []).append(value)
@@ -78,13 +89,17 @@ def task_table(run_of: RunOf, rows: Sequence[Row], seeds: list[int]) -> str:
 def order_table(run_of: RunOf, rows: Sequence[Row], seeds: list[int]) -> str:
     """How many pairs of rows stand in the published order, by metric."""
     known = [row for row in rows if row.published]
-    found = {row.name: task_scores(run_of, row, seeds) for row in known}
+    common = set(seeds)
+    for row in known:
+        common &= set(finished(run_of, row.key, seeds))
+    both = sorted(common)
+    found = {row.name: task_scores(run_of, row, both) for row in known}
     lines = []
     for i, metric in enumerate(METRICS):
         counts = {True: 0, False: 0, None: 0}
         for a, b in combinations(known, 2):
             published = a.published[i] - b.published[i]
-            if published:
+            if published and both:
                 ours = np.subtract(
                     found[a.name][metric], found[b.name][metric]
                 )
@@ -161,7 +176,10 @@ def draw(
     """
     figure = Figure(figsize=(8, 3.5), layout='constrained')
     axis = figure.subplots()
-    found = {row.name: task_scores(run_of, row, seeds) for row in rows}
+    scores = {row.name: task_scores(run_of, row, seeds) for row in rows}
+    found = {name: v for name, v in scores.items() if v['mIoU']}
+    if not found:
+        return
     bars(
         axis,
         {
@@ -190,8 +208,9 @@ def write_report(
     """
     text = [
         '# KPU on digit scenes',
-        f'Seeds {", ".join(map(str, seeds))}: means and half the range; in '
-        "brackets the paper's figures on ADE20K, COCO and ImageNet.",
+        f'Seeds {", ".join(map(str, seeds))}: means and half the range, of '
+        "one seed where there is no range; in brackets the paper's figures "
+        'on ADE20K, COCO and ImageNet.',
     ]
     for title, rows in TABLES.items():
         name = title.split(':')[0].lower().replace(' ', '_')

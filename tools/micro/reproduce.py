@@ -153,6 +153,9 @@ def main() -> None:
         parser.add_argument(
             f'--{kind}-iters', type=int, help="None is the configs' own"
         )
+    parser.add_argument(
+        '--report-only', action='store_true', help='of what is done so far'
+    )
     args = parser.parse_args()
     iters = dict(distil=args.distil_iters, tasks=args.tasks_iters)
     plan = Plan(
@@ -161,8 +164,9 @@ def main() -> None:
         dict(train=args.train, test=args.test),
     )
     env = dict(KPU_MM_DIGITS=str(plan.scenes))
+    jobs = [] if args.report_only else list(plan.jobs(args.seeds))
     try:
-        run_jobs(list(plan.jobs(args.seeds)), args.jobs, env)
+        run_jobs(jobs, args.jobs, env)
     except JobError as error:
         sys.exit(str(error))
     report = write_report(plan.run, plan.teachers, args.seeds, args.work_dir)

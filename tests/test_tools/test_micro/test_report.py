@@ -21,6 +21,13 @@ def write_run(run, step_values):
     lines = [json.dumps(dict(step=1, loss=2.0))]
     lines += [json.dumps(dict(step=s, **v)) for s, v in step_values.items()]
     (logs / 'scalars.json').write_text('\n'.join(lines))
+    finish(run)
+
+
+def finish(run):
+    """Mark a job as done."""
+    run.mkdir(parents=True, exist_ok=True)
+    (run / 'done.json').write_text('{}')
 
 
 @pytest.fixture
@@ -44,6 +51,7 @@ def run_of(tmp_path):
                 folder(row.distilled, seed).mkdir(parents=True)
                 path = folder(row.distilled, seed) / 'zero_shot.json'
                 path.write_text(json.dumps(scores))
+                finish(folder(row.distilled, seed) / 'judged')
     return folder
 
 
@@ -96,6 +104,19 @@ def test_order_table(run_of):
     table = order_table(run_of, (a, b, c), SEEDS)
     assert cells_of(table, 'top-1') == ['2', '0', '1']
     assert cells_of(table, 'mIoU') == ['0', '2', '1']
+
+
+def test_counts_only_what_has_come_to_its_end(run_of, teachers, tmp_path):
+    rows = TABLES['Table 1: KPU and its teachers']
+    (run_of(rows[0].key, SEEDS[1]) / 'done.json').unlink()
+    table = task_table(run_of, rows, SEEDS)
+    assert cells_of(table, 'CLIP')[0] == '50.0 (41.5)'
+    assert cells_of(table, 'DINOv2')[0] == '52.0 ± 2.0 (53.2)'
+    for row in rows:
+        for seed in SEEDS:
+            (run_of(row.key, seed) / 'done.json').unlink(missing_ok=True)
+    assert cells_of(task_table(run_of, rows, SEEDS), 'CLIP')[0] == '(41.5)'
+    write_report(run_of, teachers, SEEDS, tmp_path)
 
 
 def test_zero_shot_table(run_of, teachers):
