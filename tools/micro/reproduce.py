@@ -164,6 +164,11 @@ def main() -> None:
         dict(train=args.train, test=args.test),
     )
     env = dict(KPU_MM_DIGITS=str(plan.scenes))
+    if args.report_only and not (plan.teachers / 'done.json').is_file():
+        sys.exit(
+            f'{args.work_dir} holds nothing to report yet: call this without '
+            '--report-only first, or with the --work-dir of such a run.'
+        )
     jobs = [] if args.report_only else list(plan.jobs(args.seeds))
     try:
         run_jobs(jobs, args.jobs, env)
