@@ -152,6 +152,6 @@ def into_student(
         mask: Real pixels, (B, H, W) bool, or None.
     """
     teacher = distiller.teach(name, images, mask)
-    paired = select(teacher, [i for i, _ in distiller.pairs[name]])
+    paired = select(teacher, [i for i, _ in distiller.unified[name]])
     unified: Features = distiller.projectors['t2s'][name](paired)
     return unified

@@ -46,7 +46,10 @@ def common_space(distiller: KPUDistiller) -> Space:
     return {
         name: (
             partial(into_student, distiller, name),
-            [f'stride {strides[level]}' for _, level in distiller.pairs[name]],
+            [
+                f'stride {strides[level]}'
+                for _, level in distiller.unified[name]
+            ],
         )
         for name in distiller.teachers
     }

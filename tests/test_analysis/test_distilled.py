@@ -51,6 +51,7 @@ def test_projections_are_those_of_the_loss(distilled):
     losses, unified = model.terms_of('other', student, teacher)
     guess = into_teacher(model, 'other', student, teacher)
     torch.testing.assert_close(model.align(guess, teacher), losses['s2t'])
+    student, _ = model.pair_unified('other', student, teacher)
     ours = resize(into_student(model, 'other', images, None), student)
     torch.testing.assert_close(ours.maps, unified.maps)
     torch.testing.assert_close(ours.summary, unified.summary)

@@ -70,7 +70,7 @@ def test_both_spaces_of_a_run(distilled):
         assert output == f'map 0, stride {teacher.strides[0]}'
         assert own[name][output]['std'] == pytest.approx(expected, rel=1e-4)
         project = model.projectors['t2s'][name]
-        place = [level for _, level in model.pairs[name]].index(2)
+        place = [level for _, level in model.unified[name]].index(2)
         rows = features.maps[0].movedim(1, -1)[features.masks[0][:, 0]]
         expected = project.maps[place](rows).std(correction=0).item()
         found = common['teachers'][name]['stride 16']['std']

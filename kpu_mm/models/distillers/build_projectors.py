@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
@@ -15,40 +15,35 @@ from .level_pairs import Pairs
 
 def build_projectors(
     cfg: dict[str, Any],
-    terms: Iterable[str],
+    pairs: Mapping[str, Mapping[str, Pairs]],
     embed_dims: int,
     teachers: Mapping[str, BaseTeacher],
-    pairs: Mapping[str, Pairs],
 ) -> nn.ModuleDict:
     """Build h_s2t and h_rec, into each teacher's space, and h_t2s, out of it.
 
     Args:
         cfg: Config of a projector.
-        terms: Which of 's2t', 't2s' and 'rec'.
+        pairs: By term, 's2t', 't2s' or 'rec', and teacher, the (teacher map,
+            student level) pairs that it compares.
         embed_dims: Channels of the student.
         teachers: The teachers by name.
-        pairs: For each teacher, its (teacher map, student level) pairs.
 
     Returns:
         The projectors by term and teacher.
     """
-    projectors = {term: nn.ModuleDict() for term in terms}
+    projectors = {term: nn.ModuleDict() for term in pairs}
     for name, teacher in teachers.items():
-        summary = teacher.summary_channels
-        channels = [teacher.channels[i] for i, _ in pairs[name]]
-        student = dict(
-            in_summary=summary and embed_dims,
-            in_channels=[embed_dims] * len(channels),
-        )
-        into = dict(student, out_summary=summary, out_channels=channels)
-        out_of = dict(
-            in_summary=summary,
-            in_channels=channels,
-            out_summary=summary and embed_dims,
-            out_channels=[embed_dims] * len(channels),
-        )
         for term, modules in projectors.items():
-            modules[name] = MODELS.build(
-                cfg, default_args=out_of if term == 't2s' else into
+            summary = teacher.summary_channels
+            channels = [teacher.channels[i] for i, _ in pairs[term][name]]
+            own = (summary, channels)
+            common = (summary and embed_dims, [embed_dims] * len(channels))
+            a, b = (own, common) if term == 't2s' else (common, own)
+            sizes = dict(
+                in_summary=a[0],
+                in_channels=a[1],
+                out_summary=b[0],
+                out_channels=b[1],
             )
+            modules[name] = MODELS.build(cfg, default_args=sizes)
     return nn.ModuleDict(projectors)

@@ -13,11 +13,13 @@ from kpu_mm.structures import Features
 
 from ..multi_stream_model import Streams
 from ..projectors import resize
+from ..projectors.teacher_head import closest_pairs
 from ..replay import Replay
 from .build_projectors import build_projectors
 from .feature_stats import feature_std, std_ratio
 from .join_streams import join_streams
 from .lesson import Lesson
+from .level_pairs import select
 from .options import TERMS, check_options
 from .taught_student import TaughtStudent
 
@@ -95,12 +97,25 @@ class KPUDistiller(TaughtStudent):
                 f'{type(self.balancer).__name__} weighs the losses of all '
                 "streams against each other: set backward='joint'."
             )
+        # A level that only joined a coarser map learns from it in s2t, on the
+        # map's grid; t2s, on the level's own, would teach it to be as coarse.
+        self.unified = {
+            name: [
+                self.pairs[name][i]
+                for i, _ in closest_pairs(levels, self.student.strides)
+            ]
+            for name, levels in self.level_record.levels.items()
+        }
+        if 's2t' not in terms:
+            self.unified = self.pairs
         self.projectors: Any = build_projectors(
             projector or dict(type='kpu_mm.MLPProjector'),
-            self.terms,
+            {
+                term: self.pairs if term == 's2t' else self.unified
+                for term in self.terms
+            },
             self.student.embed_dims,
             self.teachers,
-            self.pairs,
         )
         if channels_last:
             self.use_channels_last()
@@ -131,6 +146,7 @@ class KPUDistiller(TaughtStudent):
                 h_s2t(resize(student, like=teacher)), teacher
             )
         if 't2s' in self.terms:
+            student, teacher = self.pair_unified(name, student, teacher)
             h_t2s = self.projectors['t2s'][name]
             unified = resize(h_t2s(teacher), like=student)
             losses['t2s'] = self.align(student, unified)
@@ -140,6 +156,22 @@ class KPUDistiller(TaughtStudent):
                     teacher, h_rec(resize(unified, like=teacher))
                 )
         return losses, unified
+
+    def pair_unified(
+        self, name: str, student: Features, teacher: Features
+    ) -> tuple[Features, Features]:
+        """Keep the pairs that take part in t2s and rec.
+
+        These are each teacher map and its closest level; all pairs if s2t is
+        off, without which the other levels would learn nothing.
+
+        Args:
+            name: The teacher.
+            student: The student's paired maps.
+            teacher: The teacher's paired maps.
+        """
+        kept = [self.pairs[name].index(pair) for pair in self.unified[name]]
+        return select(student, kept), select(teacher, kept)
 
     def loss(self, streams: Streams) -> dict[str, Tensor]:
         """L_KPU over the given streams.

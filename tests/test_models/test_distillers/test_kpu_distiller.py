@@ -71,21 +71,25 @@ def test_loss_is_the_papers(cfg):
             pairs = dict(
                 dino=[(0, 2)], gdino=[(0, 0), (0, 1), (1, 2), (2, 3)]
             )[name]
+            # stride 4 joined a map of stride 8, which t2s leaves out
+            unified_pairs = [pair for pair in pairs if pair != (0, 0)]
             p = {term: model.projectors[term][name] for term in total}
+            h0 = {t: p[t].summary for t in total}
+            x_t, x = teacher.summary, features.summary
+            has = x_t is not None
+            x_u = mlp(h0['t2s'], x_t) if has else None
             for k, (i, j) in enumerate(pairs):
                 v_t, v = teacher.maps[i], features.maps[j]
-                x_t, x = teacher.summary, features.summary
-                h = {t: p[t].maps[k] for t in total}
-                h0 = {t: p[t].summary for t in total}
-                unified = to_size(mlp_map(h['t2s'], v_t), v)
-                has = x_t is not None
-                x_u = mlp(h0['t2s'], x_t) if has else None
                 total['s2t'] += l_align(
                     mlp(h0['s2t'], x) if has else None,
-                    mlp_map(h['s2t'], to_size(v, v_t)),
+                    mlp_map(p['s2t'].maps[k], to_size(v, v_t)),
                     x_t,
                     v_t,
-                )
+                ) / len(pairs)
+            for k, (i, j) in enumerate(unified_pairs):
+                v_t, v = teacher.maps[i], features.maps[j]
+                h = {t: p[t].maps[k] for t in ('t2s', 'rec')}
+                unified = to_size(mlp_map(h['t2s'], v_t), v)
                 total['t2s'] += l_align(x if has else None, v, x_u, unified)
                 total['rec'] += l_align(
                     x_t,
@@ -94,7 +98,9 @@ def test_loss_is_the_papers(cfg):
                     mlp_map(h['rec'], to_size(unified, v_t)),
                 )
             for term, value in total.items():
-                expected[f'{term}/{name}'] = (value / len(pairs)).mean()
+                if term != 's2t':
+                    value = value / len(unified_pairs)
+                expected[f'{term}/{name}'] = value.mean()
     assert expected.keys() <= losses.keys()
     for key, value in expected.items():
         torch.testing.assert_close(losses[key], value, rtol=1e-4, atol=1e-5)
@@ -124,6 +130,26 @@ def test_unification_moves_both_sides(cfg):
     assert model.student.up.weight.grad.abs().max() > 0
     t2s = model.projectors['t2s']['gdino'].maps[0]
     assert t2s[0].weight.grad.abs().max() > 0
+
+
+def test_a_level_that_joined_a_map_is_unified_only_without_s2t(cfg):
+    model = build(cfg)
+    assert model.pairs['gdino'] == [(0, 0), (0, 1), (1, 2), (2, 3)]
+    assert model.unified['gdino'] == [(0, 1), (1, 2), (2, 3)]
+    images = make_streams()['gdino']['images']
+    student, teacher = model.extract('gdino', images)
+    for m in student.maps:
+        m.retain_grad()
+    losses, unified = model.terms_of('gdino', student, teacher)
+    (losses['t2s'] + losses['rec']).sum().backward()
+    assert [m.grad is None for m in student.maps] == [True, *[False] * 3]
+    assert len(unified.maps) == 3
+    model = build(cfg, terms=dict(t2s=1.0))
+    model(make_streams())['loss'].backward()
+    assert model.unified == model.pairs
+    assert all(
+        p.grad is not None for p in model.parameters() if p.requires_grad
+    )
 
 
 def test_terms_switch(cfg):
