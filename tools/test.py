@@ -14,7 +14,7 @@ from torch import nn
 from kpu_mm.utils.command_line import (
     add_run_arguments,
     build_runner,
-    leave_group,
+    end_together,
     read_run_config,
     refuse,
     use_gloo_without_gpu,
@@ -202,7 +202,7 @@ def main() -> None:
     if cfg.load_from is None:
         refuse_random_weights(cfg, runner.model)
     runner.test()
-    leave_group()
+    end_together()
 
 
 if __name__ == '__main__':

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kpu_mm.utils.command_line import (
     add_run_arguments,
     build_runner,
-    leave_group,
+    end_together,
     read_run_config,
     refuse,
     use_gloo_without_gpu,
@@ -65,7 +65,7 @@ def main() -> None:
     set_resume(cfg, args.resume)
     use_gloo_without_gpu(args.launcher)
     build_runner(cfg).train()
-    leave_group()
+    end_together()
 
 
 if __name__ == '__main__':

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -143,15 +145,23 @@ def use_gloo_without_gpu(launcher: str) -> None:
         torch.distributed.init_process_group('gloo')
 
 
-def leave_group() -> None:
-    """End the process group when all ranks are done.
+def end_together() -> None:
+    """End the processes of a distributed run once all ranks are done.
 
     A rank that ends while another still uses the group can make that one
-    fail after all its work.
+    fail after all its work. Gloo's threads outlive the group, as DDP keeps
+    it; one that lets go of a tensor while Python is torn down aborts its
+    process. So that is left out: exit handlers run, and the process ends.
+    Outside of distributed runs this does nothing.
     """
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def build_runner(cfg: Config) -> Runner:

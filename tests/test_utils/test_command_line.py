@@ -1,5 +1,7 @@
 import argparse
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -80,6 +82,44 @@ def test_gloo_only_without_gpu(monkeypatch, launcher, gpu, calls):
     monkeypatch.setattr(torch.distributed, 'init_process_group', called.append)
     use_gloo_without_gpu(launcher)
     assert called == calls
+
+
+ENDS = """
+import atexit, sys
+import torch.distributed as dist
+from kpu_mm.utils.command_line import end_together
+
+class Torn:
+    def __del__(self):
+        print('torn down')
+
+torn = Torn()
+atexit.register(print, 'exit handlers')
+if len(sys.argv) > 1:
+    dist.init_process_group('gloo', sys.argv[1], rank=0, world_size=1)
+    print('distributed')
+end_together()
+print('single')
+"""
+
+
+@pytest.mark.parametrize(
+    ('distributed', 'lines'),
+    [
+        (True, ['distributed', 'exit handlers']),
+        (False, ['single', 'exit handlers', 'torn down']),
+    ],
+)
+def test_ends_without_tearing_python_down(tmp_path, distributed, lines):
+    store = [f'file://{tmp_path / "store"}'] * distributed
+    done = subprocess.run(
+        [sys.executable, '-c', ENDS, *store],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    said = done.stdout.splitlines()
+    assert [line for line in said if 'Gloo' not in line] == lines
 
 
 def test_errors_of_values_become_a_sentence(capsys):
