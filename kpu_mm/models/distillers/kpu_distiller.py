@@ -42,7 +42,9 @@ class KPUDistiller(TaughtStudent):
             name.
         terms: Weights of the loss terms 's2t' (student to teacher), 't2s'
             (unification) and 'rec' (reconstruction, needs 't2s'); a term
-            that is left out is off. Defaults to 1.0 for all three.
+            that is left out is off. Beside 's2t', 't2s' and 'rec' compare
+            each teacher map with its closest level alone. Defaults to 1.0
+            for all three.
         normalizer: Config of what the teachers' features go through before
             they are compared; one is built for each teacher. Defaults to
             None, they are compared as they are.
