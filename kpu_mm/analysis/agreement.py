@@ -10,7 +10,7 @@ from torch import Tensor
 from kpu_mm.models.backbones import KPUBackbone
 from kpu_mm.models.distillers import KPUDistiller
 from kpu_mm.models.distillers.level_pairs import select
-from kpu_mm.models.losses.align_loss import cosine_loss, masked_mean
+from kpu_mm.models.losses import cosine_loss, masked_mean
 from kpu_mm.models.projectors import resize
 from kpu_mm.structures import Features
 

@@ -1,11 +1,9 @@
 """Balancers: losses per image and teacher -> one scalar."""
 
-from .ada_loss_balancer import AdaLossBalancer
-from .base_balancer import Balance, BaseBalancer
-from .equal_balancer import EqualBalancer
+from .base_balancer import Balance, BaseBalancer, EqualBalancer
 from .famo_balancer import FAMOBalancer
+from .scale_balancers import AdaLossBalancer, UncertaintyBalancer
 from .teacher_drop_balancer import TeacherDropBalancer
-from .uncertainty_balancer import UncertaintyBalancer
 
 __all__ = [
     'AdaLossBalancer',

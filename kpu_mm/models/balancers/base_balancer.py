@@ -1,4 +1,4 @@
-"""What every balancer promises."""
+"""Base of the balancers, and equal weights."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from kpu_mm.registry import MODELS
+
 
 class Balance(NamedTuple):
-    """What a balancer makes of the teachers' losses.
+    """The balanced loss and the weights behind it.
 
     Args:
-        loss: What the step goes down, a scalar.
-        weights: For each teacher the share with which its mean loss counts
-            in the gradient, a scalar without gradient.
+        loss: What the optimiser minimises, a scalar.
+        weights: For each teacher the weight of its mean loss in the
+            gradient, a scalar without gradient.
     """
 
     loss: Tensor
@@ -31,18 +33,18 @@ class BaseBalancer(nn.Module):
 
     Args:
         teachers: Names of all T teachers.
-        streams: For each teacher the streams that it sees. Defaults to
-            None, each has images of its own.
+        streams: For each teacher the streams whose images it gets. Defaults
+            to None, one of its own.
 
     Attributes:
-        separable: Whether the loss is a sum of what each stream gives by
-            itself, as ``backward='per_stream'`` needs it.
-        looks_again: Whether :meth:`after_step` wants the same images'
-            losses after each step.
+        separable: Whether the loss is a sum over streams, as
+            ``backward='per_stream'`` needs it.
+        needs_second_loss: Whether :meth:`after_step` needs the losses of
+            the same images after each step.
     """
 
     separable = True
-    looks_again = False
+    needs_second_loss = False
     no_weight_decay = True
 
     def __init__(
@@ -64,13 +66,13 @@ class BaseBalancer(nn.Module):
         """
 
     def after_step(self, losses: Mapping[str, Tensor]) -> None:
-        """Learn from what a step of the optimiser has changed.
+        """Update the weights from the losses after an optimiser step.
 
-        Called after every step in training if ``looks_again``.
+        Called after every step in training if ``needs_second_loss``.
 
         Args:
-            losses: What :meth:`forward` was last given, now of the changed
-                student: the same images and random numbers.
+            losses: Losses of the updated student for the images of the last
+                :meth:`forward`, with the same random numbers.
         """
 
     def means(self, losses: Mapping[str, Tensor]) -> Tensor:
@@ -101,3 +103,23 @@ class BaseBalancer(nn.Module):
             values: (T,), in the order of the teachers.
         """
         return dict(zip(self.teachers, values.unbind(), strict=True))
+
+
+@MODELS.register_module()
+class EqualBalancer(BaseBalancer):
+    """1/T of each teacher's mean over its images.
+
+    KPU (https://arxiv.org/abs/2508.14707). The arguments are those of
+    :class:`BaseBalancer`.
+    """
+
+    def forward(self, losses: Mapping[str, Tensor]) -> Balance:
+        """Weigh and sum.
+
+        Args:
+            losses: For some or all teachers, one value per image, (B,).
+        """
+        means = torch.stack([loss.mean() for loss in losses.values()])
+        # All T teachers, not those given: one call may bring one stream.
+        weight = means.new_tensor(1 / len(self.teachers))
+        return Balance(weight * means.sum(), dict.fromkeys(losses, weight))

@@ -12,7 +12,8 @@ from kpu_mm.registry import MODELS
 from ..average_over_ranks import average_over_ranks
 from .base_balancer import Balance, BaseBalancer
 
-EPS = 1e-8  # the authors'
+# as in the authors' code, https://github.com/Cranial-XIX/FAMO
+EPS = 1e-8
 
 
 @MODELS.register_module()
@@ -20,11 +21,11 @@ class FAMOBalancer(BaseBalancer):
     """Weights that even out the rates at which losses fall.
 
     FAMO (https://arxiv.org/abs/2306.03792). With z = softmax(logits) and the
-    losses' distances D to their minima, the step goes down
+    losses' distances D to their minima, the step minimises
     c * sum_t z_t log D_t, where c = 1 / sum_t z_t / D_t makes the gradient a
-    mean of the teachers' with weights c z_t / D_t. After the step the
-    logits follow the decrease of log D, by Adam: who fell faster than the
-    others counts less.
+    mean of the teachers' with weights c z_t / D_t. After the step, Adam
+    updates the logits by the decrease of log D: a loss that fell faster
+    than the others gets a smaller weight.
 
     The losses after the step are those of the same images, as in the
     paper's Algorithm 1 and the authors' code: one more forward of student
@@ -49,7 +50,7 @@ class FAMOBalancer(BaseBalancer):
     """
 
     separable = False
-    looks_again = True
+    needs_second_loss = True
 
     logits: Tensor
     min_losses: Tensor
@@ -90,7 +91,8 @@ class FAMOBalancer(BaseBalancer):
         """
         own = self.means(losses)
         common = average_over_ranks(own.detach().clone())
-        # the value is that of all processes, the gradient this one's share
+        # The value is the mean over all processes, the gradient is local:
+        # data parallelism averages the gradients afterwards.
         distances = self._distances(own + (common - own.detach()))
         self._before = distances.detach()
         z = self.logits.softmax(0)
@@ -109,14 +111,17 @@ class FAMOBalancer(BaseBalancer):
         after = average_over_ranks(self.means(losses))
         fall = self._before.log() - self._distances(after).log()
         z = self.logits.softmax(0)
-        # the softmax's transposed Jacobian times the fall of log D
+        # gradient of sum_t z_t fall_t with respect to the logits:
+        # the softmax's transposed Jacobian times the decrease of log D
         self._adam(z * (fall - (z * fall).sum()))
 
     def _distances(self, means: Tensor) -> Tensor:
         return means - self.min_losses + EPS
 
     def _adam(self, grad: Tensor) -> None:
-        """One step of torch's Adam, whose state are this module's buffers."""
+        """One step of torch's Adam, whose state is kept in buffers here."""
+        # Built anew in each step, so that checkpoints and `.to()` only need
+        # to know the buffers.
         adam = torch.optim.Adam(
             [self.logits], lr=self.lr, weight_decay=self.weight_decay
         )

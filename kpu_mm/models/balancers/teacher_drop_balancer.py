@@ -1,4 +1,4 @@
-"""TeacherDrop: who is ahead pauses now and then."""
+"""TeacherDrop: random teachers are dropped, the one with most loss kept."""
 
 from __future__ import annotations
 
@@ -32,18 +32,16 @@ def keep_worst(losses: Tensor, drawn: Tensor, drop_prob: float) -> Tensor:
 
 @MODELS.register_module()
 class TeacherDropBalancer(BaseBalancer):
-    """Teachers dropped at random for an image, except the worst learnt.
+    """Teachers dropped at random, except the one with the largest loss.
 
     Teacher dropping of UNIC (https://arxiv.org/abs/2408.05088). For each
     image the teacher with the largest loss is kept, and each other one is
     dropped with probability ``drop_prob``; the loss is the mean over all
     that is kept, of all processes.
 
-    UNIC's teachers see the same images. So it is here if all teachers see
-    the same streams; if not, images of different streams cannot be
-    compared, and the step takes the image's place: the teacher whose mean
-    loss is largest is kept, the others' batches are kept or dropped as a
-    whole.
+    In UNIC all teachers get the same images. If they get different streams
+    here, their losses cannot be compared image by image; then the choice is
+    made once for the whole batch, by the teachers' mean losses.
 
     Nothing is dropped in eval mode. Random numbers come from the global
     generator of the CPU, which the train loop seeds for each iteration;

@@ -188,7 +188,7 @@ class KPUDistiller(TaughtStudent):
             each teacher's weight.
         """
         lessons = [self.lesson(name, batch) for name, batch in streams.items()]
-        if self.balancer.looks_again:
+        if self.balancer.needs_second_loss:
             self._be_ready_to_look_again(lessons)
         totals, logs = self.compare(lessons)
         loss, weights = self.balancer(totals)

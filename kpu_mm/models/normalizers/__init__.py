@@ -1,10 +1,8 @@
 """Normalisers: a teacher's features -> targets that balance teachers."""
 
-from .affine_map import AffineMap
-from .base_normalizer import BaseNormalizer
-from .global_standard_normalizer import GlobalStandardNormalizer
+from .base_normalizer import AffineMap, BaseNormalizer
 from .phis_normalizer import PHISNormalizer
-from .standard_normalizer import StandardNormalizer
+from .standard_normalizers import GlobalStandardNormalizer, StandardNormalizer
 from .whitening_normalizers import (
     HCANormalizer,
     PCANormalizer,

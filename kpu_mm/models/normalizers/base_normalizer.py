@@ -1,4 +1,4 @@
-"""What every normaliser of targets promises."""
+"""Base of the normalisers, and the affine map that each of them finds."""
 
 from __future__ import annotations
 
@@ -7,20 +7,71 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kpu_mm.structures import Features, Moments
 
 from ..json_state import from_tensor, to_tensor
-from .affine_map import AffineMap
+
+
+class AffineMap(nn.Module):
+    """y = W (x - m), with its inverse, kept as buffers.
+
+    Args:
+        mean: m, (C,).
+        weight: W, (C, C), or its diagonal, (C,), if W is diagonal.
+        inverse: That of ``weight``, in the same form.
+    """
+
+    mean: Tensor
+    weight: Tensor
+    inverse: Tensor
+
+    def __init__(self, mean: Tensor, weight: Tensor, inverse: Tensor) -> None:
+        super().__init__()
+        self.register_buffer('mean', mean.float())
+        self.register_buffer('weight', weight.float())
+        self.register_buffer('inverse', inverse.float())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise vectors, (..., C), in the buffers' precision."""
+        return _times(self.weight, x.to(self.mean.dtype) - self.mean)
+
+    def invert(self, y: Tensor) -> Tensor:
+        """Bring normalised vectors, (..., C), back to the teacher's space."""
+        return _times(self.inverse, y.to(self.mean.dtype)) + self.mean
+
+    @torch.no_grad()
+    def fold_into(self, linear: nn.Linear) -> None:
+        """Let a layer give x where it gave y, at no cost at inference.
+
+        PHI-S (https://arxiv.org/abs/2410.01680), appendix A.6.
+
+        Args:
+            linear: The layer, (..., D) -> (..., C), changed in place.
+        """
+        inverse = self.inverse.double()
+        # The columns of a layer's weight are vectors of its output's space.
+        weight = _times(inverse, linear.weight.double().T).T
+        bias = _times(inverse, linear.bias.double()) + self.mean.double()
+        linear.weight.copy_(weight)
+        linear.bias.copy_(bias)
+
+
+def _times(matrix: Tensor, vectors: Tensor) -> Tensor:
+    """A matrix (C, C), or its diagonal (C,), times vectors (..., C)."""
+    if matrix.ndim == 1:
+        return vectors * matrix
+    return F.linear(vectors, matrix)
 
 
 class BaseNormalizer(nn.Module):
-    """An invertible linear change of one teacher's features.
+    """An invertible affine map of one teacher's features.
 
-    Its summary and each of its maps have their own. Fitted once before
-    training and then constant; a part of the state dict. A subclass
-    implements :meth:`solve`.
+    The summary and each spatial map have an affine map of their own. It is
+    fitted once before training, is constant from then on, and is a part of
+    the state dict. A subclass implements :meth:`solve`.
 
     Args:
         summary_channels: Channels of the teacher's summary; None for a
@@ -29,7 +80,7 @@ class BaseNormalizer(nn.Module):
         summary: Normalise the summary too. Defaults to True.
 
     Attributes:
-        dense: Whether the change mixes channels.
+        dense: Whether the map mixes channels.
         fitted: A bool scalar, whether the statistics have been set.
     """
 
@@ -89,7 +140,7 @@ class BaseNormalizer(nn.Module):
         Raises:
             RuntimeError: If the statistics have not been set.
         """
-        # The buffer may be on a GPU: it is looked at until it is set.
+        # Reading a buffer on a GPU waits for it; once is enough.
         self._seen_fitted = self._seen_fitted or bool(self.fitted)
         if not self._seen_fitted:
             raise RuntimeError(
@@ -127,6 +178,7 @@ class BaseNormalizer(nn.Module):
             )
 
     def _unfitted(self, channels: int) -> AffineMap:
+        # zeros of the right shapes, so that a checkpoint can be loaded
         shape = (channels, channels) if self.dense else (channels,)
         return AffineMap(
             torch.zeros(channels), torch.zeros(shape), torch.zeros(shape)
@@ -144,6 +196,7 @@ class BaseNormalizer(nn.Module):
         direction: Callable[[AffineMap], Callable[[Tensor], Tensor]],
     ) -> Features:
         device = features.maps[0].device.type
+        # A whitening scales by up to 1e5; bfloat16 would keep 8 bits of that.
         with torch.autocast(device, enabled=False):
             summary = features.summary
             if summary is not None and self.summary is not None:

@@ -11,18 +11,16 @@ from torch import Tensor
 from kpu_mm.registry import MODELS
 from kpu_mm.structures import Moments
 
-from .affine_map import AffineMap
-from .balanced_rotation import balanced_rotation
-from .base_normalizer import BaseNormalizer
-from .principal_axes import principal_axes
+from .base_normalizer import AffineMap, BaseNormalizer
+from .phis_normalizer import balanced_rotation, principal_axes
 
 
 class WhiteningNormalizer(BaseNormalizer):
     """y = Q Lambda^(-1/2) U^T (x - mean), of which a subclass chooses Q.
 
     Kessy et al. (https://doi.org/10.1080/00031305.2016.1277159). Directions
-    that hardly vary are scaled up as far as those that do are scaled down;
-    what is lost in float32 grows with the ratio of their deviations.
+    of little variance are scaled up, so the error of float32 grows with the
+    ratio of the largest deviation to the smallest.
 
     Args:
         summary_channels: Channels of the teacher's summary; None for a
@@ -62,6 +60,7 @@ class WhiteningNormalizer(BaseNormalizer):
             ValueError: If there are too few vectors to know all directions.
         """
         channels = len(moments.mean)
+        # n vectors span n - 1 directions; the others would have variance 0
         if moments.count <= channels:
             raise ValueError(
                 f'{moments.count} vectors do not tell the variances of '
@@ -71,6 +70,7 @@ class WhiteningNormalizer(BaseNormalizer):
         variances, axes = principal_axes(moments.covariance)
         std = variances.clamp(min=self.min_variance * variances[0]).sqrt()
         rotation = self.rotation(variances, axes)
+        # A vector scales columns: rotation / std is Q Lambda^(-1/2).
         weight = rotation / std @ axes.T
         return AffineMap(moments.mean, weight, axes * std @ rotation.T)
 
@@ -111,14 +111,15 @@ class ZCANormalizer(WhiteningNormalizer):
 
 @MODELS.register_module()
 class HCANormalizer(WhiteningNormalizer):
-    """Hadamard whitening, Q = H: an error in any channel weighs the same.
+    """Hadamard whitening: an error in any channel weighs the same.
 
-    PHI-S (https://arxiv.org/abs/2410.01680). The arguments are those of
-    :class:`WhiteningNormalizer`.
+    PHI-S (https://arxiv.org/abs/2410.01680), with the Q of
+    :func:`balanced_rotation` instead of a Hadamard matrix. The arguments
+    are those of :class:`WhiteningNormalizer`.
     """
 
     def rotation(self, variances: Tensor, axes: Tensor) -> Tensor:
-        """Choose a Hadamard matrix, or what stands in for one.
+        """Choose the rotation that balances the variances.
 
         Args:
             variances: Lambda, (C,), the largest first.

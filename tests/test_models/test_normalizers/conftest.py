@@ -4,7 +4,7 @@ import torch
 from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features, Moments, valid_vectors
 
-CHANNELS = (12, 6)  # with and without a Hadamard matrix
+CHANNELS = (12, 6)
 
 
 @pytest.fixture

@@ -2,6 +2,10 @@ import pytest
 import torch
 
 from kpu_mm.models.normalizers import PHISNormalizer
+from kpu_mm.models.normalizers.phis_normalizer import (
+    balanced_rotation,
+    principal_axes,
+)
 from kpu_mm.structures import Moments
 
 
@@ -43,16 +47,21 @@ def test_one_scale_for_all_distances():
 
 
 def test_the_paper_s_formula():
-    """y = H U^T (x - mean) / phi, up to the directions of the axes."""
+    """y = H U^T (x - mean) / phi, up to the directions of the axes.
+
+    With 4 channels the balanced rotation is a Hadamard matrix, as in the
+    paper.
+    """
     torch.manual_seed(0)
     x = anisotropic(500, 4).double()
     found = PHISNormalizer(4, ()).solve(Moments.of(x))
     values, u = torch.linalg.eigh(torch.cov(x.T, correction=0))
-    h = torch.tensor([[1, 1], [1, -1]]).double()
-    h = torch.kron(h, h) / 2
+    h = torch.tensor(
+        [[1, 1, 1, 1], [1, 1, -1, -1], [1, -1, 1, -1], [1, -1, -1, 1]]
+    ).double()
     weight = found.weight.double() * values.mean().sqrt()
     # H^T W U holds signs alone
-    signs = h.T @ weight @ u.flip(1)
+    signs = (h / 2).T @ weight @ u.flip(1)
     torch.testing.assert_close(
         signs.abs(), torch.eye(4).double(), rtol=0, atol=1e-5
     )
@@ -66,3 +75,63 @@ def test_fewer_vectors_than_channels():
     torch.testing.assert_close(
         variances, torch.ones_like(variances), rtol=1e-4, atol=0
     )
+
+
+def spread(order):
+    torch.manual_seed(order)
+    return torch.logspace(-6, 3, order).double() * torch.rand(order).double()
+
+
+def assert_balances(rotation, variances):
+    order = len(variances)
+    identity = torch.eye(order, dtype=torch.float64)
+    torch.testing.assert_close(
+        rotation @ rotation.T, identity, rtol=0, atol=1e-12
+    )
+    along = (rotation * variances @ rotation.T).diagonal()
+    torch.testing.assert_close(
+        along, variances.mean().expand(order), rtol=1e-11, atol=0
+    )
+
+
+@pytest.mark.parametrize('order', [1, 2, 3, 6, 7, 12, 17, 48, 92])
+def test_rotation_of_any_order(order):
+    variances = spread(order)
+    assert_balances(balanced_rotation(variances), variances)
+
+
+def test_rotation_of_any_spectrum():
+    for variances in (
+        [1.0, 0, 0, 0, 0],
+        [2.0, 2, 2],
+        [1e9, 1, 1e-9],
+        [0.0, 0, 0],
+    ):
+        values = torch.tensor(variances, dtype=torch.float64)
+        assert_balances(balanced_rotation(values), values)
+
+
+def test_axes_with_the_largest_variance_first():
+    torch.manual_seed(0)
+    mixing = torch.randn(6, 6, dtype=torch.float64)
+    covariance = mixing @ mixing.T
+    variances, axes = principal_axes(covariance)
+    torch.testing.assert_close(axes * variances @ axes.T, covariance)
+    assert (variances.diff() < 0).all()
+    for axis in axes.T:
+        assert axis[axis.abs().argmax()] > 0
+
+
+def test_axes_by_hand():
+    covariance = torch.tensor([[2.0, -1.0], [-1.0, 2.0]], dtype=torch.float64)
+    variances, axes = principal_axes(covariance)
+    half = 0.5**0.5
+    assert variances.tolist() == pytest.approx([3, 1])
+    assert axes[:, 1].tolist() == pytest.approx([half, half])
+    assert axes[:, 0].abs().tolist() == pytest.approx([half, half])
+    assert axes[0, 0] == -axes[1, 0]
+
+
+def test_axes_of_nothing():
+    with pytest.raises(ValueError, match='all the same'):
+        principal_axes(torch.zeros(3, 3, dtype=torch.float64))

@@ -1,4 +1,4 @@
-"""L_align: how far two models' features are apart, image by image."""
+"""L_align: the distance between two models' features, one value an image."""
 
 from __future__ import annotations
 
@@ -11,6 +11,14 @@ from torch import Tensor, nn
 
 from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
+
+__all__ = [
+    'AlignLoss',
+    'cosine_loss',
+    'masked_mean',
+    'smooth_l1_loss',
+    'squared_error',
+]
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 
@@ -27,7 +35,8 @@ def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
     """
     if mask is None:
         return values.flatten(1).mean(1)
-    valid = mask[:, 0]
+    valid = mask[:, 0]  # (B, 1, H, W) -> (B, H, W)
+    # Fill, not multiply: features of padding may be NaN, and 0 * NaN is NaN.
     total = values.masked_fill(~valid, 0).flatten(1).sum(1)
     return total / valid.flatten(1).sum(1).clamp(min=1)
 
@@ -52,10 +61,10 @@ class AlignLoss(nn.Module):
     """L_align of KPU (https://arxiv.org/abs/2508.14707).
 
     ``summary * Lcos(x1, x2) + cosine * Lcos(V1, V2) + smooth_l1 *
-    SmoothL1(V1, V2)``; the first term is dropped where a model has no
-    summary, the others are means over the maps and their valid positions.
-    Computed in float32 whatever the autocast. Other recipes weigh the terms
-    in other ways, and have two more.
+    SmoothL1(V1, V2)`` for summaries x and spatial maps V. The first term is
+    dropped where a model has no summary; the others are means over the maps
+    and their valid positions. Computed in float32 whatever the autocast.
+    The last two weights are for the recipes of other papers.
 
     Args:
         summary: Weight of the summaries' cosine. Defaults to 1.0.
@@ -95,7 +104,7 @@ class AlignLoss(nn.Module):
             )
 
     def forward(self, first: Features, second: Features) -> Tensor:
-        """Compare map by map.
+        """Compare the summaries, and the maps one by one.
 
         Args:
             first: Features with as many maps, of the same shapes, as
@@ -104,43 +113,41 @@ class AlignLoss(nn.Module):
         Returns:
             One value for each image, (B,).
         """
+        # float32: the cosine of nearly equal vectors loses all its digits in
+        # bfloat16
         with torch.autocast(first.maps[0].device.type, enabled=False):
-            pairs = zip(first.maps, second.maps, strict=True)
+            masks = _common_masks(first, second)
+            # (B, C, H, W) -> (B, H, W) -> (B,), for each map
             maps = [
-                self._compare_maps(a.float(), b.float(), mask)
-                for (a, b), mask in zip(
-                    pairs, _common_masks(first, second), strict=True
+                masked_mean(_distance(self.map_terms, v1, v2), mask)
+                for v1, v2, mask in zip(
+                    first.maps, second.maps, masks, strict=True
                 )
             ]
             loss = torch.stack(maps).mean(0)
-            if first.summary is not None and second.summary is not None:
-                loss = loss + _sum(
-                    self.summary_terms,
-                    first.summary.float(),
-                    second.summary.float(),
-                )
+            x1, x2 = first.summary, second.summary
+            if self.summary_terms and x1 is not None and x2 is not None:
+                loss = loss + _distance(self.summary_terms, x1, x2)
             return loss
-
-    def _compare_maps(
-        self, a: Tensor, b: Tensor, mask: Tensor | None
-    ) -> Tensor:
-        return masked_mean(_sum(self.map_terms, a, b), mask)
 
 
 def _in_use(*terms: tuple[float, Distance]) -> list[tuple[float, Distance]]:
     return [(weight, distance) for weight, distance in terms if weight]
 
 
-def _sum(
+def _distance(
     terms: Sequence[tuple[float, Distance]], a: Tensor, b: Tensor
 ) -> Tensor:
-    values = [weight * distance(a, b) for weight, distance in terms]
-    return torch.stack(values).sum(0) if values else a.new_zeros(len(a))
+    """Weighted sum of distances: (B, C, ...) twice -> (B, ...)."""
+    a, b = a.float(), b.float()
+    return torch.stack([weight * d(a, b) for weight, d in terms]).sum(0)
 
 
-def _common_masks(first: Features, second: Features) -> list[Tensor | None]:
-    """A position counts where both models see the image."""
+def _common_masks(
+    first: Features, second: Features
+) -> Sequence[Tensor | None]:
+    """A position counts where neither model has padding."""
     if first.masks is None or second.masks is None:
         masks = first.masks or second.masks
-        return list(masks) if masks else [None] * len(first.maps)
+        return masks or [None] * len(first.maps)
     return [a & b for a, b in zip(first.masks, second.masks, strict=True)]

@@ -1,11 +1,11 @@
-"""AdaLoss: weights inverse to the losses' averages."""
+"""Weights from each loss's scale: its moving average, or a learnt one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kpu_mm.registry import MODELS
 
@@ -52,6 +52,7 @@ class AdaLossBalancer(BaseBalancer):
             losses: For all teachers, one value per image, (B,).
         """
         means = self.means(losses)
+        # the averages of the steps before: this step's come after it
         inverse = 1 / self.averages
         weights = inverse / inverse.sum()
         if self.training:
@@ -59,6 +60,45 @@ class AdaLossBalancer(BaseBalancer):
         return Balance((weights * means).sum(), self.named(weights))
 
     def _update(self, means: Tensor) -> None:
+        # The first step sets the averages, or they would start from ones.
         moved = self.averages.lerp(means, 1 - self.momentum)
         self.averages.copy_(torch.where(self.started, moved, means))
         self.started.fill_(True)
+
+
+@MODELS.register_module()
+class UncertaintyBalancer(BaseBalancer):
+    """Losses weighed by homoscedastic uncertainty.
+
+    Kendall et al. (https://arxiv.org/abs/1705.07115), equation 7 with
+    s = log(sigma^2): the sum over teachers of (exp(-s_t) L_t + s_t) / 2. The
+    log-variances s start at 0 and are trained with the student, without
+    weight decay. The loss may become negative.
+
+    Args:
+        teachers: Names of all T teachers.
+        streams: As :class:`BaseBalancer` takes it. Defaults to None.
+    """
+
+    def __init__(
+        self,
+        teachers: Sequence[str],
+        streams: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> None:
+        super().__init__(teachers, streams)
+        self.log_variances = nn.Parameter(torch.zeros(len(self.teachers)))
+
+    def forward(self, losses: Mapping[str, Tensor]) -> Balance:
+        """Weigh and sum.
+
+        Args:
+            losses: For some or all teachers, one value per image, (B,).
+        """
+        # only of the teachers given: one call may bring one stream
+        s = self.log_variances[[self.teachers.index(name) for name in losses]]
+        means = torch.stack([loss.mean() for loss in losses.values()])
+        weights = (-s).exp() / 2  # 1 / (2 sigma^2)
+        loss = (weights * means + s / 2).sum()
+        return Balance(
+            loss, dict(zip(losses, weights.detach().unbind(), strict=True))
+        )
