@@ -18,8 +18,8 @@ PARTS = (
     'projectors',
     'teachers',
     'distillers',
-    'multi_task',
-    'classifiers',
+    'multi_task_model',
+    'knn_classifier',
     'zero_shot',
 )
 # these import MMDetection

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from kpu_mm.models.multi_task import BackboneView
+from kpu_mm.models.multi_task_model import BackboneView
 from kpu_mm.registry import MODELS
 
 IMAGES = torch.randn(2, 3, 64, 96)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmengine.model import BaseDataPreprocessor, BaseModel, ModuleDict
+from mmengine.model import (
+    BaseDataPreprocessor,
+    BaseModel,
+    BaseModule,
+    ModuleDict,
+)
 from torch import Tensor, nn
 
 from kpu_mm.registry import MODELS
 
-from ..multi_stream_model import MultiStreamModel, Streams
-from .backbone_view import BackboneView
+from .backbones.outputs import Outputs
+from .multi_stream_model import MultiStreamModel, Streams
+
+__all__ = ['BackboneView', 'MultiTaskModel']
 
 
 @MODELS.register_module()
@@ -21,15 +28,15 @@ class MultiTaskModel(MultiStreamModel):
     All decoders of KPU's downstream evaluation
     (https://arxiv.org/abs/2508.14707) are attached to one student and
     trained by one step over a batch of each task. A task is a whole model of
-    MMDetection, MMSegmentation or MMPretrain, unchanged, that finds a view
-    of the shared backbone where its own would be.
+    MMDetection, MMSegmentation or MMPretrain, unchanged, with a view of the
+    shared backbone in place of its own.
 
     Args:
         backbone: Config of the shared backbone.
         tasks: For each task's name the config of its model without
             ``backbone``, with ``_scope_`` of its toolbox and its
-            ``data_preprocessor``; ``features`` says what it sees of the
-            backbone, the arguments of :class:`BackboneView`.
+            ``data_preprocessor``; ``features`` are the arguments of its
+            :class:`BackboneView`.
         weights: Weight of each task's loss. Defaults to None, 1.0 for all.
         backward: 'joint', one backward over all tasks as in the paper, or
             'per_stream': the same gradients with the activation memory of
@@ -141,7 +148,7 @@ class _TaskPreprocessors(BaseDataPreprocessor):
 
     def __init__(self, tasks: Mapping[str, BaseModel]) -> None:
         super().__init__()
-        # In a tuple: an attribute that is a module would be registered.
+        # In a tuple: nn.Module would register the tasks a second time.
         self._shared = (tasks,)
 
     def forward(
@@ -156,12 +163,70 @@ class _TaskPreprocessors(BaseDataPreprocessor):
         }
 
 
+class BackboneView(BaseModule):
+    """The shared backbone as one task's model uses it.
+
+    The backbone's parameters belong to the multi-task model, which counts,
+    saves and trains them. If a pyramid has to be learnt from the backbone's
+    maps, each task learns its own.
+
+    Args:
+        backbone: The shared backbone: one of this package, or any of
+            OpenMMLab's with four maps.
+        out_type: 'pyramid', or another output that a backbone with
+            ``extract`` can give, such as 'summary'. Defaults to 'pyramid'.
+        out_indices: Which maps a pyramid has. Defaults to (0, 1, 2, 3).
+
+    Raises:
+        ValueError: If the backbone cannot give that, or has itself a
+            pyramid to learn.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        out_type: str = 'pyramid',
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+    ) -> None:
+        super().__init__()
+        self._outputs = Outputs(out_type, out_indices)
+        _check_view(backbone, self._outputs)
+        self.levels: nn.Module | None = None
+        build: Any = getattr(backbone, 'build_levels', None)
+        if out_type == 'pyramid' and build is not None:
+            self.levels = build(out_indices)
+        # In a tuple: nn.Module would register it, and count it per task.
+        self._shared: tuple[Any] = (backbone,)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Features of normalised images, as the task's model takes them.
+
+        Args:
+            images: (B, 3, H, W).
+
+        Returns:
+            The chosen maps, each (B, C_i, H_i, W_i), or one tensor (B, C).
+        """
+        (backbone,) = self._shared
+        if not hasattr(backbone, 'extract'):
+            maps = backbone(images)
+            return tuple(maps[i] for i in self._outputs.indices)
+        features = backbone.extract(images)
+        if self.levels is None:
+            return self._outputs.select(features)
+        pyramid: tuple[Tensor, ...] = self.levels(
+            features.maps, (images.shape[-2], images.shape[-1])
+        )
+        return pyramid
+
+
 def _build_task(config: dict[str, Any], backbone: nn.Module) -> BaseModel:
     """Build a toolbox's model around a view of the backbone."""
     model = dict(config)
     features = model.pop('features', {})
 
-    # A function, as configs are copied and a copied backbone is not shared.
+    # A function as the type: toolboxes copy configs, and a copy of the
+    # backbone would not be shared.
     def view() -> BackboneView:
         return BackboneView(backbone, **features)
 
@@ -185,3 +250,27 @@ def _check(
             f'weights: {sorted(unknown)} are no tasks; the tasks are '
             f'{sorted(tasks)}.'
         )
+
+
+def _check_view(backbone: Any, wanted: Outputs) -> None:
+    """Raise if a shared backbone has not the outputs that a task needs."""
+    name = type(backbone).__name__
+    if not hasattr(backbone, 'extract'):
+        if wanted.kind != 'pyramid':
+            raise ValueError(
+                f'{name} gives a pyramid only, but out_type={wanted.kind!r}.'
+            )
+        return
+    given = backbone.outputs
+    if hasattr(backbone, 'build_levels') and given.kind == 'pyramid':
+        raise ValueError(
+            f'each task makes a pyramid of its own from the maps of {name}: '
+            "share it with out_type='features'."
+        )
+    if given.kind == wanted.kind == 'pyramid':
+        missing = set(wanted.indices) - set(given.indices)
+        if missing:
+            raise ValueError(
+                f'{name} gives no maps {sorted(missing)}; add them to its '
+                'out_indices.'
+            )

@@ -12,13 +12,15 @@ from torch import Tensor
 from kpu_mm.evaluation import knn_vote
 from kpu_mm.registry import MODELS
 
+__all__ = ['KNNClassifier']
+
 
 @MODELS.register_module()
 class KNNClassifier(BaseModel):
     """A backbone and a bank of features with known classes.
 
     The bank is filled by :class:`kpu_mm.engine.KNNTestLoop`. Data samples are
-    MMPretrain's, so its metrics judge the predictions.
+    MMPretrain's, and its metrics evaluate the predictions.
 
     Args:
         backbone: Config of a backbone whose last output is a vector an image,
@@ -45,6 +47,7 @@ class KNNClassifier(BaseModel):
         self.num_classes = num_classes
         self.k = k
         self.temperature = temperature
+        # Not in checkpoints: the test loop fills the bank before each test.
         self.register_buffer('bank', torch.empty(0), persistent=False)
         self.register_buffer(
             'labels', torch.empty(0, dtype=torch.long), persistent=False
@@ -90,6 +93,7 @@ class KNNClassifier(BaseModel):
             ValueError: If the mode is another.
             RuntimeError: If there is no bank to compare with.
         """
+        # length 1: dot products with the bank are cosines
         features = F.normalize(self.backbone(inputs)[-1], dim=1)
         if mode == 'tensor':
             return features

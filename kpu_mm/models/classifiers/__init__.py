@@ -1,5 +1,0 @@
-"""Classifiers."""
-
-from .knn_classifier import KNNClassifier
-
-__all__ = ['KNNClassifier']
