@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from kpu_mm.models.heads import MaskDINOHead
-from kpu_mm.models.heads.mask_dino import denoising, structures
+from kpu_mm.models.heads.mask_dino import denoising
+from kpu_mm.models.heads.mask_dino import targets as head_targets
 from kpu_mm.models.heads.mask_dino.official_checkpoint import convert_official
 from tests.references.mask_dino import MaskDINOReference
 from tests.references.mask_dino.denoising import Noise, count_groups
@@ -190,7 +191,7 @@ def as_ours(targets, noises):
     """The head's targets, and noise with all images' objects side by side."""
     groups = count_groups(targets)
     parts = [(n.flip < 0.2, n.labels, n.boxes) for n in noises if len(n.flip)]
-    return [structures.Target(*t) for t in targets], denoising.Noise(
+    return [head_targets.Target(*t) for t in targets], denoising.Noise(
         *(
             torch.cat([x.unflatten(0, (groups, -1)) for x in column], 1)
             for column in zip(*parts, strict=True)

@@ -23,7 +23,7 @@ PARTS = (
     'zero_shot',
 )
 # these import MMDetection
-DETECTION_PARTS = ('heads', 'detectors')
+DETECTION_PARTS = ('heads',)
 
 
 def __getattr__(name: str) -> Any:

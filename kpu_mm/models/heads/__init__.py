@@ -3,6 +3,7 @@
 from .mask_dino import (
     FocalClasses,
     LearnedQueries,
+    MaskDINO,
     MaskDINOHead,
     MaskDINOPixelDecoder,
     SelectedQueries,
@@ -12,6 +13,7 @@ from .mask_dino import (
 __all__ = [
     'FocalClasses',
     'LearnedQueries',
+    'MaskDINO',
     'MaskDINOHead',
     'MaskDINOPixelDecoder',
     'SelectedQueries',

@@ -1,47 +1,21 @@
-"""Mask DINO (https://arxiv.org/abs/2206.02777)."""
+"""Mask DINO (https://arxiv.org/abs/2206.02777).
 
-from .classes import FocalClasses, SoftmaxClasses
-from .criterion import Criterion
-from .denoising import Denoising, Noise
-from .learned_queries import LearnedQueries
-from .mask_dino_head import MaskDINOHead
-from .matcher import HungarianMatcher, TermWeights
+Docstrings use these letters: B images; N queries; K class outputs; C
+channels; (H, W) the canvas, which is the padded size of the batch; (h, w) its
+grid at stride 4; S cells over all levels; M objects of an image.
+"""
+
+from .mask_dino_head import MaskDINO, MaskDINOHead
 from .pixel_decoder import MaskDINOPixelDecoder
-from .postprocessor import Postprocessor, Results
-from .predictor import Predictor
-from .query_decoder import QueryDecoder
-from .selected_queries import SelectedQueries
-from .structures import (
-    DenoisingQueries,
-    HeadOutputs,
-    Pairs,
-    PixelFeatures,
-    Predictions,
-    Queries,
-    Target,
-)
+from .predictor import FocalClasses, SoftmaxClasses
+from .query_decoder import LearnedQueries, SelectedQueries
 
 __all__ = [
-    'Criterion',
-    'Denoising',
-    'DenoisingQueries',
     'FocalClasses',
-    'HeadOutputs',
-    'HungarianMatcher',
     'LearnedQueries',
+    'MaskDINO',
     'MaskDINOHead',
     'MaskDINOPixelDecoder',
-    'Noise',
-    'Pairs',
-    'PixelFeatures',
-    'Postprocessor',
-    'Predictions',
-    'Predictor',
-    'Queries',
-    'QueryDecoder',
-    'Results',
     'SelectedQueries',
     'SoftmaxClasses',
-    'Target',
-    'TermWeights',
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,17 +14,28 @@ from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from mmdet.utils import reduce_mean
 from torch import Tensor, nn
 
-from .classes import FocalClasses, SoftmaxClasses
-from .deformable import full_precision
-from .giou import generalised_iou
-from .matcher import HungarianMatcher, TermWeights
-from .structures import (
-    DenoisingQueries,
-    HeadOutputs,
-    Pairs,
-    Predictions,
-    Target,
-)
+from .denoising import DenoisingQueries
+from .matcher import HungarianMatcher, Pairs, TermWeights, generalised_iou
+from .predictor import FocalClasses, Predictions, SoftmaxClasses
+from .targets import Target
+
+
+class HeadOutputs(NamedTuple):
+    """All predictions of one forward pass.
+
+    Args:
+        matching: The initial prediction, then one of each decoder layer, of
+            the N matching queries.
+        denoising: The same of the D denoising queries; empty if the forward
+            pass had none.
+        selected: The encoder's predictions; None for learned queries.
+        mask_features: (B, C, h, w).
+    """
+
+    matching: tuple[Predictions, ...]
+    denoising: tuple[Predictions, ...]
+    selected: Predictions | None
+    mask_features: Tensor
 
 
 class Criterion(nn.Module):
@@ -83,34 +95,40 @@ class Criterion(nn.Module):
         if outputs.selected is not None:
             sets['enc.'] = outputs.selected
         features = outputs.mask_features
-        with full_precision(features):
+        losses: dict[str, Tensor] = {}
+        with torch.autocast(features.device.type, enabled=False):
             normaliser = object_count(targets, features)
-            matched = self.matcher(list(sets.values()), features, targets)
-            losses = {}
-            for (name, predictions), pairs in zip(
-                sets.items(), matched, strict=True
-            ):
-                terms = self.set_losses(
-                    predictions, features, targets, pairs, normaliser
-                )
-                losses.update({name + key: terms[key] for key in terms})
-            if denoising is None:
-                return losses
-            groups = max(denoising.groups, 1)
-            for name, predictions in zip(
-                names, outputs.denoising, strict=True
-            ):
-                if name == 'd0.' and outputs.selected is None:
-                    continue  # learned queries start alike for all images
+
+            def add(
+                prefix: str,
+                predictions: Predictions,
+                pairs: Sequence[Pairs],
+                groups: int = 1,
+            ) -> None:
                 terms = self.set_losses(
                     predictions,
                     features,
                     targets,
-                    denoising.pairs,
+                    pairs,
                     normaliser * groups,
                     groups,
                 )
-                losses.update({f'dn.{name}{key}': terms[key] for key in terms})
+                losses.update({prefix + key: terms[key] for key in terms})
+
+            matched = self.matcher(list(sets.values()), features, targets)
+            for (name, predictions), pairs in zip(
+                sets.items(), matched, strict=True
+            ):
+                add(name, predictions, pairs)
+            if denoising is not None:
+                groups = max(denoising.groups, 1)
+                for name, predictions in zip(
+                    names, outputs.denoising, strict=True
+                ):
+                    # The initial prediction of learned queries has no loss,
+                    # as in the official code.
+                    if name != 'd0.' or outputs.selected is not None:
+                        add(f'dn.{name}', predictions, denoising.pairs, groups)
         return losses
 
     def draw_points(self, mask_logits: Tensor) -> Tensor:
@@ -122,7 +140,8 @@ class Criterion(nn.Module):
         Returns:
             (P, num_points, 2) as (x, y) in [0, 1].
         """
-        logits = mask_logits.detach()[:, None]
+        logits = mask_logits.detach()[:, None]  # (P, 1, h, w)
+        # as in PointRend (https://arxiv.org/abs/1912.08193)
         return get_uncertain_point_coords_with_randomness(
             logits,
             None,
@@ -151,6 +170,7 @@ class Criterion(nn.Module):
             groups: Pairs that every paired object has.
         """
         logits = predictions.logits.float()
+        # (B, N), the background where no object is paired
         labels = torch.full(
             logits.shape[:2], self.classes.num_classes, device=logits.device
         )
@@ -202,7 +222,8 @@ class Criterion(nn.Module):
             ]
         )
         points = self.draw_points(masks)
-        # Pairs of one object are side by side: its mask is sampled once.
+        # The G pairs of an object are next to each other: its full-size mask
+        # is read once, at the points of all of them.
         objects = gather(
             [target.masks for target in targets],
             [pair.objects[::groups] for pair in pairs],
@@ -216,11 +237,11 @@ class Criterion(nn.Module):
 
 
 def object_count(targets: Sequence[Target], like: Tensor) -> Tensor:
-    """Objects of a rank, averaged over ranks, at least 1.
+    """Mean number of objects of a process, at least 1.
 
     Args:
-        targets: Objects of each image of this rank.
-        like: A tensor of the device of the result.
+        targets: Objects of each image of this process.
+        like: A tensor on the device of the result.
     """
     count = sum(len(target.labels) for target in targets)
     mean: Tensor = reduce_mean(like.new_tensor(float(count)))
@@ -228,7 +249,7 @@ def object_count(targets: Sequence[Target], like: Tensor) -> Tensor:
 
 
 def gather(parts: Iterable[Tensor], indices: Iterable[Tensor]) -> Tensor:
-    """Rows of each image, one after another.
+    """Chosen rows of all images, concatenated.
 
     Args:
         parts: Of each image, (N_i, ...).

@@ -10,7 +10,28 @@ from mmdet.models.layers import inverse_sigmoid
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from .structures import DenoisingQueries, Pairs, Target
+from .matcher import Pairs
+from .targets import Target
+
+
+class DenoisingQueries(NamedTuple):
+    """Noised ground truth that the decoder restores next to its own queries.
+
+    Args:
+        content: Embeddings of the noised labels, (B, D, C), D = groups *
+            largest object count of the batch.
+        references: Logits of the noised boxes, (B, D, 4).
+        blocked: Self-attention mask of denoising and matching queries, (D +
+            N, D + N) bool, True where a row does not attend to a column.
+        pairs: Slot and object of every noised object, one for each image.
+        groups: How often every object appears; 0 without queries.
+    """
+
+    content: Tensor
+    references: Tensor
+    blocked: Tensor
+    pairs: list[Pairs]
+    groups: int
 
 
 class Noise(NamedTuple):
@@ -31,18 +52,18 @@ class Denoising(BaseModule):
     """Queries that start from noised labels and boxes.
 
     Mask DINO (https://arxiv.org/abs/2206.02777), section 3.4; DN-DETR
-    (https://arxiv.org/abs/2203.01305). Unlike DINO's there are no negative
-    queries, noise is on centre and size, and slots that an image leaves
-    empty stay visible.
+    (https://arxiv.org/abs/2203.01305). Unlike in DINO there are no negative
+    queries, the noise is on centre and size, and the other queries attend
+    to slots that an image leaves empty.
 
     Args:
         num_classes: Classes of the labels.
         embed_dims: Channels C.
-        num_queries: Most queries D that are made; they are divided into
-            groups that each hold every object once. Defaults to 100.
+        num_queries: At most so many queries D are made, in groups that each
+            hold every object once. Defaults to 100.
         noise_scale: Centres move by up to this share of half the size,
-            sizes by up to this share of themselves, and half this share of
-            the labels is redrawn. Defaults to 0.4.
+            sizes change by up to this share, and half this share of the
+            labels is redrawn. Defaults to 0.4.
     """
 
     def __init__(
@@ -91,7 +112,8 @@ class Denoising(BaseModule):
 
         Returns:
             No group, and so no query, if no image has objects or one has
-            more than ``num_queries``; the embedding gets a gradient still.
+            more than ``num_queries``; the embedding still gets a gradient,
+            as data-parallel training requires.
         """
         counts = [len(target.labels) for target in targets]
         most = max(1, *counts)
@@ -99,6 +121,7 @@ class Denoising(BaseModule):
         noise = noise or self.draw(targets, groups)
         labels = torch.cat([target.labels for target in targets])
         boxes = torch.cat([target.boxes for target in targets])
+        # (T,) labels of all images, G times, -> (G, T, C)
         content = self.label_embedding(
             torch.where(noise.swap, noise.labels, labels)
         )
@@ -148,24 +171,25 @@ def scatter_slots(
     image = torch.cat(
         [torch.full_like(slot, i) for i, slot in enumerate(slots)]
     )
-    # (G, T, C) -> (T, G, C)
+    # (G, T, C) -> (T, G, C), into (B, G, most, C) at (image, :, slot)
     out[image, :, torch.cat(list(slots))] = values.transpose(0, 1)
-    return out.flatten(1, 2)
+    return out.flatten(1, 2)  # (B, G, most, C) -> (B, G * most, C)
 
 
 def block_groups(
     groups: int, most: int, num_matching: int, device: torch.device
 ) -> Tensor:
-    """Who may not look at whom, True for blocked.
+    """Mask of the self-attention, True for blocked.
 
-    Denoising queries see their group and the matching queries; these see
-    each other only, or they would read the answers.
+    Denoising queries attend to their group and to the matching queries;
+    these attend to each other only, because the denoising queries hold the
+    ground truth.
 
     Args:
         groups: G.
         most: Slots of a group.
         num_matching: Matching queries N.
-        device: Where the mask shall be.
+        device: Device of the mask.
 
     Returns:
         (G * most + N, G * most + N) bool.
@@ -173,6 +197,7 @@ def block_groups(
     count = groups * most
     group = torch.arange(count + num_matching, device=device) // most
     matching = torch.arange(count + num_matching, device=device) >= count
+    # row's group against column's: (D + N, 1) != (D + N,)
     other = group[:, None] != group
     return ~matching & (matching[:, None] | other)
 
@@ -186,6 +211,7 @@ def denoising_pairs(slots: Tensor, groups: int, most: int) -> Pairs:
         most: Slots of a group.
     """
     starts = torch.arange(groups, device=slots.device) * most
+    # (M, 1) + (G,) -> (M * G,), the G pairs of an object next to each other
     return Pairs(
         (slots[:, None] + starts).flatten(), slots.repeat_interleave(groups)
     )

@@ -1,4 +1,4 @@
-"""MaskDINOHead: pixel decoder, queries, decoder; loss and predict."""
+"""MaskDINO, a detector, and its head with losses and predictions."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from mmdet.models.detectors import SingleStageDetector
 from mmengine.model import BaseModule
 from torch import Tensor
 
 from kpu_mm.registry import MODELS
 
-from .criterion import Criterion
-from .denoising import Denoising
+from .criterion import Criterion, HeadOutputs
+from .denoising import Denoising, DenoisingQueries
 from .postprocessor import Postprocessor, Results
-from .predictor import Predictor
+from .predictor import Predictions, Predictor
 from .query_decoder import QueryDecoder
-from .structures import DenoisingQueries, HeadOutputs, Predictions
 from .targets import make_target
 
 
@@ -102,6 +102,7 @@ class MaskDINOHead(BaseModule):
         content, references, selected = self.queries(features, self.predictor)
         blocked = None
         if denoising is not None:
+            # denoising queries first: (B, D + N, C) and (B, D + N, 4)
             content = torch.cat((denoising.content, content), 1)
             references = torch.cat((denoising.references, references), 1)
             blocked = denoising.blocked
@@ -112,8 +113,10 @@ class MaskDINOHead(BaseModule):
             self.predictor.box,
             blocked,
         )
+        # sets[0] predicts from the queries before any layer.
         sets = [self.predictor.predict(content, starts[0])]
         sets += map(self.predictor.refine, states, starts)
+        # (B, D + N, ...) -> (B, N, ...) and (B, D, ...)
         count = content.shape[1] - self.queries.num_queries
         return HeadOutputs(
             tuple(Predictions(*(p[:, count:] for p in s)) for s in sets),
@@ -159,7 +162,7 @@ class MaskDINOHead(BaseModule):
 
         Args:
             x: The backbone's maps.
-            batch_data_samples: Of which the metadata is read.
+            batch_data_samples: With the metadata of each image.
             rescale: Whether to give results at the size of the original
                 images. Defaults to True.
         """
@@ -173,3 +176,31 @@ class MaskDINOHead(BaseModule):
             )
             for i, sample in enumerate(batch_data_samples)
         ]
+
+
+@MODELS.register_module()
+class MaskDINO(SingleStageDetector):
+    """Detector with instance, semantic and panoptic results.
+
+    Mask DINO (https://arxiv.org/abs/2206.02777). Takes the arguments of
+    MMDetection's ``SingleStageDetector``; ``bbox_head`` is a
+    :class:`MaskDINOHead`.
+    """
+
+    def add_pred_to_datasample(
+        self, data_samples: list[Any], results_list: list[Results]
+    ) -> list[Any]:
+        """Store results under the names that MMDetection's metrics read.
+
+        Args:
+            data_samples: Those of the batch.
+            results_list: The head's, in the same order.
+        """
+        for sample, results in zip(data_samples, results_list, strict=True):
+            if results.instances is not None:
+                sample.pred_instances = results.instances
+            if results.semantic is not None:
+                sample.pred_sem_seg = results.semantic
+            if results.panoptic is not None:
+                sample.pred_panoptic_seg = results.panoptic
+        return data_samples

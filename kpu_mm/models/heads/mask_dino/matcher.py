@@ -1,4 +1,4 @@
-"""Matcher: predictions <-> ground truth."""
+"""Matcher: predictions <-> objects of the ground truth, at least cost."""
 
 from __future__ import annotations
 
@@ -13,9 +13,23 @@ from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from .deformable import full_precision
-from .giou import generalised_iou
-from .structures import Pairs, Predictions, Target
+from .predictor import Predictions
+from .targets import Target
+
+# as in https://github.com/IDEA-Research/MaskDINO
+EPS = 1e-6
+
+
+class Pairs(NamedTuple):
+    """Matched queries and objects of one image.
+
+    Args:
+        queries: (P,) int64.
+        objects: (P,) int64, pairs of one object next to each other.
+    """
+
+    queries: Tensor
+    objects: Tensor
 
 
 class TermWeights(NamedTuple):
@@ -43,7 +57,7 @@ def match_costs(
     points: Tensor,
     weights: TermWeights,
 ) -> Tensor:
-    """What it would cost to match each query with each object of one image.
+    """Costs of matching each query with each object of one image.
 
     Args:
         predictions: L prediction sets of the image in place of a batch.
@@ -57,18 +71,22 @@ def match_costs(
     """
     logits = predictions.logits.float()[..., target.labels]
     boxes = predictions.boxes.float()
+    # (L, N, 1, 4) with (M, 4) -> (L, N, M)
     iou = generalised_iou(
         bbox_cxcywh_to_xyxy(boxes)[:, :, None],
         bbox_cxcywh_to_xyxy(target.boxes),
     )
-    # The dot product with a mask query is linear, as sampling is: sampled
-    # features give the same logits as sampled masks, at fewer places.
+    # Sampling and the dot product with a mask query are both linear: sampled
+    # features give the same logits as sampled masks, and N masks of (h, w)
+    # need not be rendered.
     sets, count = points.shape[:2]
-    places = points.flatten(0, 1)[None]
+    places = points.flatten(0, 1)[None]  # (L, P, 2) -> (1, L * P, 2)
     features = point_sample(mask_features.float()[None], places)[0]
+    # (C, L * P) -> (L, C, P)
     features = features.unflatten(1, (sets, count)).transpose(0, 1)
     masks = predictions.mask_queries.float() @ features  # (L, N, P)
     objects = point_sample(target.masks.float()[None], places)[0]
+    # (M, L * P) -> (L, P, M)
     objects = objects.unflatten(1, (sets, count)).permute(1, 2, 0)
     return (
         weights.cls * focal_cost(logits)
@@ -79,6 +97,32 @@ def match_costs(
     )
 
 
+def generalised_iou(boxes: Tensor, others: Tensor) -> Tensor:
+    """GIoU (https://arxiv.org/abs/1902.09630) of boxes (x1, y1, x2, y2).
+
+    Mask DINO was trained with a stabiliser that is added to unions and
+    enclosing areas. MMDetection clamps them at it instead, which gives other
+    values for boxes relative to the canvas, of areas far below 1.
+
+    Args:
+        boxes: (..., 4).
+        others: (..., 4), broadcast with ``boxes``.
+
+    Returns:
+        (...).
+    """
+
+    def area(low: Tensor, high: Tensor) -> Tensor:
+        return (high - low).clamp(min=0).prod(-1)
+
+    low, high = boxes[..., :2], boxes[..., 2:]
+    other_low, other_high = others[..., :2], others[..., 2:]
+    inter = area(low.maximum(other_low), high.minimum(other_high))
+    union = area(low, high) + area(other_low, other_high) - inter
+    enclosing = area(low.minimum(other_low), high.maximum(other_high))
+    return inter / (union + EPS) - (enclosing - union) / (enclosing + EPS)
+
+
 def focal_cost(logits: Tensor) -> Tensor:
     """Focal loss as an object minus focal loss as background.
 
@@ -86,6 +130,7 @@ def focal_cost(logits: Tensor) -> Tensor:
         logits: Of the object's class, any shape.
     """
     score = logits.sigmoid()
+    # alpha 0.25 and gamma 2, as in the loss
     positive = -0.25 * (1 - score) ** 2 * (score + 1e-8).log()
     negative = -0.75 * score**2 * (1 - score + 1e-8).log()
     return positive - negative
@@ -160,10 +205,11 @@ class HungarianMatcher:
         shape = (len(sets), len(targets), self.num_points, 2)
         if points is None:
             points = torch.rand(shape, device=mask_features.device)
+        # L sets of (B, N, ...) -> (L, B, N, ...)
         stacked = Predictions(
             *(torch.stack(parts) for parts in zip(*sets, strict=True))
         )
-        with full_precision(mask_features):
+        with torch.autocast(mask_features.device.type, enabled=False):
             costs = [
                 match_costs(
                     Predictions(*(part[:, i] for part in stacked)),
@@ -178,7 +224,7 @@ class HungarianMatcher:
 
 
 def solve(costs: Sequence[Tensor]) -> list[list[Pairs]]:
-    """Match at least cost, with one copy to the host and one back.
+    """Match at least cost, with one copy to the CPU and one back.
 
     Args:
         costs: Of each image, (L, N, M_i).
@@ -190,6 +236,7 @@ def solve(costs: Sequence[Tensor]) -> list[list[Pairs]]:
         ValueError: If a cost is not a finite number.
     """
     device = costs[0].device
+    # Images have different numbers of objects: (L, N, sum of M_i).
     host = torch.cat(list(costs), -1).cpu()
     if not host.isfinite().all():
         raise ValueError(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
+from mmcv.ops import MultiScaleDeformableAttention
 from mmdet.models.layers import (
     DeformableDetrTransformerEncoder,
     SinePositionalEncoding,
@@ -23,16 +26,25 @@ from torch import Tensor, nn
 from kpu_mm.registry import MODELS
 
 from ...adapters import flatten_levels, split_levels
-from .deformable import (
-    ffn_cfg,
-    full_precision,
-    init_transformer,
-    level_arguments,
-)
-from .structures import PixelFeatures
+from ...layers.deform_attention import LevelShapes
 
 ORDERS = ('coarse_to_fine', 'fine_to_coarse')
 GN = dict(type='GN', num_groups=32)
+
+
+class PixelFeatures(NamedTuple):
+    """Output of the pixel decoder.
+
+    Args:
+        masks: Mask features at stride 4, (B, C, h, w).
+        memory: Encoded cells of all levels, (B, S, C), levels in the
+            decoder's order, which is the encoder's reversed.
+        shapes: (H_l, W_l) of each level in the same order.
+    """
+
+    masks: Tensor
+    memory: Tensor
+    shapes: LevelShapes
 
 
 @MODELS.register_module()
@@ -40,16 +52,17 @@ class MaskDINOPixelDecoder(BaseModule):
     """Deformable encoder over the coarse maps, then one FPN step to stride 4.
 
     Mask DINO (https://arxiv.org/abs/2206.02777). Runs in float32 whatever
-    autocast says. Knows no padding: padded cells are cells like any other.
+    the autocast. It takes no padding mask: padded cells are encoded like any
+    other, as in the official code.
 
     Args:
         in_channels: Channels of the backbone's maps at strides 4, 8, 16
             ... . Defaults to (256, 512, 1024, 2048).
-        embed_dims: Channels C of everything that comes out, a multiple of
-            32. Defaults to 256.
-        input_levels: How many of the maps, the coarsest, the encoder sees.
-            Defaults to 3.
-        extra_level: Whether it also sees a level of twice the last stride,
+        embed_dims: Channels C of all outputs, a multiple of 32. Defaults to
+            256.
+        input_levels: How many of the maps, from the coarsest on, the encoder
+            takes. Defaults to 3.
+        extra_level: Whether it also takes a level of twice the last stride,
             a convolution of the last map. Defaults to False.
         order: Order of the encoder's levels, 'coarse_to_fine' or
             'fine_to_coarse'. Defaults to 'coarse_to_fine'.
@@ -91,25 +104,18 @@ class MaskDINOPixelDecoder(BaseModule):
         self.order = order
         self.num_levels = input_levels + extra_level
 
+        conv = partial(
+            ConvModule, out_channels=embed_dims, norm_cfg=GN, act_cfg=None
+        )
         # from fine to coarse
         convs = [
-            ConvModule(
-                channels, embed_dims, 1, bias=True, norm_cfg=GN, act_cfg=None
-            )
+            conv(channels, kernel_size=1, bias=True)
             for channels in self.in_channels[-input_levels:]
         ]
         if extra_level:
+            last = self.in_channels[-1]
             convs.append(
-                ConvModule(
-                    self.in_channels[-1],
-                    embed_dims,
-                    3,
-                    stride=2,
-                    padding=1,
-                    bias=True,
-                    norm_cfg=GN,
-                    act_cfg=None,
-                )
+                conv(last, kernel_size=3, stride=2, padding=1, bias=True)
             )
         self.input_convs = ModuleList(self._ordered(convs))
         self.level_encoding = nn.Embedding(self.num_levels, embed_dims)
@@ -125,16 +131,29 @@ class MaskDINOPixelDecoder(BaseModule):
                     dropout=0.0,
                     batch_first=True,
                 ),
-                ffn_cfg=ffn_cfg(embed_dims, ffn_channels),
+                ffn_cfg=dict(
+                    embed_dims=embed_dims, feedforward_channels=ffn_channels
+                ),
             ),
         )
-        self.lateral_conv = ConvModule(
-            self.in_channels[0], embed_dims, 1, norm_cfg=GN, act_cfg=None
-        )
+        self.lateral_conv = conv(self.in_channels[0], kernel_size=1)
         self.output_conv = ConvModule(
             embed_dims, embed_dims, 3, padding=1, norm_cfg=GN
         )
         self.mask_feature = nn.Conv2d(embed_dims, embed_dims, 1)
+
+    def init_weights(self) -> None:
+        """Initialise as the published models were."""
+        for conv in self.input_convs:
+            xavier_init(conv.conv, distribution='uniform')
+        for layer in (
+            self.lateral_conv.conv,
+            self.output_conv.conv,
+            self.mask_feature,
+        ):
+            caffe2_xavier_init(layer)
+        nn.init.normal_(self.level_encoding.weight)
+        init_transformer(self.encoder)
 
     def forward(self, maps: Sequence[Tensor]) -> PixelFeatures:
         """Encode the backbone's maps.
@@ -144,19 +163,22 @@ class MaskDINOPixelDecoder(BaseModule):
 
         Raises:
             ValueError: If number, channels or sizes of the maps are not
-                those that the constructor was told.
+                those of the constructor.
         """
-        check_maps(maps, self.in_channels)
-        with full_precision(maps[0]):
+        _check_maps(maps, self.in_channels)
+        with torch.autocast(maps[0].device.type, enabled=False):
             maps = [level.float() for level in maps]
             tokens, shapes = self._encode(maps)
+            # (B, S, C) -> (B, C, H_l, W_l) for each level
             levels = split_levels(tokens, shapes)
-            finest = levels[-1 if self.order == ORDERS[0] else 0]
+            finest = self._ordered(levels)[0]
             lateral = self.lateral_conv(maps[0])
             resized = F.interpolate(
                 finest, lateral.shape[-2:], mode='bilinear'
             )
             masks = self.mask_feature(self.output_conv(lateral + resized))
+            # The decoder takes the levels in the reversed order, as
+            # published; `SelectedQueries` depends on it.
             memory = flatten_levels(levels[::-1])
         return PixelFeatures(masks, memory, shapes[::-1])
 
@@ -174,13 +196,15 @@ class MaskDINOPixelDecoder(BaseModule):
             )
         ]
         shapes = [(level.shape[-2], level.shape[-1]) for level in levels]
+        # The sine code needs a padding mask: zeros (1, H_l, W_l), no padding.
         positions = [
+            # (1, C, H_l, W_l) + (C, 1, 1)
             self.position(level.new_zeros(1, *shape)) + code[:, None, None]
             for level, shape, code in zip(
                 levels, shapes, self.level_encoding.weight, strict=True
             )
         ]
-        tokens = flatten_levels(levels)
+        tokens = flatten_levels(levels)  # (B, C, H_l, W_l) each -> (B, S, C)
         encoded = self.encoder(
             query=tokens,
             query_pos=flatten_levels(positions),
@@ -190,33 +214,11 @@ class MaskDINOPixelDecoder(BaseModule):
         return encoded, shapes
 
     def _ordered(self, levels: list[Any]) -> list[Any]:
-        """From fine to coarse -> in the encoder's order."""
+        """From fine to coarse -> in the encoder's order, and back."""
         return levels[::-1] if self.order == ORDERS[0] else levels
 
-    def init_weights(self) -> None:
-        """Initialise as the published models were."""
-        for conv in self.input_convs:
-            xavier_init(conv.conv, distribution='uniform')
-        for layer in (
-            self.lateral_conv.conv,
-            self.output_conv.conv,
-            self.mask_feature,
-        ):
-            caffe2_xavier_init(layer)
-        nn.init.normal_(self.level_encoding.weight)
-        init_transformer(self.encoder)
 
-
-def check_maps(maps: Sequence[Tensor], in_channels: Sequence[int]) -> None:
-    """Refuse maps that are not what the model was configured for.
-
-    Args:
-        maps: (B, C_i, H_i, W_i), each of half the size of the one before.
-        in_channels: The C_i that were configured.
-
-    Raises:
-        ValueError: If number, channels or sizes differ.
-    """
+def _check_maps(maps: Sequence[Tensor], in_channels: Sequence[int]) -> None:
     channels = [level.shape[1] for level in maps]
     if channels != list(in_channels):
         raise ValueError(
@@ -226,8 +228,46 @@ def check_maps(maps: Sequence[Tensor], in_channels: Sequence[int]) -> None:
         )
     sizes = [tuple(level.shape[-2:]) for level in maps]
     for fine, coarse in pairwise(sizes):
+        # Backbones round odd sizes up or down.
         if any(abs(a - 2 * b) > 1 for a, b in zip(fine, coarse, strict=True)):
             raise ValueError(
                 f'the backbone gives maps of sizes {sizes}: each must be '
                 'half the one before, as at strides 4, 8, 16 and 32.'
             )
+
+
+def level_arguments(shapes: LevelShapes, like: Tensor) -> dict[str, Tensor]:
+    """Level sizes as MMDetection's layers take them.
+
+    Args:
+        shapes: (H_l, W_l) of each level.
+        like: A tensor (B, ...) of the same batch and device.
+
+    Returns:
+        ``spatial_shapes`` (L, 2), ``level_start_index`` (L,) and
+        ``valid_ratios`` (B, L, 2), all 1: padding counts as image.
+    """
+    spatial_shapes = torch.tensor(shapes, device=like.device)
+    sizes = spatial_shapes.prod(1)
+    return dict(
+        spatial_shapes=spatial_shapes,
+        level_start_index=sizes.cumsum(0) - sizes,
+        valid_ratios=torch.ones(
+            like.shape[0], len(shapes), 2, device=like.device
+        ),
+    )
+
+
+def init_transformer(stack: nn.Module) -> None:
+    """Xavier-uniform matrices, deformable attention in its usual way.
+
+    Args:
+        stack: Encoder or decoder.
+    """
+    for parameter in stack.parameters():
+        if parameter.dim() > 1:
+            nn.init.xavier_uniform_(parameter)
+    # after the loop, which has overwritten the offsets' directions
+    for module in stack.modules():
+        if isinstance(module, MultiScaleDeformableAttention):
+            module.init_weights()

@@ -11,12 +11,11 @@ from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
 
-from .classes import FocalClasses, SoftmaxClasses
-from .structures import Predictions
+from .predictor import FocalClasses, Predictions, SoftmaxClasses
 
 
 class Results(NamedTuple):
-    """What was asked for, of one image; the rest is None.
+    """Results of one image; None for those that are switched off.
 
     Args:
         instances: ``bboxes`` (n, 4) as (x1, y1, x2, y2) in pixels,
@@ -46,7 +45,8 @@ class Postprocessor:
         max_per_img: Most instances of an image. Defaults to 100.
         object_mask_thr: Queries of lower score make no segment. Defaults to
             0.25.
-        iou_thr: A segment must keep this share of its mask. Defaults to 0.8.
+        iou_thr: Segments that win less than this share of their mask's
+            pixels are dropped. Defaults to 0.8.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Postprocessor:
     def instances(
         self, predictions: Predictions, mask_features: Tensor, frame: Frame
     ) -> InstanceData:
-        """The best pairs of query and class, of which things are given.
+        """The best pairs of query and class, without those of stuff.
 
         Args:
             predictions: Of one image, without the batch dimension.
@@ -115,6 +115,7 @@ class Postprocessor:
             frame: Sizes of the image.
         """
         scores = self.classes.scores(predictions.logits)
+        # (N, K) -> (N * K,): a query may win with several classes
         count = min(self.max_per_img, scores.numel())
         scores, best = scores.flatten().topk(count)
         labels = best % self.classes.num_classes
@@ -126,10 +127,11 @@ class Postprocessor:
             queries[things],
         )
         boxes = frame.boxes(predictions.boxes[queries])
-        # A query may appear with several classes: its mask is drawn once.
+        # Its mask is rendered once for all its classes.
         queries, source = queries.unique(return_inverse=True)
         masks = frame.masks(predictions.mask_queries[queries], mask_features)
         inside = masks > 0
+        # mean score of the mask's own pixels
         area = inside.sum((1, 2))
         mask_scores = (masks.sigmoid() * inside).sum((1, 2)) / (area + 1e-6)
         return InstanceData(
@@ -165,6 +167,7 @@ class Postprocessor:
             return PixelData(
                 sem_seg=torch.full_like(masks.sum(0), void).int()[None]
             )
+        # (N, 1, 1) * (N, H, W) -> the winning query of each pixel, (1, H, W)
         owner = (scores[:, None, None] * masks).argmax(0, keepdim=True)
         inside = masks >= 0.5
         # (n,): pixels won, pixels claimed, pixels both won and claimed
@@ -173,7 +176,8 @@ class Postprocessor:
         claim = inside.gather(0, owner)
         both = owner[claim].bincount(minlength=len(masks))
         accepted = (both > 0) & (won / claimed >= self.iou_thr)
-        # Stuff has no number of its own: equal classes become one segment.
+        # Things are numbered from 1. Stuff is always 0, so that all segments
+        # of a stuff class merge into one.
         things = labels < self.num_things
         number = (accepted & things).cumsum(0) * things
         segment = labels + number * INSTANCE_OFFSET
@@ -205,6 +209,8 @@ class Frame(NamedTuple):
             (n, H, W).
         """
         masks = torch.einsum('nc,chw->nhw', mask_queries, mask_features)[None]
+        # Two steps, as published: to the canvas, then without its padding to
+        # the output. One step would give other values.
         masks = F.interpolate(masks, self.canvas, mode='bilinear')
         height, width = self.resized
         masks = masks[..., :height, :width]

@@ -3,15 +3,11 @@ import torch
 from torch import nn
 
 from kpu_mm.models.heads.mask_dino import criterion as criterion_module
-from kpu_mm.models.heads.mask_dino.classes import FocalClasses
-from kpu_mm.models.heads.mask_dino.criterion import Criterion
+from kpu_mm.models.heads.mask_dino.criterion import Criterion, HeadOutputs
 from kpu_mm.models.heads.mask_dino.denoising import Denoising
-from kpu_mm.models.heads.mask_dino.structures import (
-    HeadOutputs,
-    Pairs,
-    Predictions,
-    Target,
-)
+from kpu_mm.models.heads.mask_dino.matcher import Pairs
+from kpu_mm.models.heads.mask_dino.predictor import FocalClasses, Predictions
+from kpu_mm.models.heads.mask_dino.targets import Target
 from tests.mask_dino_pair import (
     as_ours,
     random_noises,

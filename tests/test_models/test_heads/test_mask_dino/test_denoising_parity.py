@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from kpu_mm.models.heads.mask_dino.denoising import Denoising
-from kpu_mm.models.heads.mask_dino.structures import Target
+from kpu_mm.models.heads.mask_dino.targets import Target
 from tests.mask_dino_pair import (
     as_ours,
     build_pair,

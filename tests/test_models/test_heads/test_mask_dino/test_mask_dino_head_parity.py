@@ -2,7 +2,8 @@ import pytest
 import torch
 from mmdet.models.layers import inverse_sigmoid
 
-from kpu_mm.models.heads.mask_dino import predictor, query_decoder, structures
+from kpu_mm.models.heads.mask_dino import predictor, query_decoder
+from kpu_mm.models.heads.mask_dino.targets import Target
 from tests.mask_dino_pair import (
     as_ours,
     assert_same,
@@ -167,7 +168,7 @@ def test_initial_prediction_equals_the_selection():
 def test_evaluation_is_training_without_objects():
     pair = build_pair(queries=QUERIES, depth=3)
     maps = random_maps()
-    nothing = [structures.Target(*t) for t in random_targets((0, 0))]
+    nothing = [Target(*t) for t in random_targets((0, 0))]
     head = pair.head.train()
     trained = head(maps, head.denoising(nothing, QUERIES))
     plain = head.eval()(maps)

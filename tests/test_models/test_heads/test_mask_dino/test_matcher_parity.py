@@ -6,7 +6,8 @@ from kpu_mm.models.heads.mask_dino.matcher import (
     TermWeights,
     match_costs,
 )
-from kpu_mm.models.heads.mask_dino.structures import Predictions, Target
+from kpu_mm.models.heads.mask_dino.predictor import Predictions
+from kpu_mm.models.heads.mask_dino.targets import Target
 from tests.mask_dino_pair import random_targets, rendered
 from tests.references.mask_dino.matcher import cost_matrix, match
 

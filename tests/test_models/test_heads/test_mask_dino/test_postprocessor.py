@@ -2,9 +2,9 @@ import pytest
 import torch
 from mmdet.models.seg_heads import MaskFormerFusionHead
 
-from kpu_mm.models.heads.mask_dino import (
+from kpu_mm.models.heads.mask_dino.postprocessor import Postprocessor
+from kpu_mm.models.heads.mask_dino.predictor import (
     FocalClasses,
-    Postprocessor,
     Predictions,
     SoftmaxClasses,
 )

@@ -4,7 +4,7 @@ from mmdet.evaluation.functional import INSTANCE_OFFSET
 
 from kpu_mm.models.heads import FocalClasses, SoftmaxClasses
 from kpu_mm.models.heads.mask_dino.postprocessor import Postprocessor
-from kpu_mm.models.heads.mask_dino.structures import Predictions
+from kpu_mm.models.heads.mask_dino.predictor import Predictions
 from tests.references.mask_dino.post_processing import (
     instances,
     panoptic,

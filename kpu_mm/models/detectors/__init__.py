@@ -1,5 +1,0 @@
-"""Detectors."""
-
-from .mask_dino import MaskDINO
-
-__all__ = ['MaskDINO']
