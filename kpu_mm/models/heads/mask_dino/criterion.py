@@ -95,40 +95,31 @@ class Criterion(nn.Module):
         if outputs.selected is not None:
             sets['enc.'] = outputs.selected
         features = outputs.mask_features
-        losses: dict[str, Tensor] = {}
         with torch.autocast(features.device.type, enabled=False):
             normaliser = object_count(targets, features)
-
-            def add(
-                prefix: str,
-                predictions: Predictions,
-                pairs: Sequence[Pairs],
-                groups: int = 1,
-            ) -> None:
-                terms = self.set_losses(
-                    predictions,
-                    features,
-                    targets,
-                    pairs,
-                    normaliser * groups,
-                    groups,
-                )
-                losses.update({prefix + key: terms[key] for key in terms})
-
             matched = self.matcher(list(sets.values()), features, targets)
-            for (name, predictions), pairs in zip(
-                sets.items(), matched, strict=True
-            ):
-                add(name, predictions, pairs)
+            # prefix, prediction set, its pairs, pairs of each object
+            jobs = [
+                (name, sets[name], pairs, 1)
+                for name, pairs in zip(sets, matched, strict=True)
+            ]
             if denoising is not None:
                 groups = max(denoising.groups, 1)
-                for name, predictions in zip(
-                    names, outputs.denoising, strict=True
-                ):
+                jobs += [
+                    (f'dn.{name}', predictions, denoising.pairs, groups)
+                    for name, predictions in zip(
+                        names, outputs.denoising, strict=True
+                    )
                     # The initial prediction of learned queries has no loss,
                     # as in the official code.
-                    if name != 'd0.' or outputs.selected is not None:
-                        add(f'dn.{name}', predictions, denoising.pairs, groups)
+                    if name != 'd0.' or outputs.selected is not None
+                ]
+            losses = {}
+            for prefix, predictions, pairs, groups in jobs:
+                terms = self.set_losses(
+                    predictions, features, targets, pairs, normaliser, groups
+                )
+                losses.update({prefix + key: terms[key] for key in terms})
         return losses
 
     def draw_points(self, mask_logits: Tensor) -> Tensor:
@@ -166,9 +157,10 @@ class Criterion(nn.Module):
             mask_features: (B, C, h, w).
             targets: Objects of each image.
             pairs: Of each image.
-            normaliser: What sums are divided by, a scalar tensor.
+            normaliser: Number of objects, a scalar tensor.
             groups: Pairs that every paired object has.
         """
+        normaliser = normaliser * groups
         logits = predictions.logits.float()
         # (B, N), the background where no object is paired
         labels = torch.full(
