@@ -99,8 +99,8 @@ class KNNClassifier(BaseModel):
             return features
         if mode != 'predict' or data_samples is None:
             raise ValueError(
-                f"mode={mode!r}: KNNClassifier knows 'tensor', and 'predict' "
-                'with data samples; it is not trained.'
+                f"mode={mode!r}: choose 'tensor', or 'predict' with data "
+                'samples; KNNClassifier is not trained.'
             )
         if not len(self.bank):
             raise RuntimeError(

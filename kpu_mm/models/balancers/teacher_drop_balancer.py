@@ -44,9 +44,9 @@ class TeacherDropBalancer(BaseBalancer):
     made once for the whole batch, by the teachers' mean losses.
 
     Nothing is dropped in eval mode. Random numbers come from the global
-    generator of the CPU, which the train loop seeds for each iteration;
-    process 0 draws for all, so that two processes drop what one with the
-    joined batch drops.
+    generator of the CPU, which the train loop seeds for each iteration.
+    Process 0 draws for all, so that two processes drop the same teachers as
+    one process with the joined batch.
 
     Args:
         teachers: Names of all T teachers.
@@ -83,6 +83,7 @@ class TeacherDropBalancer(BaseBalancer):
         if self.per_image:
             values = torch.stack([losses[name] for name in self.teachers])
         kept = self._kept(values.detach())  # (T, B) or (T, 1)
+        # divided by what all processes keep, not only this one
         weights = kept / average_over_ranks(kept.sum())
         return Balance((weights * values).sum(), self.named(weights.sum(1)))
 

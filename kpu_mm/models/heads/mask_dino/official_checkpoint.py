@@ -18,9 +18,9 @@ _QUERY = 'sem_seg_head.predictor.'
 _OURS = 'bbox_head'
 _SWIN = 'backbone.patch_embed.proj.weight'
 
-# what training kept beside the model; nothing here reads it
+# buffers of the official criterion and preprocessing, not of the model
 _IGNORED = ('criterion.empty_weight', 'pixel_mean', 'pixel_std')
-# statistics of no use to norms that are frozen; detectron2 has none
+# BatchNorm counters, which detectron2's frozen norms do not have
 _COUNTERS = '.num_batches_tracked'
 # modules that official checkpoints hold several times, and the name to keep
 _ALIASES = (
@@ -71,11 +71,11 @@ _RENAMES = (
 
 
 class OfficialModel(NamedTuple):
-    """What the shapes in an official checkpoint tell about its model.
+    """The architecture of an official checkpoint, read from its shapes.
 
     Args:
         levels: Levels that the encoder attends to.
-        extra_levels: Those of them that are computed below the backbone's.
+        extra_levels: Those of them that are coarser than the backbone's.
         ffn_dims: Channels of the encoder's feed-forward networks.
         outputs: Class outputs.
     """
@@ -94,9 +94,9 @@ class OfficialModel(NamedTuple):
 
 
 def describe_official(official: Mapping[str, Tensor]) -> OfficialModel:
-    """Tell from a checkpoint's shapes which model it belongs to.
+    """Read from a checkpoint's shapes which model it belongs to.
 
-    The names of official files do not always say so.
+    The names of official files are not always right about it.
 
     Args:
         official: Official names to weights.
@@ -129,13 +129,13 @@ def convert_official(
 ) -> dict[str, Tensor]:
     """Rename the weights of an official checkpoint.
 
-    Every official weight is used, or equals another one that is, or belongs
-    to training alone.
+    Every official weight is either used, equal to another one that is used,
+    or only needed in training.
 
     Args:
         official: Official names to weights.
-        model: State dict of the detector that they are for; its names and
-            shapes are looked at, so it may be on the meta device.
+        model: State dict of the detector that they are for. Only names and
+            shapes are read, so it may be on the meta device.
 
     Returns:
         The detector's names to weights.
