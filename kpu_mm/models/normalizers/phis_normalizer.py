@@ -71,53 +71,36 @@ def principal_axes(covariance: Tensor) -> tuple[Tensor, Tensor]:
 def balanced_rotation(variances: Tensor) -> Tensor:
     """An orthogonal R with a constant diagonal of R diag(variances) R^T.
 
-    The Hartley transform spreads the variances almost evenly. From there,
-    each rotation of two axes brings one of them to the mean exactly, as in
-    Davies and Higham (https://doi.org/10.1023/A:1022384216930).
+    R is the real Fourier basis of the axes j = 0 ... C - 1, with phases p_k.
+    A wave sqrt(2 / C) cos(2 pi k j / C + p_k) has the variance
+
+        1 / C sum_j v_j (1 + cos(4 pi k j / C + 2 p_k)),
+
+    which is the mean plus the real part of exp(2 i p_k) V_2k / C, with the
+    Fourier coefficients V_m = sum_j v_j exp(2 pi i m j / C). The phase
+    p_k = pi / 4 - arg(V_2k) / 2 makes this part 0, for the sine of the same
+    frequency, too. The constant and the alternating row (even C) have the
+    mean variance without a phase.
 
     Args:
-        variances: Along the axes now, (C,) float64.
+        variances: Along the axes now, (C,) float64. If the largest comes
+            first, R is continuous in them: V_2k then stays away from the
+            negative real axis, where its angle jumps.
 
     Returns:
         (C, C) float64.
     """
     order = len(variances)
-    places = torch.arange(order, dtype=torch.float64)
-    angles = 2 * math.pi / order * torch.outer(places, places)
-    rotation = (angles.cos() + angles.sin()) / math.sqrt(order)
-    covariance = rotation * variances @ rotation.T
-    mean = variances.mean()
-    # One axis is done after each turn; the last then has the mean as well.
-    for _ in range(order - 1):
-        excess = covariance.diagonal() - mean
-        low, high = int(excess.argmin()), int(excess.argmax())
-        turn = _turn(excess[low], excess[high], covariance[low, high])
-        axes = [low, high]
-        rotation[axes] = turn @ rotation[axes]
-        covariance[axes] = turn @ covariance[axes]
-        covariance[:, axes] = covariance[:, axes] @ turn.T
-    return rotation
-
-
-def _turn(low: Tensor, high: Tensor, shared: Tensor) -> Tensor:
-    """The rotation of two axes after which the first has no excess.
-
-    Args:
-        low: Its excess over the mean variance, not above 0.
-        high: That of the second axis, not below 0.
-        shared: Their covariance.
-
-    Returns:
-        (2, 2).
-    """
-    # high t^2 + 2 shared t + low = 0 for the tangent t: the solution that
-    # does not subtract nearly equal numbers
-    root = (shared.square() - low * high).clamp(min=0).sqrt()
-    divisor = shared + torch.copysign(root, shared)
-    # root = 0: both axes have the mean already, so the angle is 0
-    tangent = -low / divisor.where(root > 0, torch.inf)
-    cosine = 1 / (1 + tangent.square()).sqrt()
-    sine = tangent * cosine
-    return torch.stack(
-        [torch.stack([cosine, sine]), torch.stack([-sine, cosine])]
-    )
+    places = torch.arange(order)
+    frequencies = torch.arange(1, (order + 1) // 2)
+    # torch's transform is the complex conjugate of V
+    angles = -torch.fft.fft(variances)[2 * frequencies % order].angle()
+    phases = math.pi / 4 - angles / 2
+    # (K, C); whole turns are taken off as integers, without rounding
+    turns = torch.outer(frequencies, places) % order
+    waves = 2 * math.pi / order * turns.double() + phases[:, None]
+    root = math.sqrt(2)
+    rows = [torch.ones(1, order), root * waves.cos(), root * waves.sin()]
+    if order % 2 == 0:
+        rows.append(1 - 2 * (places[None] % 2))
+    return torch.cat(rows) / math.sqrt(order)

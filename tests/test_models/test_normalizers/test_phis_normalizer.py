@@ -57,7 +57,7 @@ def test_the_paper_s_formula():
     found = PHISNormalizer(4, ()).solve(Moments.of(x))
     values, u = torch.linalg.eigh(torch.cov(x.T, correction=0))
     h = torch.tensor(
-        [[1, 1, 1, 1], [1, 1, -1, -1], [1, -1, 1, -1], [1, -1, -1, 1]]
+        [[1, 1, 1, 1], [1, -1, -1, 1], [1, 1, -1, -1], [1, -1, 1, -1]]
     ).double()
     weight = found.weight.double() * values.mean().sqrt()
     # H^T W U holds signs alone
@@ -109,6 +109,18 @@ def test_rotation_of_any_spectrum():
     ):
         values = torch.tensor(variances, dtype=torch.float64)
         assert_balances(balanced_rotation(values), values)
+
+
+@pytest.mark.parametrize('order', [12, 50, 768])
+def test_rotation_is_robust_to_rounding(order):
+    """Two processes measure moments that differ by rounding."""
+    variances = spread(order).sort(descending=True).values
+    noise = 1 + 1e-6 * torch.randn(order, dtype=torch.float64)
+    moved = balanced_rotation(variances * noise)
+    # entries are of the size of order ** -0.5
+    torch.testing.assert_close(
+        moved, balanced_rotation(variances), rtol=0, atol=1e-4 * order**-0.5
+    )
 
 
 def test_axes_with_the_largest_variance_first():
