@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -166,6 +167,7 @@ def dice_cost(masks: Tensor, objects: Tensor) -> Tensor:
     return 1 - (2 * scores @ objects + 1) / (both + 1)
 
 
+@dataclass
 class HungarianMatcher:
     """One-to-one matching of least cost, for all prediction sets at once.
 
@@ -176,9 +178,8 @@ class HungarianMatcher:
         num_points: Points at which masks are compared. Defaults to 12544.
     """
 
-    def __init__(self, weights: TermWeights, num_points: int = 12544) -> None:
-        self.weights = weights
-        self.num_points = num_points
+    weights: TermWeights
+    num_points: int = 12544
 
     @torch.no_grad()
     def __call__(

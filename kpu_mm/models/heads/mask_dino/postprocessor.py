@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -29,6 +30,7 @@ class Results(NamedTuple):
     panoptic: PixelData | None
 
 
+@dataclass
 class Postprocessor:
     """Instance, semantic and panoptic results from the same masks.
 
@@ -49,25 +51,14 @@ class Postprocessor:
             pixels are dropped. Defaults to 0.8.
     """
 
-    def __init__(
-        self,
-        classes: FocalClasses | SoftmaxClasses,
-        num_things: int,
-        instance_on: bool = True,
-        semantic_on: bool = False,
-        panoptic_on: bool = False,
-        max_per_img: int = 100,
-        object_mask_thr: float = 0.25,
-        iou_thr: float = 0.8,
-    ) -> None:
-        self.classes = classes
-        self.num_things = num_things
-        self.instance_on = instance_on
-        self.semantic_on = semantic_on
-        self.panoptic_on = panoptic_on
-        self.max_per_img = max_per_img
-        self.object_mask_thr = object_mask_thr
-        self.iou_thr = iou_thr
+    classes: FocalClasses | SoftmaxClasses
+    num_things: int
+    instance_on: bool = True
+    semantic_on: bool = False
+    panoptic_on: bool = False
+    max_per_img: int = 100
+    object_mask_thr: float = 0.25
+    iou_thr: float = 0.8
 
     def __call__(
         self,
@@ -127,7 +118,7 @@ class Postprocessor:
             queries[things],
         )
         boxes = frame.boxes(predictions.boxes[queries])
-        # Its mask is rendered once for all its classes.
+        # A query's mask is rendered once for all its classes.
         queries, source = queries.unique(return_inverse=True)
         masks = frame.masks(predictions.mask_queries[queries], mask_features)
         inside = masks > 0
