@@ -8,6 +8,7 @@ this machine's browsers reach it unless --host says otherwise.
 from __future__ import annotations
 
 import argparse
+import atexit
 import os
 import signal
 from importlib.util import find_spec
@@ -67,6 +68,7 @@ def main() -> None:
         Answers,
         Comparison,
         InferencerPool,
+        UploadFolder,
         find_source,
     )
     from kpu_mm.apis.demo_page.page import build_page, check_address, serve
@@ -76,16 +78,17 @@ def main() -> None:
     os.environ['no_proxy'] = f'{around},localhost,{args.host}'.lstrip(',')
     teacher_cfgs = Config()
     teacher_cfgs.merge_from_dict(args.teacher_cfg)
-    max_bytes = int(args.max_megabytes * 2**20)
+    uploads = UploadFolder(int(args.max_megabytes * 2**20))
+    atexit.register(uploads.remove)
     try:
         check_address(args.host, args.port)
         source = find_source(args.model)
         pool = InferencerPool(source, args.device, teacher_cfgs.to_dict())
         print('Loading the student and its teachers ...', flush=True)
         pool.load()
-        answers = Answers(Comparison(pool), int(args.max_megapixels * 1e6))
-        page = build_page(answers, max_bytes)
-        address = serve(page, max_bytes, args.host, args.port)
+        max_pixels = int(args.max_megapixels * 1e6)
+        page = build_page(Answers(Comparison(pool), max_pixels, uploads))
+        address = serve(page, uploads, args.host, args.port)
     except (ImportError, OSError, RuntimeError, ValueError) as error:
         refuse(str(error))
     print(f'The page is at {address}; Ctrl-C ends it.', flush=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import mmcv
@@ -14,7 +13,10 @@ import numpy as np
 from ..decode_image import decode
 from .comparison import Comparison, Pair
 from .tables import box_table, class_bars, heat_range
+from .uploads import UploadFolder
 
+# of a text, looked at before it is tokenised: a hundred long class names
+MAX_CHARACTERS = 4000
 # each costs a run of the text tower
 MAX_NAMES = 100
 # larger images are scaled down to what a GroundingDINO looks at
@@ -30,11 +32,15 @@ class Answers:
     Args:
         comparison: What answers.
         max_pixels: Larger images are refused.
+        uploads: Where images are read from.
     """
 
-    def __init__(self, comparison: Comparison, max_pixels: int) -> None:
+    def __init__(
+        self, comparison: Comparison, max_pixels: int, uploads: UploadFolder
+    ) -> None:
         self.comparison = comparison
         self.max_pixels = max_pixels
+        self.uploads = uploads
 
     def features(self, path: str | None, teacher: str) -> Pictures:
         """Pictures of features, the student's and the teacher's.
@@ -62,6 +68,7 @@ class Answers:
         Raises:
             ValueError: If the image or the names cannot be taken.
         """
+        check_length(names)
         image = self._read(path)
         student, untouched = self.comparison.classes(
             image, teacher, split_names(names)
@@ -82,6 +89,7 @@ class Answers:
         Raises:
             ValueError: If the image or the text cannot be taken.
         """
+        check_length(text)
         image = self._read(path)
         pair = self.comparison.boxes(image, teacher, text, threshold)
         return _side_by_side(pair, partial(box_table, threshold=threshold))
@@ -97,6 +105,7 @@ class Answers:
         Raises:
             ValueError: If the image or the text cannot be taken.
         """
+        check_length(text)
         pair = self.comparison.heat(self._read(path), teacher, text)
         return _side_by_side(pair, heat_range)
 
@@ -104,9 +113,9 @@ class Answers:
         """The uploaded image, BGR, no larger than what is worked with."""
         if path is None:
             raise ValueError('there is no image yet; upload one first.')
-        file = Path(path)
+        file = self.uploads.find(path)
         image = decode(
-            file.read_bytes(), file.name, max_pixels=self.max_pixels
+            self.uploads.read(file), file.name, max_pixels=self.max_pixels
         )
         longest = max(image.shape[:2])
         if longest <= MAX_SIDE:
@@ -115,6 +124,22 @@ class Answers:
             image, MAX_SIDE / longest, interpolation='area'
         )
         return smaller
+
+
+def check_length(text: str) -> None:
+    """Refuse a text of too many characters.
+
+    Args:
+        text: What was typed.
+
+    Raises:
+        ValueError: If it has more than :data:`MAX_CHARACTERS`.
+    """
+    if len(text) > MAX_CHARACTERS:
+        raise ValueError(
+            f'the text has {len(text)} characters; this page takes '
+            f'{MAX_CHARACTERS}.'
+        )
 
 
 def split_names(text: str) -> list[str]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Sequence
 from pathlib import Path
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from .answers import MAX_SIDE, Answers
 from .examples import Example, find_examples
+from .request_guard import RequestGuard
 from .tabs import build_tabs
+from .uploads import UploadFolder
 
 _INTRODUCTION = """\
 # A student beside its teachers
@@ -23,16 +27,17 @@ _CSS = Path(__file__).with_name('page.css')
 _WAITING = 16  # requests; one runs at a time
 
 
-def build_page(answers: Answers, max_bytes: int) -> gr.Blocks:
+def build_page(answers: Answers) -> gr.Blocks:
     """Lay the page out.
 
     Args:
         answers: The functions behind the buttons.
-        max_bytes: What an upload may have, for the text beside it.
 
     Returns:
         The page.
     """
+    # read when a component is made: where it keeps its pictures
+    os.environ['GRADIO_TEMP_DIR'] = str(answers.uploads.folder)
     pool, examples = answers.comparison.pool, find_examples()
     with gr.Blocks(
         title='kpu_mm: a student beside its teachers',
@@ -56,7 +61,7 @@ def build_page(answers: Answers, max_bytes: int) -> gr.Blocks:
                     elem_id='image',
                 )
                 gr.Markdown(
-                    f'Up to {max_bytes / 2**20:g} MB and '
+                    f'Up to {answers.uploads.max_bytes / 2**20:g} MB and '
                     f'{answers.max_pixels / 1e6:g} million pixels; more '
                     f'than {MAX_SIDE} on a side are scaled down.',
                     elem_classes='hint',
@@ -110,7 +115,7 @@ def check_address(host: str, port: int) -> None:
 
 def serve(
     page: gr.Blocks,
-    max_bytes: int,
+    uploads: UploadFolder,
     host: str = '127.0.0.1',
     port: int = 7860,
 ) -> str:
@@ -118,7 +123,7 @@ def serve(
 
     Args:
         page: What :func:`build_page` gave.
-        max_bytes: Larger uploads are refused.
+        uploads: The folder that the page was built with.
         host: Address to listen at. Defaults to this machine's own, which
             others cannot reach.
         port: Port to listen at. Defaults to 7860.
@@ -129,10 +134,11 @@ def serve(
     Raises:
         OSError: If the port is taken; see :func:`check_address`.
     """
+    examples = [example.path for example in find_examples()]
     _, address, _ = page.launch(
         server_name=host,
         server_port=port,
-        max_file_size=max_bytes,
+        max_file_size=uploads.max_bytes,
         share=False,
         ssr_mode=False,
         mcp_server=False,
@@ -145,7 +151,14 @@ def serve(
             font=['system-ui', 'sans-serif'], font_mono=['monospace']
         ),
         css_paths=_CSS,
-        allowed_paths=sorted({str(e.path.parent) for e in find_examples()}),
+        allowed_paths=list(map(str, examples)),
+        app_kwargs=dict(
+            middleware=[
+                Middleware(
+                    RequestGuard, page=page, uploads=uploads, shown=examples
+                )
+            ]
+        ),
         prevent_thread_lock=True,
     )
     return str(address)

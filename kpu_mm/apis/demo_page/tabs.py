@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from .answers import Answers
+from .answers import MAX_CHARACTERS, Answers
 from .inferencer_pool import ENCODERS
 
 
@@ -37,7 +37,7 @@ class _Tab(NamedTuple):
 _picture = partial(
     gr.Image, format='png', show_label=False, buttons=['fullscreen']
 )
-_text = partial(gr.Textbox, lines=1, max_lines=4)
+_text = partial(gr.Textbox, lines=1, max_lines=4, max_length=MAX_CHARACTERS)
 
 _TABS = (
     _Tab(
@@ -166,7 +166,9 @@ def told(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def tell(upload: dict[str, Any] | None, *typed: Any) -> Any:
         try:
-            return function(upload and upload['path'], *typed)
+            # no dict is no upload, which the function says
+            path = upload['path'] if isinstance(upload, dict) else upload
+            return function(path, *typed)
         except (FileNotFoundError, ValueError) as error:
             raise gr.Error(escape(str(error), quote=False)) from error
         except Exception as error:

@@ -2,15 +2,23 @@
 
 import pytest
 
-from kpu_mm.apis.demo_page import Answers, Comparison, InferencerPool
+from kpu_mm.apis.demo_page import (
+    Answers,
+    Comparison,
+    InferencerPool,
+    UploadFolder,
+)
 
+MAX_BYTES = 2**20
 MAX_PIXELS = 100_000
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
+def elsewhere(tmp_path, monkeypatch, uploads):
     """Text embeddings are kept below the working directory."""
     monkeypatch.chdir(tmp_path)
+    # a page that is built sets it
+    monkeypatch.setenv('GRADIO_TEMP_DIR', str(uploads.folder))
 
 
 @pytest.fixture(scope='session')
@@ -19,5 +27,17 @@ def pool(student_dir):
 
 
 @pytest.fixture(scope='session')
-def answers(pool):
-    return Answers(Comparison(pool), MAX_PIXELS)
+def uploads(tmp_path_factory):
+    return UploadFolder(MAX_BYTES, str(tmp_path_factory.mktemp('uploads')))
+
+
+@pytest.fixture(scope='session')
+def answers(pool, uploads):
+    return Answers(Comparison(pool), MAX_PIXELS, uploads)
+
+
+@pytest.fixture(scope='session')
+def uploaded(uploads, pictures):
+    """Path of a picture that was uploaded."""
+    path = pictures / 'a.png'
+    return str(uploads.store(path.name, path.read_bytes()))

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from kpu_mm.apis.demo_page.answers import (
+    MAX_CHARACTERS,
     MAX_NAMES,
     MAX_SIDE,
     Answers,
@@ -23,8 +24,8 @@ def test_names_between_commas_and_line_ends():
         split_names('cat,' * (MAX_NAMES + 1))
 
 
-def test_answers_say_what_was_found(answers, pictures):
-    path = str(pictures / 'a.png')
+def test_answers_say_what_was_found(answers, uploaded):
+    path = uploaded
     image = np.asarray(Image.open(path))
     student, teacher = answers.features(path, 'clip')
     assert student.shape == teacher.shape == image.shape
@@ -41,10 +42,10 @@ def test_answers_say_what_was_found(answers, pictures):
         assert picture.shape == image.shape and 'Similarity from' in text
 
 
-def test_large_images_are_scaled_down(answers, tmp_path):
-    path = tmp_path / 'wide.png'
+def test_large_images_are_scaled_down(answers, uploads):
+    path = uploads.folder / 'wide.png'
     Image.new('RGB', (2 * MAX_SIDE, 400), 'red').save(path)
-    generous = Answers(answers.comparison, 10**7)
+    generous = Answers(answers.comparison, 10**7, uploads)
     student, _ = generous.features(str(path), 'clip')
     assert student.shape == (200, MAX_SIDE, 3)
 
@@ -58,24 +59,24 @@ ASKED = dict(
 
 
 @pytest.mark.parametrize('task', ASKED)
-def test_images_that_cannot_be_taken(answers, task, tmp_path):
+def test_images_that_cannot_be_taken(answers, task, uploads):
     ask = getattr(answers, task)
     with pytest.raises(ValueError, match='there is no image yet'):
         ask(None, *ASKED[task])
-    (tmp_path / 'text.png').write_text('no image')
+    (uploads.folder / 'text.png').write_text('no image')
     with pytest.raises(ValueError, match=r"'text\.png' is not an image"):
-        ask(str(tmp_path / 'text.png'), *ASKED[task])
-    Image.new('L', (1000, 101)).save(tmp_path / 'large.png')
+        ask(str(uploads.folder / 'text.png'), *ASKED[task])
+    Image.new('L', (1000, 101)).save(uploads.folder / 'large.png')
     with pytest.raises(ValueError, match=r"^'large\.png' has .* pixels"):
-        ask(str(tmp_path / 'large.png'), *ASKED[task])
+        ask(str(uploads.folder / 'large.png'), *ASKED[task])
 
 
-def test_a_hundred_megapixels_are_refused_by_their_header(answers, tmp_path):
-    path = tmp_path / 'huge.png'
+def test_a_hundred_megapixels_are_refused_by_their_header(answers, uploads):
+    path = uploads.folder / 'huge.png'
     Image.new('1', (10_000, 10_000)).save(path)
     # so little of the file that it could not be decoded
     path.write_bytes(path.read_bytes()[:100])
-    generous = Answers(answers.comparison, 99_000_000)
+    generous = Answers(answers.comparison, 99_000_000, uploads)
     with pytest.raises(ValueError, match='100 million pixels, more than'):
         generous.features(str(path), 'clip')
 
@@ -84,6 +85,9 @@ def test_a_hundred_megapixels_are_refused_by_their_header(answers, tmp_path):
     ('task', 'typed', 'message'),
     [
         ('classes', '', 'class list is empty'),
+        ('classes', 'cat,' * 1001, f'this page takes {MAX_CHARACTERS}'),
+        ('boxes', 'cat ' * 250_000, '1000000 characters; this page'),
+        ('heat', 'cat ' * 250_000, '1000000 characters; this page'),
         ('classes', ' , ', 'class list is empty'),
         ('classes', 'cat, of the', "'of the' names nothing"),
         ('classes', 'cat, ?!', "'?!' names nothing"),
@@ -98,8 +102,8 @@ def test_a_hundred_megapixels_are_refused_by_their_header(answers, tmp_path):
     ],
 )
 def test_texts_that_say_nothing_or_too_much(
-    answers, pictures, task, typed, message
+    answers, uploaded, task, typed, message
 ):
     teacher, _, *rest = ASKED[task]
     with pytest.raises(ValueError, match=re.escape(message)):
-        getattr(answers, task)(str(pictures / 'a.png'), teacher, typed, *rest)
+        getattr(answers, task)(uploaded, teacher, typed, *rest)

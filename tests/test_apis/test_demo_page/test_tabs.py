@@ -32,7 +32,7 @@ def test_faults_of_the_program_are_told_apart():
 
 
 def test_one_request_at_a_time_and_nothing_for_clients(answers):
-    page = build_page(answers, 2**20)
+    page = build_page(answers)
     asking = [f for f in page.fns.values() if f.fn.__name__ != '<lambda>']
     assert {f.fn.__name__ for f in asking} == {
         'features',
@@ -53,8 +53,10 @@ def labels(page):
     return [b.label for b in blocks if isinstance(b, gr.Tab)]
 
 
-def test_tabs_of_what_there_are_teachers_for(answers, distilled, tmp_path):
-    assert labels(build_page(answers, 2**20)) == [
+def test_tabs_of_what_there_are_teachers_for(
+    answers, uploads, distilled, tmp_path
+):
+    assert labels(build_page(answers)) == [
         'Features',
         'Classes',
         'Boxes',
@@ -62,5 +64,5 @@ def test_tabs_of_what_there_are_teachers_for(answers, distilled, tmp_path):
     ]
     config, checkpoint, _ = distilled
     folder = write_student(read_student(config, checkpoint), tmp_path / 'out')
-    few = Answers(Comparison(InferencerPool(folder, 'cpu')), 1000)
-    assert labels(build_page(few, 2**20)) == ['Features']
+    few = Answers(Comparison(InferencerPool(folder, 'cpu')), 1000, uploads)
+    assert labels(build_page(few)) == ['Features']

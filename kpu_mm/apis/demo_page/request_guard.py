@@ -1,0 +1,245 @@
+"""RequestGuard: only the requests that the page's own script sends."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+import gradio as gr
+from starlette.datastructures import Headers, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from .uploads import UploadFolder
+
+# Room for the longest text with every character as a \uXXXX pair.
+MAX_QUESTION = 2**16
+# Headers and boundaries of a form around one file.
+FORM_MARGIN = 2**14
+
+_FILE = '/gradio_api/file='
+_UPLOAD = '/gradio_api/upload'
+_JOIN = '/gradio_api/queue/join'
+# All that a browser reads. Not in it, as they fetch from other hosts, read
+# stored states or run functions by name: proxy=, deep_link, component_server,
+# run, call, custom_component, process_recording, vibe-*.
+_PAGES = re.compile(
+    r'/|/config|/theme\.css|/favicon\.ico|/robots\.txt|/manifest\.json'
+    r'|/(assets|static|svelte)(/[\w\-@]+(\.[\w\-@]+)*)+'
+    r'|/gradio_api/(info|app_id|theme\.css|startup-events|queue/status)'
+    r'|/gradio_api/heartbeat/\w{1,64}'
+    r'|/gradio_api/queue/data'
+)
+_SESSION = re.compile(r'\w{1,64}')
+_WRONG = 'this is not a request of the page; reload it.'
+_UNKNOWN = 'this page has nothing at this address.'
+
+
+class RequestGuard:
+    """Answers all but the page's own requests with one sentence.
+
+    Gradio has a general interface: redirects, downloads of URLs, functions
+    by name, values of any shape. A server that is asked by anyone answers
+    only what is listed here, and passes on values that it has checked.
+
+    Args:
+        app: Gradio's application.
+        page: The page, whose events say which values they take.
+        uploads: The only folder that requests may name.
+        shown: Files outside it that the page shows: its examples.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        page: gr.Blocks,
+        uploads: UploadFolder,
+        shown: Iterable[Path] = (),
+    ) -> None:
+        self.app = app
+        self.page = page
+        self.uploads = uploads
+        self.shown = {str(path) for path in shown}
+
+    async def __call__(
+        self, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Pass a request on, or answer it."""
+        if scope['type'] == 'lifespan':
+            await self.app(scope, receive, send)
+        elif scope['type'] == 'websocket':
+            await send({'type': 'websocket.close', 'code': 1008})
+        else:
+            path, method = scope['path'], scope['method']
+            if method == 'POST' and path == _UPLOAD:
+                answer = await self._upload(Request(scope, receive))
+                await answer(scope, receive, send)
+            elif method == 'POST' and path == _JOIN:
+                await self._join(scope, receive, send)
+            elif method in ('GET', 'HEAD') and self._is_readable(path):
+                await self.app(_plain(scope), receive, send)
+            else:
+                await _refuse(404, _UNKNOWN)(scope, receive, send)
+
+    def _is_readable(self, path: str) -> bool:
+        if not path.startswith(_FILE):
+            return _PAGES.fullmatch(path) is not None
+        name = path.removeprefix(_FILE)
+        if name in self.shown:
+            return True
+        try:
+            self.uploads.find(name)
+        except ValueError:
+            return False
+        return True
+
+    async def _upload(self, request: Request) -> Response:
+        """Store one image, in place of Gradio's route, which takes any file.
+
+        The client expects a list of paths, or a text that it shows.
+        """
+        limit = self.uploads.max_bytes + FORM_MARGIN
+        if not 0 < _length(request.headers) <= limit:
+            return PlainTextResponse(self.uploads.too_large, 413)
+        try:
+            async with request.form(max_files=1, max_fields=0) as form:
+                (file,) = form.getlist('files')
+                if not isinstance(file, UploadFile):
+                    raise ValueError(_WRONG)
+                data, name = await file.read(), file.filename or ''
+        # what Starlette and its parser raise at a form that is none
+        except (HTTPException, LookupError, ValueError, ClientDisconnect):
+            return PlainTextResponse(_WRONG, 400)
+        try:
+            path = await anyio.to_thread.run_sync(
+                self.uploads.store, name, data
+            )
+        except ValueError as error:
+            return PlainTextResponse(str(error), 400)
+        # Gradio deletes these when they are an hour old
+        self.page.upload_file_set.add(str(path))
+        return JSONResponse([str(path)])
+
+    async def _join(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Put a question into the queue, made anew from checked values."""
+        if not 0 < _length(Headers(scope=scope)) <= MAX_QUESTION:
+            await _refuse(413, 'the text is too long.')(scope, receive, send)
+            return
+        try:
+            question = self._check(
+                json.loads(await Request(scope, receive).body())
+            )
+        except ClientDisconnect:
+            return
+        except (ValueError, RecursionError) as error:
+            known = isinstance(error, _Refusal)
+            text = str(error) if known else _WRONG
+            await _refuse(400, text)(scope, receive, send)
+            return
+        body = json.dumps(question).encode()
+
+        async def replay() -> dict[str, Any]:
+            nonlocal body
+            part, body = body, b''
+            if part:
+                return {'type': 'http.request', 'body': part}
+            return dict(await receive())
+
+        scope = _plain(scope)
+        scope['headers'] = [
+            (b'content-type', b'application/json'),
+            (b'content-length', str(len(body)).encode()),
+            *(h for h in scope['headers'] if not h[0].startswith(b'content-')),
+        ]
+        await self.app(scope, replay, send)
+
+    def _check(self, sent: Any) -> dict[str, Any]:
+        """The fields that an event needs, checked; others are dropped."""
+        if not isinstance(sent, dict):
+            raise _Refusal(_WRONG)
+        index, session = sent.get('fn_index'), sent.get('session_hash')
+        values = sent.get('data')
+        if (
+            type(index) is not int
+            or index not in self.page.fns
+            or not isinstance(session, str)
+            or _SESSION.fullmatch(session) is None
+            or not isinstance(values, list)
+        ):
+            raise _Refusal(_WRONG)
+        inputs = self.page.fns[index].inputs
+        if len(values) != len(inputs):
+            raise _Refusal(_WRONG)
+        pairs = zip(values, inputs, strict=True)
+        return dict(
+            fn_index=index,
+            session_hash=session,
+            data=[self._check_value(*pair) for pair in pairs],
+        )
+
+    def _check_value(self, value: Any, component: Any) -> Any:
+        if isinstance(component, gr.Image):
+            return None if value is None else self._check_image(value)
+        if isinstance(component, gr.Dataset):
+            samples = component.raw_samples or component.samples
+            fits = type(value) is int and 0 <= value < len(samples)
+        elif isinstance(component, gr.Slider):
+            fits = type(value) in (int, float) and (
+                component.minimum <= value <= component.maximum
+            )
+        elif isinstance(component, gr.Radio):
+            fits = value in [choice for _, choice in component.choices]
+        else:
+            fits = isinstance(value, str) and _is_text(value)
+        if not fits:
+            raise _Refusal(_WRONG)
+        return value
+
+    def _check_image(self, value: Any) -> dict[str, Any]:
+        named = value.get('path') if isinstance(value, dict) else None
+        try:
+            path = self.uploads.find(named)
+        except ValueError as error:
+            raise _Refusal(str(error)) from error
+        # no url: Gradio would download it
+        return dict(path=str(path), meta=dict(_type='gradio.FileData'))
+
+
+class _Refusal(ValueError):
+    """A sentence for who sent the request."""
+
+
+def _refuse(status: int, sentence: str) -> Response:
+    return JSONResponse(dict(detail=sentence), status)
+
+
+def _length(headers: Headers) -> int:
+    """What the request says, which the server holds it to; 0 if nothing."""
+    text = headers.get('content-length', '')
+    return int(text) if re.fullmatch(r'[0-9]{1,12}', text) else 0
+
+
+def _is_text(value: str) -> bool:
+    """Whether it can be encoded: JSON may hold halves of characters."""
+    return not any('\ud800' <= character <= '\udfff' for character in value)
+
+
+def _plain(scope: Scope) -> Scope:
+    """Without options of Gradio's that the page does not use.
+
+    A query may name a stored state (``deep_link``) or a page; only the queue
+    needs one, the session's. A range is not needed for an image.
+    """
+    query = scope['query_string']
+    session = re.fullmatch(rb'session_hash=\w{1,64}', query)
+    return dict(
+        scope,
+        query_string=query if session else b'',
+        headers=[h for h in scope['headers'] if h[0] != b'range'],
+    )
