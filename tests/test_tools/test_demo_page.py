@@ -244,7 +244,7 @@ def test_files_that_cannot_be_taken(page, tmp_path):
     page.upload(files['d.png'])
     assert 'the upload is not an image' in page.error()
 
-    files['b.png'].write_bytes(PHOTOGRAPH.read_bytes()[:2000])
+    files['b.png'].write_bytes(PHOTOGRAPH.read_bytes()[:100_000])
     page.upload(files['b.png'])
     page.wait(lambda: page.shows_upload(files['b.png']))
     page.ask('features')
@@ -291,7 +291,7 @@ def test_uploads_are_deleted_at_the_end(page, served):
     assert {'b.png', 'c.png'} < names
     server.terminate()
     server.wait(SECONDS)
-    assert list(uploads.rglob('*')) == []
+    assert not [path for path in uploads.rglob('*') if path.is_file()]
 
 
 def test_refusals(zero_shot_run):
