@@ -14,7 +14,7 @@ FOR ?= downstream
 PY ?= $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV)/bin/python,$(VENV)/bin/python)
 # which tests, and more arguments for pytest, as in
 # `make test TESTS=tests/test_models ARGS='-x -k clip'`
-TESTS ?= tests
+TESTS ?= tests projects
 ARGS ?=
 # processes that share the tests; each computes with one thread
 JOBS ?= auto
@@ -95,4 +95,4 @@ format: $(STAMPS)/lint  ## rewrite the sources in the project's style
 
 clean:  ## remove what builds and tests leave behind; .venv stays
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
-	find kpu_mm tests tools configs -name __pycache__ -prune -exec rm -rf {} +
+	find kpu_mm tests tools configs projects -name __pycache__ -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""Package kpu_mm with its configs and tools, the OpenMMLab way (``.mim``)."""
+"""Package kpu_mm with its configs, tools and projects, the OpenMMLab way (``.mim``)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
-MIM = ('configs', 'tools', 'model-index.yml')
+MIM = ('configs', 'tools', 'projects', 'model-index.yml')
 
 
 def read_version() -> str:
@@ -31,7 +31,7 @@ def read_requirements(name: str) -> list[str]:
 
 
 class BuildWithMim(build_py):
-    """Put configs, tools and the model index into ``kpu_mm/.mim``.
+    """Put configs, tools, projects and the model index into ``kpu_mm/.mim``.
 
     Wheels get copies. An editable install gets links, so that an edited
     config is at once what ``kpu_mm::`` finds.
@@ -86,7 +86,6 @@ setup(
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
     ],
     packages=find_packages(include=['kpu_mm', 'kpu_mm.*']),
-    package_data={'kpu_mm.apis.demo_page': ['page.css']},
     python_requires='>=3.10,<3.13',
     # No mm* distribution: the originals and their continuation share module
     # names, and pip would put one over the other.

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / 'kpu_mm'
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / 'kpu_mm'
+PROJECTS = ROOT / 'projects'
 
 
 def arguments(function):
@@ -44,11 +46,27 @@ def owners(path):
 
 @pytest.mark.parametrize(
     'path',
-    sorted(PACKAGE.rglob('*.py')),
-    ids=lambda p: str(p.relative_to(PACKAGE)),
+    sorted([*PACKAGE.rglob('*.py'), *PROJECTS.rglob('*.py')]),
+    ids=lambda p: str(p.relative_to(ROOT)),
 )
 def test_args_sections_match_signatures(path):
     for node, function in owners(path):
         names = documented(ast.get_docstring(node) or '')
         if names is not None:
             assert names == arguments(function), f'{path}: {node.name}'
+
+
+@pytest.mark.parametrize(
+    'path',
+    sorted(PACKAGE.rglob('*.py')),
+    ids=lambda p: str(p.relative_to(PACKAGE)),
+)
+def test_the_library_imports_no_project(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or '']
+        else:
+            continue
+        assert not [n for n in names if n.split('.')[0] == 'projects']

@@ -28,10 +28,11 @@ SOURCES = (
     'requirements',
     'setup.py',
     'tools',
+    'projects',
 )
 SHIPPED = sorted(
     path.relative_to(ROOT).as_posix()
-    for folder in ('configs', 'tools')
+    for folder in ('configs', 'tools', 'projects')
     for path in (ROOT / folder).rglob('*')
     if path.is_file() and '__pycache__' not in path.parts
 )
@@ -126,7 +127,7 @@ def test_wheel_holds_configs_and_tools(site):
     }
     assert shipped == {*SHIPPED, 'model-index.yml'}
     assert os.access(mim / 'tools' / 'dist_train.sh', os.X_OK)
-    assert (site / 'kpu_mm' / 'apis' / 'demo_page' / 'page.css').is_file()
+    assert not (site / 'projects').exists()
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@ import stat
 
 import pytest
 
-from kpu_mm.apis.demo_page.uploads import NOT_UPLOADED, UploadFolder
+from projects.demo_page.uploads import NOT_UPLOADED, UploadFolder
 
 
 @pytest.fixture

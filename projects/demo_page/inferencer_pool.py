@@ -7,6 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kpu_mm.apis.base_inferencer import ImageInferencer
+from kpu_mm.apis.classification_inferencer import (
+    ZeroShotClassificationInferencer,
+)
+from kpu_mm.apis.detection_inferencer import ZeroShotDetectionInferencer
+from kpu_mm.apis.feature_inferencer import FeatureInferencer
+from kpu_mm.apis.segmentation_inferencer import ZeroShotSegmentationInferencer
 from kpu_mm.models.student import read_teachers
 from kpu_mm.models.teachers import (
     BaseTeacher,
@@ -15,11 +22,6 @@ from kpu_mm.models.teachers import (
 )
 from kpu_mm.registry import MODELS
 
-from ..base_inferencer import ImageInferencer
-from ..classification_inferencer import ZeroShotClassificationInferencer
-from ..detection_inferencer import ZeroShotDetectionInferencer
-from ..feature_inferencer import FeatureInferencer
-from ..segmentation_inferencer import ZeroShotSegmentationInferencer
 from .weight_pool import WeightPool
 
 

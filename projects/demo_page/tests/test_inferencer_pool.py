@@ -6,10 +6,10 @@ from kpu_mm.apis import (
     ZeroShotDetectionInferencer,
     ZeroShotSegmentationInferencer,
 )
-from kpu_mm.apis.demo_page import InferencerPool
-from kpu_mm.apis.demo_page.inferencer_pool import ENCODERS
 from kpu_mm.export import write_student
 from kpu_mm.models.student import read_student
+from projects.demo_page import InferencerPool
+from projects.demo_page.inferencer_pool import ENCODERS
 
 
 def test_teachers_of_each_task(pool):

@@ -10,7 +10,8 @@ from typing import Any
 import mmcv
 import numpy as np
 
-from ..decode_image import decode
+from kpu_mm.apis.decode_image import decode
+
 from .comparison import Comparison, Pair
 from .tables import box_table, class_bars, heat_range
 from .uploads import UploadFolder

@@ -7,6 +7,7 @@ pytest_plugins = [
     'tests.fixtures_distilled',
     'tests.fixtures_zero_shot',
     'tests.fixtures_labeled',
+    'tests.fixtures_inference',
     'tests.fixtures_cache',
 ]
 

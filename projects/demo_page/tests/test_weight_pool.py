@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from kpu_mm.apis.demo_page.weight_pool import WeightPool
+from projects.demo_page.weight_pool import WeightPool
 
 
 def test_equal_weights_become_one():

@@ -1,8 +1,8 @@
 from PIL import Image
 
-from kpu_mm.apis.demo_page.answers import split_names
-from kpu_mm.apis.demo_page.examples import _EXAMPLES, find_examples
 from kpu_mm.models.zero_shot.class_names import check_text, find_classes
+from projects.demo_page.answers import split_names
+from projects.demo_page.examples import _EXAMPLES, find_examples
 
 
 def test_each_is_an_image_and_texts_that_are_taken():
@@ -18,6 +18,6 @@ def test_each_is_an_image_and_texts_that_are_taken():
 
 def test_none_without_scikit_image(monkeypatch):
     monkeypatch.setattr(
-        'kpu_mm.apis.demo_page.examples.find_spec', lambda name: None
+        'projects.demo_page.examples.find_spec', lambda name: None
     )
     assert find_examples() == []

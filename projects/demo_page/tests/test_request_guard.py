@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kpu_mm.apis.demo_page.page import build_page, serve
-from kpu_mm.apis.demo_page.tabs import told
-from kpu_mm.apis.demo_page.uploads import NO_IMAGE, NOT_UPLOADED
+from projects.demo_page.page import build_page, serve
+from projects.demo_page.tabs import told
+from projects.demo_page.uploads import NO_IMAGE, NOT_UPLOADED
 
 WRONG = 'this is not a request of the page; reload it.'
 UNKNOWN = 'this page has nothing at this address.'

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kpu_mm.apis.demo_page import (
+from projects.demo_page import (
     Answers,
     Comparison,
     InferencerPool,

@@ -9,10 +9,10 @@ from kpu_mm.apis import (
     ZeroShotDetectionInferencer,
     ZeroShotSegmentationInferencer,
 )
-from kpu_mm.apis.demo_page import Comparison
-from kpu_mm.apis.demo_page.comparison import TEMPLATES
-from kpu_mm.apis.demo_page.inferencer_pool import ENCODERS
 from kpu_mm.visualization import heat_overlay
+from projects.demo_page import Comparison
+from projects.demo_page.comparison import TEMPLATES
+from projects.demo_page.inferencer_pool import ENCODERS
 
 
 @pytest.fixture(scope='module')

@@ -19,7 +19,9 @@ from kpu_mm.utils.command_line import refuse
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog='python -m projects.demo_page', description=__doc__
+    )
     parser.add_argument(
         '--model',
         required=True,
@@ -64,14 +66,14 @@ def main() -> None:
             'requirements/page.txt`.'
         )
     # Imported late: a wrong argument is answered at once.
-    from kpu_mm.apis.demo_page import (
+    from . import (
         Answers,
         Comparison,
         InferencerPool,
         UploadFolder,
         find_source,
     )
-    from kpu_mm.apis.demo_page.page import build_page, check_address, serve
+    from .page import build_page, check_address, serve
 
     # Gradio asks its own server whether it is there.
     around = os.environ.get('no_proxy', os.environ.get('NO_PROXY', ''))

@@ -1,7 +1,7 @@
 import pytest
 from mmengine.config import Config
 
-from kpu_mm.apis.demo_page import find_source
+from projects.demo_page import find_source
 
 
 def test_students_and_configs(tmp_path):

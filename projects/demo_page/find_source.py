@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..find_config import Model, find_config, is_student
+from kpu_mm.apis.find_config import Model, find_config, is_student
 
 
 def find_source(model: Model) -> str:

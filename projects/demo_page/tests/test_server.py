@@ -21,11 +21,12 @@ from kpu_mm.apis import (
     ZeroShotSegmentationInferencer,
 )
 from kpu_mm.visualization import heat_overlay
-from tests.chromium import asked_hosts, open_chromium
-from tests.demo_page_user import SECONDS, Page
 from tests.runs import ENV, ROOT
 
-TOOL = ROOT / 'tools' / 'demo_page.py'
+from .chromium import asked_hosts, open_chromium
+from .page_user import SECONDS, Page
+
+TOOL = ('-m', 'projects.demo_page')
 PHOTOGRAPH = Path(skimage.__file__).parent / 'data' / 'chelsea.png'
 SIDES = ('student', 'teacher')
 PROMPT = ('a photo of a {}.',)
@@ -33,8 +34,8 @@ PROMPT = ('a photo of a {}.',)
 
 def run(*args, **env):
     return subprocess.run(
-        [sys.executable, TOOL, *map(str, args)],
-        env={**ENV, **env},
+        [sys.executable, *TOOL, *map(str, args)],
+        env={**ENV, **env, 'PYTHONPATH': str(ROOT)},
         capture_output=True,
         text=True,
     )
@@ -54,7 +55,7 @@ def served(zero_shot_run, tmp_path_factory):
     """Port, process and log of a server with a limit of 1 MB."""
     folder = tmp_path_factory.mktemp('served')
     port, log = free_port(), folder / 'log.txt'
-    command = [sys.executable, TOOL, '--model', zero_shot_run / 'iter_1.pth']
+    command = [sys.executable, *TOOL, '--model', zero_shot_run / 'iter_1.pth']
     command += ['--port', str(port), '--device', 'cpu', '--max-megabytes', '1']
     with log.open('w') as out:
         server = subprocess.Popen(
@@ -62,6 +63,7 @@ def served(zero_shot_run, tmp_path_factory):
             cwd=folder,
             env={
                 **ENV,
+                'PYTHONPATH': str(ROOT),
                 'GRADIO_TEMP_DIR': str(folder / 'uploads'),
                 'http_proxy': 'http://127.0.0.1:9',  # where nobody is
             },
@@ -312,11 +314,15 @@ def test_gradio_is_optional():
     code = (
         'import runpy, sys\n'
         "sys.modules['gradio'] = None\n"
-        "sys.argv = ['demo_page.py', '--model', 'x']\n"
-        f"runpy.run_path({str(TOOL)!r}, run_name='__main__')\n"
+        "sys.argv = ['page', '--model', 'x']\n"
+        "runpy.run_module('projects.demo_page', run_name='__main__')\n"
     )
     done = subprocess.run(
-        [sys.executable, '-c', code], env=ENV, capture_output=True, text=True
+        [sys.executable, '-c', code],
+        cwd=ROOT,
+        env=ENV,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 2
     assert 'the page needs Gradio; install it with' in done.stderr

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kpu_mm.apis.demo_page.answers import (
+from projects.demo_page.answers import (
     MAX_CHARACTERS,
     MAX_NAMES,
     MAX_SIDE,

@@ -1,6 +1,6 @@
 import numpy as np
 
-from kpu_mm.apis.demo_page.tables import box_table, class_bars, heat_range
+from projects.demo_page.tables import box_table, class_bars, heat_range
 
 
 def test_bars_are_as_long_as_the_scores():

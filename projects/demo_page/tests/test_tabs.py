@@ -1,11 +1,11 @@
 import gradio as gr
 import pytest
 
-from kpu_mm.apis.demo_page import Answers, Comparison, InferencerPool
-from kpu_mm.apis.demo_page.page import build_page
-from kpu_mm.apis.demo_page.tabs import told
 from kpu_mm.export import write_student
 from kpu_mm.models.student import read_student
+from projects.demo_page import Answers, Comparison, InferencerPool
+from projects.demo_page.page import build_page
+from projects.demo_page.tabs import told
 
 
 def test_what_users_got_wrong_is_told():

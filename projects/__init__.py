@@ -1,0 +1,1 @@
+"""What is built with kpu_mm, which imports none of it."""
