@@ -1,4 +1,4 @@
-"""Package kpu_mm with its configs, tools and projects, the OpenMMLab way (``.mim``)."""
+"""Package kpu_mm with what else it ships, the OpenMMLab way (``.mim``)."""
 
 from __future__ import annotations
 
