@@ -5,8 +5,13 @@ from .version import __version__
 
 check_versions()
 
-from .utils.config_scope import base, register_config_scope  # noqa: E402
+from .utils.config_scope import (  # noqa: E402
+    base,
+    register_config_scope,
+    register_plain_yaml,
+)
 
 register_config_scope()
+register_plain_yaml()
 
 __all__ = ['__version__', 'base']

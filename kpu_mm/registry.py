@@ -135,3 +135,23 @@ OPTIM_WRAPPERS = Registry(
     parent=MMENGINE_OPTIM_WRAPPERS,
     locations=['kpu_mm.engine'],
 )
+
+
+def find_model(kind: Any, base: type) -> type[Any] | None:
+    """Look up one of our models; nothing is imported for its name.
+
+    ``Registry.get`` imports what a name that is not registered spells, such
+    as ``os.system``. That suits configs, which are code. For names that come
+    out of a file, only the registered classes count.
+
+    Args:
+        kind: A registered name, with or without ``kpu_mm.``, or a class.
+        base: The class must be derived from this one. Whoever passes it has
+            imported the module in which the classes are registered.
+
+    Returns:
+        The class, or None if there is no such one.
+    """
+    if isinstance(kind, str):
+        kind = MODELS.module_dict.get(kind.removeprefix('kpu_mm.'))
+    return kind if isinstance(kind, type) and issubclass(kind, base) else None

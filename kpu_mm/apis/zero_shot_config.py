@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from mmengine.config import Config
 
 from kpu_mm.models.student import read_teachers
-from kpu_mm.registry import MODELS
+from kpu_mm.models.teachers import BaseTeacher
+from kpu_mm.registry import find_model
 
 from .find_config import Model, find_config, is_student
 from .find_student import refuse_weights
@@ -91,11 +92,12 @@ def _around_student(
 def _choose(
     recorded: Mapping[str, Any], kind: str, teacher: str | None, source: str
 ) -> str:
-    wanted = MODELS.get(f'kpu_mm.{kind}')
+    wanted = find_model(kind, BaseTeacher)
+    assert wanted is not None
     fitting = [
         name
         for name, config in recorded.items()
-        if issubclass(MODELS.get(config['type']), wanted)
+        if find_model(config['type'], wanted)
     ]
     if teacher is None and len(fitting) == 1:
         return fitting[0]

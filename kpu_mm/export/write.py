@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from kpu_mm.models.backbones.exported import check_description, hash_files
 from kpu_mm.models.backbones.sentinel import IMAGENET_MEAN, IMAGENET_STD
 from kpu_mm.models.backbones.sentinel_backbone import SentinelBackbone
 from kpu_mm.models.projectors import TeacherHead
@@ -109,9 +110,10 @@ def _fill(
     if formats:
         model = RawStudent(backbone, heads).eval()
         config['graphs'] = write_graphs(folder, model, formats)
-    (folder / 'config.json').write_text(
-        json.dumps(config, indent=2) + '\n', encoding='utf-8'
-    )
+    config['files'] = hash_files(folder)
+    text = json.dumps(config, indent=2) + '\n'
+    check_description(json.loads(text))
+    (folder / 'config.json').write_text(text, encoding='utf-8')
     (folder / 'README.md').write_text(model_card(config), encoding='utf-8')
 
 
@@ -153,7 +155,7 @@ def describe(student: Student, backbone: SentinelBackbone) -> dict[str, Any]:
     """
     teachers = {}
     for name, config in student.teachers.items():
-        teachers[name] = dict(config=config)
+        teachers[name] = dict(config=_portable(config))
         if name in student.projectors:
             teachers[name] |= _channels(student.projectors[name])
         if name in student.levels:
@@ -180,6 +182,20 @@ def describe(student: Student, backbone: SentinelBackbone) -> dict[str, Any]:
         channels=backbone.embed_dims,
         teachers=teachers,
     )
+
+
+def _portable(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A teacher's config without the path of a config file.
+
+    Such a file is a program of this machine; readers refuse to run it.
+    """
+    kept = dict(config)
+    path = kept.get('config')
+    if isinstance(path, str) and '::' not in path:
+        del kept['config']
+    if isinstance(inner := kept.get('teacher'), Mapping):
+        kept['teacher'] = _portable(inner)
+    return kept
 
 
 def _channels(projector: nn.Module) -> dict[str, Any]:

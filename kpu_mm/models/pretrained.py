@@ -68,10 +68,12 @@ def load_transformers(
         )
     folder = fetch_folder(source)
     _check_kind(cls, folder)
+    _check_kernels(folder)
     try:
         model, info = cls.from_pretrained(
             str(folder),
             local_files_only=True,
+            trust_remote_code=False,  # None would ask on stdin
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # reported below, all at once
             **kwargs,
@@ -80,6 +82,13 @@ def load_transformers(
         raise RuntimeError(
             f"The weights in '{folder}' are truncated or corrupt "
             f'({_reason(error)}); copy or download them again.'
+        ) from error
+    # transformers stumbles in many ways over values of a wrong kind
+    except Exception as error:
+        raise RuntimeError(
+            f"The config.json in '{folder}' describes no {cls.__name__} that "
+            f'transformers can build ({type(error).__name__}: '
+            f'{_reason(error)}); copy or download it again.'
         ) from error
     bad = {
         kind: kept
@@ -195,6 +204,21 @@ def _check_kind(cls: Any, folder: Path) -> None:
             f"'{folder}' holds a model of type '{found}', but "
             f"{cls.__name__} needs '{wanted}'; pass another source."
         )
+
+
+def _check_kernels(folder: Path) -> None:
+    """Refuse attention kernels, compiled code that comes from the hub."""
+    waiting: list[Any] = [read_config(folder)]
+    while waiting:
+        for key, value in waiting.pop().items():
+            if isinstance(value, dict):
+                waiting.append(value)
+            # transformers takes a name with '/' for a repository of kernels
+            elif key.endswith('attn_implementation') and '/' in str(value):
+                raise RuntimeError(
+                    f"The config.json in '{folder}' has {key}={value!r}, "
+                    'which would run code of the hub; remove it.'
+                )
 
 
 def _matter(keys: Sequence[Any], may_miss: Sequence[str]) -> list[str]:

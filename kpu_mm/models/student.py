@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,14 +10,14 @@ from typing import Any, NamedTuple
 from mmengine.config import Config
 from torch import Tensor, nn
 
-from kpu_mm.registry import MODELS
+from kpu_mm.registry import MODELS, find_model
 
 from .backbones import load_exported
-from .backbones.exported import load_strictly
+from .backbones.exported import load_strictly, read_description
 from .backbones.sentinel_backbone import SentinelBackbone
 from .bare_config import bare_config
 from .level_record import TeacherLevels, read_levels
-from .pretrained import load_state, read_config
+from .pretrained import load_state
 from .projectors import TeacherHead
 from .projectors.exported import build_projectors, load_projectors
 from .projectors.fold_normalizers import fold_normalizers
@@ -105,7 +106,7 @@ def open_student(
             )
         return load_student(source)
     if config is None:
-        config = _beside(source)
+        return read_student(_config_of(source), source)
     return read_student(Config.fromfile(config).model.to_dict(), source)
 
 
@@ -125,10 +126,9 @@ def read_teachers(source: str | Path) -> dict[str, Any]:
     """
     source = Path(source).expanduser()
     if source.is_dir():
-        described = read_config(source).get('teachers', {})
+        described = read_description(source)['teachers']
         return {name: entry['config'] for name, entry in described.items()}
-    model = Config.fromfile(_beside(source)).model.to_dict()
-    return dict(model.get('teachers', {}))
+    return dict(_config_of(source).get('teachers', {}))
 
 
 def read_student(model: Mapping[str, Any], checkpoint: str | Path) -> Student:
@@ -188,17 +188,25 @@ def load_student(folder: str | Path) -> Student:
     """
     folder = Path(folder).expanduser()
     backbone = load_exported(folder)
-    config = read_config(folder)
+    config = read_description(folder)
     described = config['teachers']
-    projected = any('map_channels' in t for t in described.values())
+    projected = [n for n, t in described.items() if 'map_channels' in t]
+    projectors = dict(load_projectors(folder)) if projected else {}
+    if sorted(projectors) != sorted(projected):
+        raise RuntimeError(
+            f"'{folder / 'projectors.safetensors'}' has the projectors "
+            f'{sorted(projectors)}, but config.json those of '
+            f'{sorted(projected)}; export the student again.'
+        )
     return Student(
         backbone,
         {k: v for k, v in config['backbone'].items() if k not in _LEFT_OUT},
-        dict(load_projectors(folder)) if projected else {},
+        projectors,
         {name: teacher['config'] for name, teacher in described.items()},
         {
             name: TeacherLevels(
-                tuple(teacher['strides']), tuple(map(tuple, teacher['pairs']))
+                tuple(teacher['strides']),
+                tuple((m, level) for m, level in teacher['pairs']),
             )
             for name, teacher in described.items()
             if 'pairs' in teacher
@@ -206,8 +214,12 @@ def load_student(folder: str | Path) -> Student:
     )
 
 
-def _beside(checkpoint: Path) -> Path:
-    """The config that MMEngine left beside a checkpoint."""
+def _config_of(checkpoint: Path) -> dict[str, Any]:
+    """The model in the config that MMEngine left next to a checkpoint.
+
+    Whoever opens a checkpoint has not asked for the files next to it to be
+    run. MMEngine writes values and calls of ``dict`` only: no more is read.
+    """
     if not checkpoint.is_file():
         raise FileNotFoundError(
             f"The student '{checkpoint}' does not exist: pass a checkpoint "
@@ -219,7 +231,38 @@ def _beside(checkpoint: Path) -> Path:
             f"There are {len(configs)} configs beside '{checkpoint}': pass "
             'the one of its run as config.'
         )
-    return configs[0]
+    try:
+        for line in ast.parse(configs[0].read_text(encoding='utf-8')).body:
+            match line:
+                case ast.Assign([ast.Name('model')], value):
+                    return dict(_literal(value))
+        raise ValueError('it sets no model')
+    except (SyntaxError, TypeError, ValueError) as error:
+        raise RuntimeError(
+            f"'{configs[0]}' is not a config as MMEngine writes it beside a "
+            f'checkpoint ({error}), and no other is run unasked: pass it as '
+            'config if you trust it.'
+        ) from error
+
+
+def _literal(node: ast.expr) -> Any:
+    """What an expression of values and calls of ``dict`` stands for."""
+    match node:
+        case ast.Call(ast.Name('dict'), [], keywords):
+            return {
+                k.arg: _literal(k.value) for k in keywords if k.arg is not None
+            }
+        case ast.Dict(keys, values):
+            return {
+                ast.literal_eval(key): _literal(value)
+                for key, value in zip(keys, values, strict=True)
+                if key is not None
+            }
+        case ast.List(items):
+            return [_literal(item) for item in items]
+        case ast.Tuple(items):
+            return tuple(_literal(item) for item in items)
+    return ast.literal_eval(node)
 
 
 def _below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -235,8 +278,8 @@ def _find_backbone(model: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     for place in ('student', 'backbone'):
         config = model.get(place)
         kind = config.get('type') if isinstance(config, Mapping) else None
-        found = MODELS.get(kind) if isinstance(kind, str) else kind
-        if isinstance(found, type) and issubclass(found, SentinelBackbone):
+        found = find_model(kind, SentinelBackbone)
+        if found is not None:
             return place, dict(config, type=found)  # type: ignore[arg-type]
     raise ValueError(
         f'the model {model.get("type")!r} has no kpu_mm.KPUBackbone or '

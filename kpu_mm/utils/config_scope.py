@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import yaml
 from mmengine.config.utils import MODULE2PACKAGE
+from mmengine.fileio import register_handler
+from mmengine.fileio.handlers import YamlHandler
 
 from .versions import installed
 
@@ -20,6 +24,26 @@ def register_config_scope() -> None:
         ('onedl-mmsegmentation',)
     ):
         MODULE2PACKAGE['mmseg'] = 'mmseg'
+
+
+def register_plain_yaml() -> None:
+    """Let MMEngine read YAML as data.
+
+    Its own loader builds any Python object that a tag such as
+    ``!!python/object/apply`` names.
+    """
+    register_handler(['yaml', 'yml'])(_PlainYaml)
+
+
+class _PlainYaml(YamlHandler):
+    def load_from_fileobj(self, file: Any, **_: Any) -> Any:
+        try:
+            return yaml.safe_load(file)
+        except yaml.constructor.ConstructorError as error:
+            raise ValueError(
+                'a YAML config holds plain values, no Python objects '
+                f'({error.problem}); write it as .py instead.'
+            ) from error
 
 
 def base(config: str) -> str:

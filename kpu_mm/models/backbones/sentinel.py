@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
 from ..checksum import checksum
-from ..pretrained import load_transformers
+from ..hub import fetch_folder
+from ..pretrained import load_transformers, read_config
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -60,6 +61,14 @@ def _resolve(model: nn.Module, paths: tuple[str, ...]) -> nn.ModuleList:
     )
 
 
+def _check_family(name: str, family: Any) -> None:
+    if not isinstance(family, str) or family not in _FAMILIES:
+        raise ValueError(
+            f'{name} is a {family!r} model; the sentinel must be one of '
+            f'{", ".join(_FAMILIES)}.'
+        )
+
+
 class Sentinel(nn.Module):
     """DINOv2 (with or without registers) or DINOv3 ViT from transformers.
 
@@ -82,18 +91,16 @@ class Sentinel(nn.Module):
         super().__init__()
         if isinstance(source, str):
             self.name = source
+            folder = fetch_folder(source)
+            _check_family(source, read_config(folder).get('model_type'))
             model = load_transformers(
-                AutoModel, source, may_miss=('mask_token',)
+                AutoModel, folder, may_miss=('mask_token',)
             )
         else:
             self.name = 'random'
+            _check_family('the config', source.get('model_type'))
             model = AutoModel.from_config(AutoConfig.for_model(**source))
         config: Any = model.config
-        if config.model_type not in _FAMILIES:
-            raise ValueError(
-                f'{self.name} is a {config.model_type!r} model; the sentinel '
-                f'must be one of {", ".join(_FAMILIES)}.'
-            )
         family = _FAMILIES[config.model_type]
         model.requires_grad_(True)
         # Never used: masks belong to DINO's own pre-training.

@@ -7,18 +7,36 @@ the mean and deviation of its images.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import open_clip
 from open_clip.pretrained import get_pretrained_cfg
 from torch import nn
+from transformers import dynamic_module_utils
 
 from ..hub import OPEN_CLIP, fetch_file, fetch_folder
 from ..pretrained import read_config
 
 _SCHEMES = ('local-dir:', 'hf-hub:')
+
+
+@contextmanager
+def no_remote_code() -> Iterator[None]:
+    """Let transformers refuse a model's own code where it would ask.
+
+    open_clip does not pass ``trust_remote_code``, for which transformers
+    asks on stdin. With no time to wait for an answer it raises instead.
+    """
+    seconds = dynamic_module_utils.TIME_OUT_REMOTE_CODE
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
+    try:
+        yield
+    finally:
+        dynamic_module_utils.TIME_OUT_REMOTE_CODE = seconds
 
 
 class CLIPSource(NamedTuple):
@@ -52,13 +70,14 @@ class CLIPSource(NamedTuple):
             RuntimeError: If the weights are broken or don't fit.
         """
         try:
-            return open_clip.create_model(
-                self.name,
-                pretrained=str(self.weights) if self.weights else None,
-                force_quick_gelu=self.quick_gelu,
-                force_image_size=resolution,
-                require_pretrained=True,
-            )
+            with no_remote_code():
+                return open_clip.create_model(
+                    self.name,
+                    pretrained=str(self.weights) if self.weights else None,
+                    force_quick_gelu=self.quick_gelu,
+                    force_image_size=resolution,
+                    require_pretrained=True,
+                )
         # open_clip stumbles in many ways over a file of another model
         except Exception as error:
             text = ' '.join(str(error).split())[:300]
@@ -142,8 +161,14 @@ def _from_folder(
         )
     folder = fetch_folder(model.partition(':')[2], OPEN_CLIP)
     config = read_config(folder, OPEN_CLIP.config)
-    if 'model_cfg' not in config:
+    if not isinstance(config.get('model_cfg'), dict):
         raise ValueError(f"'{folder}/{OPEN_CLIP.config}' has no model_cfg")
+    # open_clip hands these to AutoTokenizer, whatever they say
+    if '"trust_remote_code"' in json.dumps(config):
+        raise ValueError(
+            f"'{folder}/{OPEN_CLIP.config}' sets trust_remote_code, which "
+            'would run code of the hub; remove it.'
+        )
     quick = bool(config['model_cfg'].get('quick_gelu', False))
     if quick and quick_gelu is False:
         raise ValueError(f"quick_gelu=False contradicts '{folder}'")

@@ -14,7 +14,7 @@ from torch import Tensor
 from kpu_mm.registry import MODELS
 
 from .base_teacher import BaseTeacher, to_map
-from .clip_loading import find_clip
+from .clip_loading import find_clip, no_remote_code
 
 
 @MODELS.register_module()
@@ -145,7 +145,8 @@ class CLIPTeacher(BaseTeacher):
             FileNotFoundError: If its files are not at hand.
         """
         try:
-            return open_clip.get_tokenizer(self.name)
+            with no_remote_code():
+                return open_clip.get_tokenizer(self.name)
         except (OSError, ValueError) as error:
             raise FileNotFoundError(
                 f"The tokenizer of '{self.name}' cannot be read: put "

@@ -64,7 +64,9 @@ class DINOTeacher(BaseTeacher):
                 f'takes {sorted(_FAMILY)}; use TransformersTeacher'
             )
         cls = _FAMILY[family]
-        config = cls.config_class.from_pretrained(folder)
+        config = cls.config_class.from_pretrained(
+            folder, trust_remote_code=False
+        )
         patch = config.patch_size
         if resolution and any(side % patch for side in resolution):
             raise ValueError(

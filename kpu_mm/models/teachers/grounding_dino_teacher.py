@@ -143,7 +143,7 @@ class GroundingDINOTeacher(BaseTeacher):
         """
         try:
             return GroundingDinoProcessor.from_pretrained(
-                self.folder, local_files_only=True
+                self.folder, local_files_only=True, trust_remote_code=False
             )
         # a tokenizer without files fails with a TypeError
         except (OSError, ValueError, TypeError) as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from ..pretrained import load_state
 from .base_teacher import BaseTeacher
 
 _SWAPS = ('bgr_to_rgb', 'rgb_to_bgr', 'to_rgb')
+_ROOTS = ('mmengine', 'mmcv')  # what they register is in the root registry
+_TOOLBOXES = (*_ROOTS, 'mmdet', 'mmseg', 'mmpretrain', 'kpu_mm')
 
 
 @MODELS.register_module()
@@ -32,7 +36,8 @@ class MMTeacher(BaseTeacher):
         config: A config file, a name such as
             'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py', or a dict
             with ``model`` (and ``default_scope``, unless its types have
-            prefixes such as 'mmdet.').
+            prefixes such as 'mmdet.'). A dict may come out of an exported
+            folder, so all types in it must be registered.
         checkpoint: Weights of the model in a local file.
         with_neck: Give the maps of the neck instead. Defaults to False.
         size_divisor: Resize images to multiples of this, for backbones that
@@ -73,8 +78,11 @@ class MMTeacher(BaseTeacher):
             size_divisor=size_divisor,
         )
         self.is_rgb = swapped
-        state = load_state(checkpoint)
         scope = whole.get('default_scope')
+        if not isinstance(config, str):
+            for part in ('backbone', 'neck'):
+                model[part] = _only_registered(model.get(part), scope)
+        state = load_state(checkpoint)
         self.backbone = _part('backbone', model, state, scope, checkpoint)
         self.neck = (
             _part('neck', model, state, scope, checkpoint)
@@ -109,6 +117,49 @@ def _read(config: str | Mapping[str, Any]) -> Mapping[str, Any]:
     if not Path(config).is_file():
         raise ValueError(f"the config file '{config}' does not exist")
     return Config.fromfile(config)
+
+
+def _only_registered(config: Any, scope: str | None) -> Any:
+    """A config without ``init_cfg``, if all its types are registered.
+
+    MMEngine imports whatever an unknown type or scope spells. Weights come
+    from the checkpoint, so that ``init_cfg`` has nothing to do.
+
+    Raises:
+        ValueError: If a type or a scope is not registered.
+    """
+    if isinstance(config, list | tuple):
+        return [_only_registered(value, scope) for value in config]
+    if not isinstance(config, Mapping):
+        return config
+    scope = config.get('_scope_', scope)
+    kind = config.get('type')
+    if isinstance(kind, str) and not _is_registered(kind, scope):
+        raise ValueError(
+            f'MMTeacher: no model of type {kind!r} is registered'
+            + (f' in {scope!r}; ' if scope else '; ')
+            + f'known are the models of {", ".join(_TOOLBOXES)} and those '
+            'that your own modules have registered.'
+        )
+    return {
+        key: _only_registered(value, scope)
+        for key, value in config.items()
+        if key != 'init_cfg'
+    }
+
+
+def _is_registered(kind: str, scope: str | None) -> bool:
+    prefix, _, name = kind.rpartition('.')
+    place = prefix or scope or 'mmengine'
+    roots = MMENGINE_MODELS
+    if place in _TOOLBOXES and place not in _ROOTS and find_spec(place):
+        import_module(f'{place}.registry')
+    registry = roots if place in _ROOTS else roots.children.get(place)
+    if registry is None:
+        return False
+    registry.import_from_location()
+    known = {*registry.module_dict, *(() if prefix else roots.module_dict)}
+    return name in known
 
 
 def _name(config: str | Mapping[str, Any]) -> str:

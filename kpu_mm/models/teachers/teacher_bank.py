@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from kpu_mm.registry import MODELS
+from kpu_mm.registry import MODELS, find_model
 
 from .base_teacher import BaseTeacher
 
@@ -84,16 +84,19 @@ class TeacherBank(Mapping[str, BaseTeacher]):
 def build_teacher(name: str, config: Mapping[str, Any]) -> BaseTeacher:
     """Build a teacher, and nothing else.
 
+    The config may come out of an exported folder, so its type must be
+    registered: no other name is imported.
+
     Args:
         name: Its name, for the error.
         config: Its config.
 
     Raises:
-        ValueError: If the type is that of no teacher.
+        ValueError: If the type is that of no registered teacher.
     """
     kind = config.get('type')
-    found = MODELS.get(kind) if isinstance(kind, str) else kind
-    if not isinstance(found, type) or not issubclass(found, BaseTeacher):
+    found = find_model(kind, BaseTeacher)
+    if found is None:
         known = sorted(
             f'kpu_mm.{key}'
             for key, value in MODELS.module_dict.items()
@@ -103,4 +106,5 @@ def build_teacher(name: str, config: Mapping[str, Any]) -> BaseTeacher:
             f"teacher '{name}' has type {kind!r}, which is no teacher; known "
             f'are {known}'
         )
-    return MODELS.build(dict(config, type=found))
+    teacher: BaseTeacher = MODELS.build(dict(config, type=found))
+    return teacher

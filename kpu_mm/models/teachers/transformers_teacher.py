@@ -63,7 +63,9 @@ class TransformersTeacher(BaseTeacher):
             )
         folder = fetch_folder(source)
         mean, std = read_normalization(folder, mean, std)
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = AutoConfig.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
         if hasattr(config, 'vision_config') and hasattr(config, 'text_config'):
             raise ValueError(
                 f"'{source}' reads images and text: pass a saved vision "

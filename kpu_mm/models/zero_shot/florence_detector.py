@@ -64,7 +64,7 @@ class FlorenceDetector(BaseModel):
         )
         try:
             self.processor = Florence2Processor.from_pretrained(
-                folder, local_files_only=True
+                folder, local_files_only=True, trust_remote_code=False
             )
         except (OSError, ValueError, TypeError) as error:
             raise FileNotFoundError(

@@ -1,0 +1,103 @@
+"""Compare values out of JSON with type hints."""
+
+from __future__ import annotations
+
+import math
+import types
+from collections.abc import Sequence
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from typing_extensions import NotRequired, is_typeddict
+
+# No size of a model is larger; a larger one would only fill the memory.
+_LARGEST = 1 << 16
+_WORDS = {
+    bool: 'true or false',
+    int: f'an integer from 0 to {_LARGEST}',
+    float: 'a finite number',
+    str: 'a text',
+    dict: 'an object',
+    type(None): 'null',
+}
+
+
+def check_value(value: Any, hint: Any, key: str) -> None:
+    """Raise unless a value has the type of a hint.
+
+    Args:
+        value: What JSON can hold.
+        hint: A type hint: bool, int, float, str, Any, a union, a list,
+            sequence, tuple or dict of these, or a TypedDict.
+        key: Where the value stands, for the message; '' at the top.
+
+    Raises:
+        ValueError: Which key must be what, without a full stop.
+    """
+    if is_typeddict(hint):
+        _check_keys(value, hint, key)
+    elif get_origin(hint) in (list, Sequence, tuple) and isinstance(
+        value, list
+    ):
+        inner = get_args(hint)
+        pair = get_origin(hint) is tuple and Ellipsis not in inner
+        if pair and len(value) != len(inner):
+            raise ValueError(
+                f'{key} must be a list of {len(inner)}, but is {value!r}'
+            )
+        for i, item in enumerate(value):
+            check_value(item, inner[i if pair else 0], f'{key}[{i}]')
+    elif get_origin(hint) is dict and isinstance(value, dict):
+        for name, item in value.items():
+            check_value(item, get_args(hint)[1], f'{key}.{name}')
+    elif not _is_a(value, hint):
+        raise ValueError(f'{key} must be {_say(hint)}, but is {value!r}')
+
+
+def _check_keys(value: Any, hint: Any, key: str) -> None:
+    if not isinstance(value, dict):
+        raise ValueError(f'{key} must be an object, but is {value!r}')
+    hints = get_type_hints(hint, include_extras=True)
+    for name, inner in hints.items():
+        place = f'{key}.{name}'.removeprefix('.')
+        optional = get_origin(inner) is NotRequired
+        if name in value:
+            if optional:
+                (inner,) = get_args(inner)
+            check_value(value[name], inner, place)
+        elif not optional:
+            raise ValueError(f'{place} is missing and must be {_say(inner)}')
+    if unknown := sorted(set(value) - set(hints)):
+        place = f'{key}.{unknown[0]}'.removeprefix('.')
+        raise ValueError(f'{place} is not known; known are {sorted(hints)}')
+
+
+def _is_a(value: Any, hint: Any) -> bool:
+    """Whether a value has a type, for types without keys."""
+    if hint is Any:
+        return True
+    if get_origin(hint) in (Union, types.UnionType):
+        return any(_fits(value, choice) for choice in get_args(hint))
+    if hint is float:
+        number = isinstance(value, int | float)
+        return number and not isinstance(value, bool) and math.isfinite(value)
+    if hint is int:
+        return type(value) is int and 0 <= value <= _LARGEST
+    return isinstance(hint, type) and isinstance(value, hint)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    try:
+        check_value(value, hint, '')
+    except ValueError:
+        return False
+    return True
+
+
+def _say(hint: Any) -> str:
+    if get_origin(hint) in (Union, types.UnionType):
+        return ' or '.join(_say(choice) for choice in get_args(hint))
+    if get_origin(hint) in (list, Sequence, tuple):
+        return 'a list'
+    if is_typeddict(hint) or get_origin(hint) is dict:
+        return 'an object'
+    return _WORDS.get(hint, str(hint))
