@@ -19,6 +19,7 @@ from kpu_mm.utils.command_line import (
     refuse,
     use_gloo_without_gpu,
 )
+from kpu_mm.utils.config_errors import explaining
 
 # By default scope: the visualizer and the arguments of the hook that draws.
 VISUALIZERS = {
@@ -197,11 +198,12 @@ def main() -> None:
     if args.amp:
         cfg.test_cfg.fp16 = True
     use_gloo_without_gpu(args.launcher)
-    runner = build_runner(cfg)
-    fit_exactly(runner)
-    if cfg.load_from is None:
-        refuse_random_weights(cfg, runner.model)
-    runner.test()
+    with explaining(cfg, args.config):
+        runner = build_runner(cfg)
+        fit_exactly(runner)
+        if cfg.load_from is None:
+            refuse_random_weights(cfg, runner.model)
+        runner.test()
     end_together()
 
 

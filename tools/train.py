@@ -14,6 +14,7 @@ from kpu_mm.utils.command_line import (
     refuse,
     use_gloo_without_gpu,
 )
+from kpu_mm.utils.config_errors import explaining
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -60,11 +61,12 @@ def set_resume(cfg: Config, checkpoint: str | None) -> None:
 def main() -> None:
     args = parse_args()
     cfg = read_run_config(args)
-    if args.amp:
-        set_precision(cfg)
     set_resume(cfg, args.resume)
     use_gloo_without_gpu(args.launcher)
-    build_runner(cfg).train()
+    with explaining(cfg, args.config):
+        if args.amp:
+            set_precision(cfg)
+        build_runner(cfg).train()
     end_together()
 
 

@@ -12,7 +12,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from kpu_mm.models.backbones.exported import check_description, hash_files
+from kpu_mm.models.backbones.exported_config import (
+    check_description,
+    fingerprint,
+    hash_files,
+)
 from kpu_mm.models.backbones.sentinel import IMAGENET_MEAN, IMAGENET_STD
 from kpu_mm.models.backbones.sentinel_backbone import SentinelBackbone
 from kpu_mm.models.projectors import TeacherHead
@@ -102,8 +106,13 @@ def _fill(
     vit.config._name_or_path = ''  # may be a path of this machine
     vit.save_pretrained(folder / 'sentinel')
     backbone = _rebuild(student, folder / 'sentinel')
-    _save(backbone, folder / 'model.safetensors', but=backbone.beside)
     config = describe(student, backbone)
+    _save(
+        backbone,
+        folder / 'model.safetensors',
+        but=backbone.beside,
+        kpu_mm=fingerprint(config),
+    )
     if student.projectors:
         projectors = nn.ModuleDict(student.projectors)
         _save(projectors, folder / 'projectors.safetensors')
@@ -134,13 +143,15 @@ def _rebuild(student: Student, sentinel: Path) -> SentinelBackbone:
     return backbone.eval().requires_grad_(False)
 
 
-def _save(module: nn.Module, path: Path, but: tuple[str, ...] = ()) -> None:
+def _save(
+    module: nn.Module, path: Path, but: tuple[str, ...] = (), **metadata: str
+) -> None:
     state = {
         name: value.contiguous()
         for name, value in module.state_dict().items()
         if not name.startswith(but)
     }
-    save_file(state, path, metadata={'format': 'pt'})
+    save_file(state, path, metadata={'format': 'pt', **metadata})
 
 
 def describe(student: Student, backbone: SentinelBackbone) -> dict[str, Any]:

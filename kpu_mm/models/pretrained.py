@@ -123,7 +123,7 @@ def read_config(folder: Path, name: str = 'config.json') -> dict[str, Any]:
         raise FileNotFoundError(f"'{folder}' has no {name}; add the file.")
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:
         raise RuntimeError(f"'{path}' is not valid JSON: {error}.") from error
     if not isinstance(content, dict):
         raise RuntimeError(f"'{path}' is not a JSON object.")

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from kpu_mm.registry import MODELS, find_model
 
 from .backbones import load_exported
-from .backbones.exported import load_strictly, read_description
+from .backbones.exported import load_strictly
+from .backbones.exported_config import read_description
 from .backbones.sentinel_backbone import SentinelBackbone
 from .bare_config import bare_config
 from .level_record import TeacherLevels, read_levels
@@ -126,7 +127,18 @@ def read_teachers(source: str | Path) -> dict[str, Any]:
     """
     source = Path(source).expanduser()
     if source.is_dir():
+        # Whoever asks for teachers alone is going to choose by their types.
+        from .teachers import BaseTeacher
+
         described = read_description(source)['teachers']
+        for name, entry in described.items():
+            kind = entry['config']['type']
+            if find_model(kind, BaseTeacher) is None:
+                raise RuntimeError(
+                    f"'{source / 'config.json'}': teachers.{name}.config.type "
+                    f'must be a registered teacher, but is {kind!r}; import '
+                    'the module that registers it.'
+                )
         return {name: entry['config'] for name, entry in described.items()}
     return dict(_config_of(source).get('teachers', {}))
 

@@ -1,4 +1,5 @@
 import pytest
+from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
 
 import kpu_mm
@@ -32,3 +33,17 @@ def test_mmseg_is_looked_up_where_it_is(monkeypatch, there, package):
 def test_base_of_an_unknown_config():
     with pytest.raises(FileNotFoundError, match=r"no config 'distill/no\.py'"):
         kpu_mm.base('distill/no.py')
+
+
+@pytest.mark.parametrize('name', ['config.yaml', 'config.yml'])
+def test_yaml_builds_no_objects(tmp_path, name):
+    path = tmp_path / name
+    path.write_text('model: {type: a, sizes: [1, 2.5]}\n')
+    assert Config.fromfile(path).model == dict(type='a', sizes=[1, 2.5])
+    marker = tmp_path / 'marker'
+    path.write_text(f'a: !!python/object/apply:os.mkdir ["{marker}"]\n')
+    for wrong in (path, tmp_path / 'over.yaml'):
+        (tmp_path / 'over.yaml').write_text(f'_base_: {path}\n')
+        with pytest.raises(ValueError, match='no Python objects'):
+            Config.fromfile(wrong)
+    assert not marker.exists()

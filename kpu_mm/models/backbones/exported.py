@@ -1,177 +1,15 @@
-"""Load what ``tools/export.py`` wrote.
-
-Such a folder may come from anybody. Its ``config.json`` is data: it is
-checked whole before anything in it is used, here and nowhere else.
-"""
+"""Load what ``tools/export.py`` wrote."""
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-import re
 from pathlib import Path
-from typing import Any, TypedDict, get_type_hints
-
-from typing_extensions import NotRequired
+from typing import Any
 
 from kpu_mm.registry import find_model
 
-from ..pretrained import load_state, read_config
+from ..pretrained import load_state
+from .exported_config import HINT, check_files, read_description
 from .sentinel_backbone import SentinelBackbone
-from .value_check import check_value
-
-_HASHED = ('model.safetensors', 'projectors.safetensors')
-_NORMS = ('BN', 'BN2d', 'GN', 'IN', 'IN2d')
-# given by the folder or its reader, never by config.json
-_NOT_OURS = ('self', 'init_cfg', 'frozen', 'with_cp')
-_TEACHER = re.compile(r'(kpu_mm\.)?[A-Za-z_]\w*')
-_TOOLBOX_CONFIG = re.compile(r'mm\w+::[\w-]+(/[\w-][\w.-]*)*')
-_HINT = 'export the student again, or copy the folder again'
-
-
-class _Sentinel(TypedDict):
-    name: str
-    sha256: str
-
-
-class _Input(TypedDict):
-    channels: str
-    range: list[float]
-    mean: list[float]
-    std: list[float]
-    min_size: int
-
-
-class _Teacher(TypedDict):
-    config: dict[str, Any]
-    summary_channels: NotRequired[int | None]
-    map_channels: NotRequired[list[int]]
-    strides: NotRequired[list[int]]
-    pairs: NotRequired[list[tuple[int, int]]]
-
-
-class Description(TypedDict):
-    """What ``config.json`` of an exported student says.
-
-    ``files`` has the SHA-256 of each file of weights.
-    """
-
-    kpu_mm_version: str
-    torch_version: str
-    backbone: dict[str, Any]
-    sentinel: _Sentinel
-    input: _Input
-    strides: list[int]
-    channels: int
-    teachers: dict[str, _Teacher]
-    files: dict[str, str]
-    graphs: NotRequired[dict[str, Any]]
-
-
-def read_description(folder: Path) -> Description:
-    """Read and check ``config.json`` of an exported student.
-
-    Args:
-        folder: The folder that ``tools/export.py`` wrote.
-
-    Returns:
-        The content.
-
-    Raises:
-        FileNotFoundError: If the file is missing.
-        RuntimeError: If a key is missing or wrong.
-    """
-    content: Any = read_config(folder)
-    if 'backbone' not in content:
-        raise RuntimeError(
-            f"'{folder}' is not an exported student: its config.json has no "
-            "'backbone'; pass the folder that tools/export.py wrote."
-        )
-    try:
-        check_description(content)
-    except ValueError as error:
-        raise RuntimeError(
-            f"'{folder / 'config.json'}': {error}; {_HINT}."
-        ) from error
-    return content
-
-
-def check_description(content: Any) -> None:
-    """Raise unless this describes a student, and nothing but a student.
-
-    Args:
-        content: The content of ``config.json``.
-
-    Raises:
-        ValueError: Which key must be what, without a full stop.
-    """
-    check_value(content, Description, '')
-    backbone = content['backbone']
-    kind = find_model(backbone.get('type'), SentinelBackbone)
-    if not isinstance(backbone.get('type'), str) or kind is None:
-        raise ValueError(
-            "backbone.type must be 'kpu_mm.KPUBackbone' or "
-            f"'kpu_mm.ViTBackbone', but is {backbone.get('type')!r}"
-        )
-    hints = get_type_hints(kind.__init__)
-    known = [k for k in inspect.signature(kind).parameters if k in hints]
-    for key, value in backbone.items():
-        if key == 'type':
-            continue
-        if key not in known or key in _NOT_OURS:
-            raise ValueError(f'backbone.{key} is no argument of a student')
-        check_value(value, hints[key], f'backbone.{key}')
-    # any other path would have a foreign folder read
-    if backbone.get('sentinel') != 'sentinel':
-        raise ValueError(
-            "backbone.sentinel must be 'sentinel', a folder beside "
-            f'config.json, but is {backbone.get("sentinel")!r}'
-        )
-    norm = backbone.get('norm_cfg') or dict(type='BN')
-    if norm.get('type') not in _NORMS or any(
-        isinstance(value, dict | list) for value in norm.values()
-    ):
-        raise ValueError(
-            f'backbone.norm_cfg must have one of the types {_NORMS} and plain '
-            f'values, but is {norm!r}'
-        )
-    for name, teacher in content['teachers'].items():
-        _check_teacher(teacher['config'], f'teachers.{name}.config')
-        _check_levels(teacher, f'teachers.{name}', len(content['strides']))
-
-
-def _check_teacher(config: Any, key: str) -> None:
-    """A teacher's config is kept for its user: it must not lead to code.
-
-    Whether the type is registered is seen when the teacher is built.
-    """
-    if not _TEACHER.fullmatch(str(config.get('type'))):
-        raise ValueError(
-            f'{key}.type must be the name of a teacher of kpu_mm, but is '
-            f'{config.get("type")!r}'
-        )
-    path = config.get('config')
-    if isinstance(path, str) and not _TOOLBOX_CONFIG.fullmatch(path):
-        raise ValueError(
-            f"{key}.config must be a toolbox's config such as "
-            f"'mmdet::dino/....py' or its content, but is {path!r}"
-        )
-    inner = config.get('teacher')
-    if isinstance(inner, dict):
-        _check_teacher(inner, f'{key}.teacher')
-
-
-def _check_levels(teacher: _Teacher, key: str, num_levels: int) -> None:
-    pairs, strides = teacher.get('pairs'), teacher.get('strides')
-    if pairs is None and strides is None:
-        return
-    if pairs is None or not strides or min(strides) < 1:
-        raise ValueError(f'{key} must have both pairs and positive strides')
-    if any(m >= len(strides) or level >= num_levels for m, level in pairs):
-        raise ValueError(
-            f'{key}.pairs must be indices of {len(strides)} teacher maps and '
-            f'{num_levels} student levels, but are {pairs}'
-        )
 
 
 def load_exported(folder: str | Path, **overrides: Any) -> SentinelBackbone:
@@ -197,7 +35,7 @@ def load_exported(folder: str | Path, **overrides: Any) -> SentinelBackbone:
         raise FileNotFoundError(
             f"'{folder}' has no folder 'sentinel'; add it."
         )
-    _check_files(folder, described)
+    check_files(folder, described)
     arguments = {**described['backbone'], **overrides}
     kind: Any = find_model(arguments.pop('type'), SentinelBackbone)
     arguments['sentinel'] = str(folder / 'sentinel')
@@ -210,7 +48,7 @@ def load_exported(folder: str | Path, **overrides: Any) -> SentinelBackbone:
             raise
         raise RuntimeError(
             f"'{folder / 'config.json'}': {kind.__name__} cannot be built "
-            f'from backbone ({type(error).__name__}: {error}); {_HINT}.'
+            f'from backbone ({type(error).__name__}: {error}); {HINT}.'
         ) from error
     for key, value in (
         ('strides', list(backbone.strides)),
@@ -219,44 +57,10 @@ def load_exported(folder: str | Path, **overrides: Any) -> SentinelBackbone:
         if described[key] != value:  # type: ignore[literal-required]
             raise RuntimeError(
                 f"'{folder / 'config.json'}': {key} must be {value}, but is "
-                f'{described[key]}; {_HINT}.'  # type: ignore[literal-required]
+                f'{described[key]}; {HINT}.'  # type: ignore[literal-required]
             )
     load_strictly(backbone, folder / 'model.safetensors')
     return backbone.eval()
-
-
-def hash_files(folder: Path) -> dict[str, str]:
-    """SHA-256 of the files of weights in a folder, the sentinel's apart.
-
-    The sentinel's weights have a checksum of their own; what its config says
-    of heads and norms is in no shape of a weight.
-
-    Args:
-        folder: The folder.
-    """
-    return {
-        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
-        for name in (*_HASHED, 'sentinel/config.json')
-        if (folder / name).is_file()
-    }
-
-
-def _check_files(folder: Path, described: Description) -> None:
-    found = hash_files(folder)
-    for name in ('model.safetensors', 'sentinel/config.json'):
-        if name not in described['files']:
-            raise RuntimeError(
-                f"'{folder / 'config.json'}': files.{name} is missing and "
-                f'must be the SHA-256 of the file; {_HINT}.'
-            )
-    for name, expected in described['files'].items():
-        if name not in found:
-            raise FileNotFoundError(f"'{folder}' has no {name}; add the file.")
-        if found[name] != expected:
-            raise RuntimeError(
-                f"'{folder / name}' is truncated, corrupt or not the file "
-                f'that was exported: its checksum differs; {_HINT}.'
-            )
 
 
 def load_strictly(

@@ -63,9 +63,16 @@ class TransformersTeacher(BaseTeacher):
             )
         folder = fetch_folder(source)
         mean, std = read_normalization(folder, mean, std)
-        config = AutoConfig.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
+        try:
+            config = AutoConfig.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+        except (KeyError, ValueError) as error:
+            raise ValueError(
+                f"the config.json in '{folder}' is that of no model which "
+                'transformers knows without code of its own; pass another '
+                'source'
+            ) from error
         if hasattr(config, 'vision_config') and hasattr(config, 'text_config'):
             raise ValueError(
                 f"'{source}' reads images and text: pass a saved vision "

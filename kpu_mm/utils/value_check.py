@@ -1,54 +1,53 @@
-"""Compare values out of JSON with type hints."""
+"""Compare values out of JSON or a config with type hints."""
 
 from __future__ import annotations
 
 import math
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from typing_extensions import NotRequired, is_typeddict
 
-# No size of a model is larger; a larger one would only fill the memory.
-_LARGEST = 1 << 16
 _WORDS = {
     bool: 'true or false',
-    int: f'an integer from 0 to {_LARGEST}',
+    int: 'an integer',
     float: 'a finite number',
     str: 'a text',
     dict: 'an object',
     type(None): 'null',
 }
+_LISTS = (list, Sequence, tuple)
+_DICTS = (dict, Mapping)
 
 
 def check_value(value: Any, hint: Any, key: str) -> None:
     """Raise unless a value has the type of a hint.
 
     Args:
-        value: What JSON can hold.
+        value: What JSON or a config can hold.
         hint: A type hint: bool, int, float, str, Any, a union, a list,
-            sequence, tuple or dict of these, or a TypedDict.
+            sequence, tuple or dict of these, or a TypedDict. Any value has
+            the type of another hint.
         key: Where the value stands, for the message; '' at the top.
 
     Raises:
         ValueError: Which key must be what, without a full stop.
     """
+    origin, inner = get_origin(hint), get_args(hint)
     if is_typeddict(hint):
         _check_keys(value, hint, key)
-    elif get_origin(hint) in (list, Sequence, tuple) and isinstance(
-        value, list
-    ):
-        inner = get_args(hint)
-        pair = get_origin(hint) is tuple and Ellipsis not in inner
+    elif origin in _LISTS and isinstance(value, list | tuple):
+        pair = origin is tuple and Ellipsis not in inner
         if pair and len(value) != len(inner):
             raise ValueError(
                 f'{key} must be a list of {len(inner)}, but is {value!r}'
             )
         for i, item in enumerate(value):
             check_value(item, inner[i if pair else 0], f'{key}[{i}]')
-    elif get_origin(hint) is dict and isinstance(value, dict):
+    elif origin in _DICTS and isinstance(value, dict):
         for name, item in value.items():
-            check_value(item, get_args(hint)[1], f'{key}.{name}')
+            check_value(item, inner[1], f'{key}.{name}')
     elif not _is_a(value, hint):
         raise ValueError(f'{key} must be {_say(hint)}, but is {value!r}')
 
@@ -73,16 +72,16 @@ def _check_keys(value: Any, hint: Any, key: str) -> None:
 
 def _is_a(value: Any, hint: Any) -> bool:
     """Whether a value has a type, for types without keys."""
-    if hint is Any:
-        return True
     if get_origin(hint) in (Union, types.UnionType):
         return any(_fits(value, choice) for choice in get_args(hint))
     if hint is float:
         number = isinstance(value, int | float)
         return number and not isinstance(value, bool) and math.isfinite(value)
     if hint is int:
-        return type(value) is int and 0 <= value <= _LARGEST
-    return isinstance(hint, type) and isinstance(value, hint)
+        return type(value) is int
+    if get_origin(hint) in _LISTS + _DICTS:
+        return False
+    return hint not in _WORDS or isinstance(value, hint)
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -96,8 +95,8 @@ def _fits(value: Any, hint: Any) -> bool:
 def _say(hint: Any) -> str:
     if get_origin(hint) in (Union, types.UnionType):
         return ' or '.join(_say(choice) for choice in get_args(hint))
-    if get_origin(hint) in (list, Sequence, tuple):
+    if get_origin(hint) in _LISTS:
         return 'a list'
-    if is_typeddict(hint) or get_origin(hint) is dict:
+    if is_typeddict(hint) or get_origin(hint) in _DICTS:
         return 'an object'
     return _WORDS.get(hint, str(hint))
