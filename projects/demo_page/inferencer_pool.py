@@ -20,7 +20,7 @@ from kpu_mm.models.teachers import (
     CLIPTeacher,
     GroundingDINOTeacher,
 )
-from kpu_mm.registry import MODELS
+from kpu_mm.registry import find_model
 
 from .weight_pool import WeightPool
 
@@ -88,7 +88,7 @@ class InferencerPool:
             task: [
                 name
                 for name, config in recorded.items()
-                if issubclass(MODELS.get(config['type']), kind)
+                if find_model(config['type'], kind)
             ]
             for task, (_, kind) in TASKS.items()
         }
