@@ -76,10 +76,10 @@ install: $(if $(filter $(VENV)/%,$(PY)),$(STAMPS)/venv)  ## install kpu_mm for u
 	'$(PY)' $(PIP) --no-deps --editable .
 
 demo: $(STAMPS)/demo  ## distil two small trained teachers on the CPU, test, draw, export
-	OMP_NUM_THREADS=1 $(RUN) tools/micro/demo.py --work-dir work_dirs/demo
+	OMP_NUM_THREADS=1 $(RUN) -m projects.micro_lab.demo --work-dir work_dirs/demo
 
 reproduce: $(STAMPS)/test  ## the paper's tables at micro size, on the CPU, in hours
-	$(RUN) tools/micro/reproduce.py --work-dir work_dirs/reproduce
+	$(RUN) -m projects.micro_lab.reproduce --work-dir work_dirs/reproduce
 
 test: $(STAMPS)/test  ## run the tests, detection included
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS) --dist loadfile $(TESTS) $(ARGS)

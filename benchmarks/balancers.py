@@ -5,7 +5,7 @@ drifting machine slows all.
 
     python benchmarks/balancers.py CONFIG [--rounds N]
 
-`make demo` makes the models that configs/distill/kpu_demo.py names.
+PYTHONPATH=. lets projects/micro_lab/configs/kpu_demo.py import the lab.
 """
 
 from __future__ import annotations

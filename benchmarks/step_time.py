@@ -7,7 +7,7 @@ alternate, so that a drifting machine slows both.
 
     python benchmarks/step_time.py CONFIG [--rounds N]
 
-configs/distill/kpu_demo.py needs no files but those of this repository.
+projects/micro_lab/configs/kpu_demo.py needs no files but this repository's.
 """
 
 from __future__ import annotations

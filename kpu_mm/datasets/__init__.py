@@ -9,7 +9,6 @@ from .multi_stream_loader import MultiStreamLoader, StreamsBatch
 from .permutation import Permutation
 from .position_sampler import PositionSampler
 from .sources import (
-    DigitSceneSource,
     FolderSource,
     ImageSource,
     ListSource,
@@ -30,7 +29,6 @@ __all__ = [
     'CorruptImageError',
     'DecodeRandomResizedCrop',
     'DecodeResize',
-    'DigitSceneSource',
     'EndlessDataset',
     'FolderSource',
     'ImageBatch',

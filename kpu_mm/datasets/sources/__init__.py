@@ -1,6 +1,5 @@
 """Where encoded images come from."""
 
-from .digit_scene_source import DigitSceneSource
 from .folder_source import FolderSource
 from .image_source import IMAGE_EXTENSIONS, ImageSource
 from .list_source import ListSource
@@ -10,7 +9,6 @@ from .tar_source import TarSource
 
 __all__ = [
     'IMAGE_EXTENSIONS',
-    'DigitSceneSource',
     'FolderSource',
     'ImageSource',
     'ListSource',

@@ -1,0 +1,67 @@
+r"""How much fine detail a student's maps have.
+
+    python -m projects.micro_lab.high_frequency \
+        work_dirs/reproduce/seed_0/{base-b,kpu}
+
+For each run, the share of the variance of the maps of strides 4 and 8 that
+their own means over 2 x 2 cells, enlarged again, do not explain.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmengine.config import Config
+from torch import Tensor
+
+from kpu_mm.registry import MODELS
+
+from .scene_pool import load_pool
+
+CONFIGS = Path(__file__).resolve().parent / 'configs'
+SCENES = 200
+
+
+def detail(maps: Tensor) -> float:
+    """Share of the variance over images and cells that is fine.
+
+    Args:
+        maps: (B, C, H, W) with even H and W.
+    """
+    coarse = F.interpolate(
+        F.avg_pool2d(maps, 2), size=maps.shape[-2:], mode='bilinear'
+    )
+    centred = maps - maps.mean((0, 2, 3), keepdim=True)
+    return float((maps - coarse).square().sum() / centred.square().sum())
+
+
+@torch.no_grad()
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('runs', type=Path, nargs='+', help='distillations')
+    parser.add_argument('--pools', type=Path, default='work_dirs/pools')
+    args = parser.parse_args()
+    scenes = load_pool(args.pools, 'test', seed=0, count=SCENES)
+    images = scenes.batch(np.arange(SCENES)).images.permute(0, 3, 1, 2)
+    config = Config.fromfile(CONFIGS / 'tasks.py')
+    for run in args.runs:
+        checkpoint = run / (run / 'last_checkpoint').read_text()
+        start = dict(type='Pretrained', checkpoint=str(checkpoint))
+        backbone = MODELS.build(
+            dict(config.model.backbone, init_cfg=start)
+        ).eval()
+        backbone.init_weights()
+        maps = backbone.extract(backbone.normalise(images)).maps
+        fine, middle = (f'{detail(m):.3f}' for m in maps[:2])
+        print(f'{run}: stride 4 {fine}, stride 8 {middle}')
+
+
+if __name__ == '__main__':
+    main()

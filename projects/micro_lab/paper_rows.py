@@ -1,0 +1,90 @@
+"""What the paper reports, and which micro runs stand for it.
+
+KPU (https://arxiv.org/abs/2508.14707). The columns are semantic
+segmentation (mIoU), instance segmentation (mask AP), detection (box AP) and
+classification (top-1).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+METRICS = {
+    'mIoU': 'segmentation/mIoU',
+    'mask AP': 'detection/coco/segm_mAP',
+    'box AP': 'detection/coco/bbox_mAP',
+    'top-1': 'classification/accuracy/top1',
+}
+
+
+class Row(NamedTuple):
+    """A row of a table.
+
+    Args:
+        name: As the paper calls it.
+        published: mIoU, mask AP, box AP and top-1 in the paper; () where it
+            gives none.
+        tasks: Config in ``configs`` that trains the decoders.
+        distilled: Config in ``configs`` whose student they are put on;
+            None for a teacher itself. Defaults to None.
+    """
+
+    name: str
+    published: tuple[float, ...]
+    tasks: str
+    distilled: str | None = None
+
+    @property
+    def key(self) -> str:
+        """Folder of its run."""
+        return (
+            f'{self.tasks}_{self.distilled}' if self.distilled else self.tasks
+        )
+
+
+_KPU = Row('KPU', (52.9, 47.3, 52.8, 84.3), 'tasks', 'kpu')
+TABLES: dict[str, tuple[Row, ...]] = {
+    'Table 1: KPU and its teachers': (
+        Row('CLIP', (41.5, 33.4, 38.0, 75.1), 'tasks_clip'),
+        Row(
+            'GroundingDINO',
+            (49.7, 48.2, 53.9, 79.5),
+            'tasks_grounding-dino',
+        ),
+        Row('DINOv2', (53.2, 45.8, 52.7, 82.9), 'tasks_dinov2'),
+        _KPU._replace(name='KPU, frozen features'),
+        Row(
+            'KPU, learnable features',
+            (57.5, 51.3, 57.7, 86.4),
+            'tasks_learnable',
+            'kpu',
+        ),
+    ),
+    'Table 2: from end-to-end distillation to KPU': (
+        Row('Base_a', (51.1, 44.4, 50.3, 81.9), 'tasks_end-to-end', 'base-a'),
+        Row('Base_b', (52.4, 46.8, 52.0, 84.4), 'tasks', 'base-b'),
+        Row('Base_c', (51.2, 46.4, 52.0, 84.0), 'tasks', 'base-c'),
+        _KPU,
+    ),
+    'Table 3: subsets of teachers': (
+        Row('CLIP only', (52.8, 45.7, 51.4, 83.0), 'tasks', 'clip-only'),
+        Row(
+            'GroundingDINO only',
+            (50.7, 47.0, 52.8, 81.5),
+            'tasks',
+            'grounding-dino-only',
+        ),
+        _KPU,
+    ),
+    'Figure 4: balancing the teachers': (
+        _KPU._replace(name='Equal', published=()),
+        Row('FAMO', (), 'tasks', 'famo'),
+        Row('TeacherDrop', (), 'tasks', 'teacher-drop'),
+    ),
+}
+GAP_PUBLISHED = (33.4, 4.5)
+
+
+def all_rows() -> dict[str, Row]:
+    """Each run once, by the name of its folder."""
+    return {row.key: row for rows in TABLES.values() for row in rows}

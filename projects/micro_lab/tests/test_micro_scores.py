@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from functools import partial
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torchvision.ops import box_convert
+
+from projects.micro_lab import micro_scores
+from projects.micro_lab.digit_prompt import find_digits
+from projects.micro_lab.digit_scenes import DIGIT_WORDS
+from projects.micro_lab.micro_scores import (
+    average_precision,
+    cell_classes,
+    mean_iou,
+    probe,
+)
+from projects.micro_lab.micro_scores import zero_shot as zero_shot_accuracy
+
+
+def test_mean_iou_by_hand():
+    found = torch.tensor([0, 0, 1, 1, 1])
+    wanted = torch.tensor([0, 1, 1, 1, 0])
+    # class 0: 1 of 3, class 1: 2 of 4
+    assert mean_iou(found, wanted, 2) == pytest.approx((1 / 3 + 1 / 2) / 2)
+
+
+def test_cell_classes(batch):
+    pixels = cell_classes(batch, 64).view(24, 64, 64)
+    for index, instances in enumerate(batch.instances):
+        for number, digit in enumerate(batch.digits[index]):
+            assert (pixels[index][instances == number + 1] == digit + 1).all()
+    assert (pixels[batch.instances == 0] == 0).all()
+
+
+class Oracle:
+    """A detector that knows the scenes, except for some it gets wrong."""
+
+    def __init__(self, batch, wrong):
+        self.batch, self.wrong = batch, wrong
+
+    def __call__(self, pixel_values, **_):
+        batch = self.batch
+        logits = torch.full((len(pixel_values), 5, 32), -10.0)
+        image, number = (batch.digits >= 0).nonzero(as_tuple=True)
+        digit = (batch.digits[image, number] + (image < self.wrong)) % 10
+        logits[image, number, 1 + 2 * digit] = 10.0
+        boxes = box_convert(batch.boxes / 64, 'xyxy', 'cxcywh')
+        return SimpleNamespace(logits=logits, pred_boxes=boxes)
+
+
+def test_average_precision(batch, pool):
+    def score(wrong):
+        find = partial(find_digits, Oracle(batch, wrong))
+        return average_precision(find, pool, 24)
+
+    assert score(0) == {'AP': 1.0, 'AP50': 1.0, 'AP75': 1.0}
+    assert score(24)['AP'] < 0.1
+    assert 0.3 < score(12)['AP'] < 0.8
+
+
+def test_zero_shot(batch):
+    table = torch.eye(10)
+
+    def encode(tokens):
+        return table[tokens]
+
+    def tokenizer(texts):
+        digits = [DIGIT_WORDS.index(text.split()[-1]) for text in texts]
+        return torch.tensor(digits)
+
+    def look(images):
+        return table[batch.digits[:, 0]], None
+
+    scores = zero_shot_accuracy(look, encode, tokenizer, batch)
+    assert scores['zero_shot_top1'] == 1
+    assert scores['zero_shot_top1_one_digit'] == 1
+    shifted = ((batch.digits + 1) % 10).where(batch.digits >= 0, -1)
+    other = batch._replace(digits=shifted)
+    assert zero_shot_accuracy(look, encode, tokenizer, other) == {
+        'zero_shot_top1': 0,
+        'zero_shot_top1_one_digit': 0,
+    }
+
+
+def test_probe_reads_what_is_there(batch, monkeypatch):
+    monkeypatch.setattr(micro_scores, '_PROBE_STEPS', 200)
+
+    def tell(images):
+        summary = F.one_hot(batch.digits[:, 0], 10).float()
+        cells = F.one_hot(cell_classes(batch, 8).view(-1, 8, 8), 11)
+        return summary, cells.permute(0, 3, 1, 2).float()
+
+    scores = probe(tell, batch, batch)
+    assert scores['probe_top1'] == 1
+    assert len(cell_classes(batch, 8).unique()) == 11
+    assert scores['patch_miou'] > 0.99
+    nothing = probe(
+        lambda images: tuple(torch.zeros_like(x) for x in tell(images)),
+        batch,
+        batch,
+    )
+    assert nothing['probe_top1'] < 0.5 and nothing['patch_miou'] < 0.1
