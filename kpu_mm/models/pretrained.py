@@ -23,6 +23,8 @@ from .hub import fetch_folder
 
 # what differs between versions of transformers and is computed anyway
 _COMPUTED = 'relative_position_index'
+# of bytes; a configuration has thousands
+_LARGEST_JSON = 1 << 24
 # what the readers raise on a file cut at one place or another
 _BROKEN = (
     SafetensorError,
@@ -68,7 +70,7 @@ def load_transformers(
         )
     folder = fetch_folder(source)
     _check_kind(cls, folder)
-    _check_kernels(folder)
+    _check_plain(folder)
     try:
         model, info = cls.from_pretrained(
             str(folder),
@@ -122,6 +124,8 @@ def read_config(folder: Path, name: str = 'config.json') -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"'{folder}' has no {name}; add the file.")
     try:
+        if path.stat().st_size > _LARGEST_JSON:
+            raise ValueError(f'it has more than {_LARGEST_JSON} bytes')
         content = json.loads(path.read_text(encoding='utf-8'))
     except (RecursionError, ValueError) as error:
         raise RuntimeError(f"'{path}' is not valid JSON: {error}.") from error
@@ -206,19 +210,28 @@ def _check_kind(cls: Any, folder: Path) -> None:
         )
 
 
-def _check_kernels(folder: Path) -> None:
-    """Refuse attention kernels, compiled code that comes from the hub."""
+def _check_plain(folder: Path) -> None:
+    """Refuse what makes transformers load more than the model's weights.
+
+    Attention kernels, and those of some quantised formats, are compiled code
+    that comes from the hub; an adapter names another model to load.
+    """
+    if (folder / 'adapter_config.json').exists():
+        raise RuntimeError(
+            f"'{folder}' holds an adapter of another model, not a model; "
+            'merge them and save the result.'
+        )
     waiting: list[Any] = [read_config(folder)]
     while waiting:
         for key, value in waiting.pop().items():
+            kernel = key.endswith('attn_implementation') and '/' in str(value)
+            if kernel or (key == 'quantization_config' and value is not None):
+                raise RuntimeError(
+                    f"The config.json in '{folder}' has {key}, which may run "
+                    'code of the hub; save the model without it.'
+                )
             if isinstance(value, dict):
                 waiting.append(value)
-            # transformers takes a name with '/' for a repository of kernels
-            elif key.endswith('attn_implementation') and '/' in str(value):
-                raise RuntimeError(
-                    f"The config.json in '{folder}' has {key}={value!r}, "
-                    'which would run code of the hub; remove it.'
-                )
 
 
 def _matter(keys: Sequence[Any], may_miss: Sequence[str]) -> list[str]:

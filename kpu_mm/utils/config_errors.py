@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,14 +12,12 @@ from types import CodeType, FrameType
 from typing import Any, get_type_hints
 
 from mmengine.config import Config
-from mmengine.runner import BaseLoop
 
 from .command_line import refuse
 from .value_check import check_value
 
-# An error that an author of configs can cause without naming a key, and whose
-# text is a sentence. Any other one without a key is taken for a bug.
-_SENTENCES = (ImportError, KeyError, OSError, RuntimeError, ValueError)
+# An iteration of a loop, and a batch of a loader, ours and torch's.
+_STEPS = {'run_iter', '_next', '__next__'}
 # Arguments of build and register functions, MMEngine's and ours, that are the
 # config of what they build.
 _ARGUMENTS = (
@@ -26,8 +25,10 @@ _ARGUMENTS = (
     'config',
     'custom_hooks',
     'dataloader',
+    'env_cfg',
     'evaluator',
     'hook',
+    'log_processor',
     'loop',
     'model',
     'optim_wrapper',
@@ -42,7 +43,8 @@ def explaining(cfg: Config, name: str) -> Iterator[None]:
     """End the program with a sentence if the config is wrong.
 
     What is raised while the run is set up is the config's fault. What is
-    raised in a loop, by a training step, is a bug and keeps its traceback.
+    raised by a training step or by a loader is a bug and keeps its
+    traceback, and so does all with KPU_MM_TRACEBACK=1 in the environment.
 
     Args:
         cfg: The config.
@@ -55,11 +57,10 @@ def explaining(cfg: Config, name: str) -> Iterator[None]:
         yield
     except Exception as error:
         frames = list(_frames(error))
-        if any(_is_step(frame) for frame in frames):
+        names = {frame.f_code.co_name for frame in frames}
+        if names & _STEPS or os.environ.get('KPU_MM_TRACEBACK') == '1':
             raise
         keys, builder = _find_place(frames, cfg)
-        if not keys and not isinstance(error, _SENTENCES):
-            raise
         place = '.'.join(keys)
         text = _say(error, frames, builder)
         refuse(f'{name}: {place}: {text}' if place else f'{name}: {text}')
@@ -73,12 +74,6 @@ def _frames(error: BaseException | None) -> Iterator[FrameType]:
             yield traceback.tb_frame
             traceback = traceback.tb_next
         error = error.__cause__
-
-
-def _is_step(frame: FrameType) -> bool:
-    return frame.f_code.co_name == 'run' and isinstance(
-        frame.f_locals.get('self'), BaseLoop
-    )
 
 
 def _find_place(
@@ -114,7 +109,7 @@ def _find_place(
 
 
 def _builds(code: CodeType) -> bool:
-    return code.co_name.lstrip('_').startswith(('build', 'register'))
+    return code.co_name.lstrip('_').startswith(('build', 'register', 'setup'))
 
 
 def _at(cfg: Any, keys: Sequence[str]) -> Any:
@@ -191,14 +186,14 @@ def _say(
         given = builder.f_locals.get('args', {})
         if cls is None and frames[-1] is builder:
             return _say_type(builder)
-        if isinstance(cls, type) and isinstance(error, TypeError | ValueError):
+        if isinstance(cls, type) and not isinstance(error, OSError):
             try:
                 _check_arguments(cls, given)
             except ValueError as wrong:
                 return f'{wrong}.'
     if isinstance(error, KeyError):
         key = str(error.args[0]) if error.args else ''
-        return key if ' ' in key else f'the key {key!r} is missing'
+        return key if ' ' in key else f'the key {key!r} is missing or unknown'
     if match := re.search(r"ConfigDict' object has no attribute '(\w+)", text):
         return f"the key '{match[1]}' is missing"
     if len(text) > _LONGEST:
@@ -219,7 +214,7 @@ def _check_arguments(cls: Any, given: Mapping[str, Any]) -> None:
         close = difflib.get_close_matches(key, parameters, 3, 0.5)
         raise ValueError(
             f'{name} takes no argument {key!r}; it takes '
-            f'{" or ".join(map(repr, close or parameters))}'
+            f'{" or ".join(map(repr, close or parameters)) or "none"}'
         )
     for key, p in parameters.items():
         many = p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
@@ -235,6 +230,9 @@ def _check_arguments(cls: Any, given: Mapping[str, Any]) -> None:
 
 def _say_type(builder: FrameType) -> str:
     """Which type is unknown, or that there is none."""
+    part = builder.f_locals['cfg']
+    if not isinstance(part, Mapping):
+        return f'{part!r} must be a config with a type'
     kind = builder.f_locals.get('obj_type')
     if kind is None:
         return "the key 'type' is missing"

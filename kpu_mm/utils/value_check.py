@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import types
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from typing_extensions import NotRequired, is_typeddict
@@ -81,7 +82,13 @@ def _is_a(value: Any, hint: Any) -> bool:
         return type(value) is int
     if get_origin(hint) in _LISTS + _DICTS:
         return False
-    return hint not in _WORDS or isinstance(value, hint)
+    if hint in _WORDS:
+        return isinstance(value, hint)
+    # other classes are not compared, but a text is no module or tensor
+    is_class = isinstance(hint, type) and hint not in (Any, object)
+    return not (isinstance(value, str) and is_class) or issubclass(
+        hint, PurePath
+    )
 
 
 def _fits(value: Any, hint: Any) -> bool:

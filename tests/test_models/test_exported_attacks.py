@@ -190,6 +190,19 @@ def test_model_of_mm_teacher(whole, marker):
     assert not marker.exists()
 
 
+def test_hub_models_of_mm_teacher():
+    """MMPretrain registers transformers' own door to code of the hub."""
+    backbone = dict(
+        type='mmpretrain.AutoModelForCausalLM',
+        name_or_path='someone/model',
+        trust_remote_code=True,
+    )
+    images = dict(mean=[0.0] * 3, std=[1.0] * 3)
+    model = dict(backbone=backbone, data_preprocessor=images)
+    with pytest.raises(ValueError, match='would run code of the hub'):
+        MMTeacher(dict(model=model), 'none.pth')
+
+
 @pytest.mark.parametrize('path', ['/etc', '../other', 'sentinel/../..', '.'])
 def test_sentinel_lies_in_the_folder(change, path):
     folder = change(lambda config: config['backbone'].update(sentinel=path))
@@ -209,6 +222,7 @@ def test_missing_sentinel_is_not_sought_on_the_hub(change, monkeypatch):
     'values',
     [
         dict(auto_map=dict(AutoModel='payload--code.Model')),
+        dict(quantization_config=dict(quant_method='mxfp4')),
         dict(attn_implementation='someone/kernels'),
         dict(model_type='payload', auto_map=dict(AutoConfig='code.Config')),
     ],

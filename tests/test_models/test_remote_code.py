@@ -10,6 +10,7 @@ from kpu_mm.models.teachers import (
     CLIPTeacher,
     DINOTeacher,
     GroundingDINOTeacher,
+    TimmTeacher,
     TransformersTeacher,
 )
 from kpu_mm.models.zero_shot import FlorenceDetector
@@ -92,3 +93,13 @@ def test_open_clip_s_config_cannot_allow_it(siglip_text_dir, tmp_path):
     path.write_text(json.dumps(config))
     with pytest.raises(ValueError, match='sets trust_remote_code'):
         CLIPTeacher(f'local-dir:{folder}', with_text=True)
+
+
+def test_adapters_and_timm_options_load_nothing(dinov2_dir, tmp_path):
+    folder = shutil.copytree(dinov2_dir, tmp_path / 'model')
+    adapter = dict(base_model_name_or_path='someone/model')
+    (folder / 'adapter_config.json').write_text(json.dumps(adapter))
+    with pytest.raises(RuntimeError, match='holds an adapter'):
+        DINOTeacher(str(folder))
+    with pytest.raises(ValueError, match='use checkpoint instead'):
+        TimmTeacher('test_vit', options=dict(checkpoint_path='x.pth'))

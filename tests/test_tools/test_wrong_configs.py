@@ -44,6 +44,15 @@ WRONG = [
     ('train_cfg.max_itrs', 3, "train_cfg: .*takes 'max_iters'"),
     ('custom_hooks.0.type', 'kpu_mm.NaNHook', r'custom_hooks\.0: .*NonFinite'),
     ('default_hooks.logger.intervall', 3, "logger: .*takes 'interval'"),
+    ('custom_hooks', 'x', 'hook should be an instance of Hook or dict'),
+    ('model.student', 'x', "'x' must be a config with a type"),
+    ('model.teachers.dino', 'x', 'teachers.dino must be an object'),
+    ('train_dataloader.coarse', None, r"has no stream \['coarse'\]"),
+    ('optim_wrapper.optimizer.lr', 'fast', 'optimizer: lr must be a finite'),
+    ('randomness', dict(sed=1), "unexpected keyword argument 'sed'"),
+    ('log_processor', dict(windowsize=3), "log_processor: .*'windowsize'"),
+    ('env_cfg', 'x', "env_cfg|'str' object has no attribute"),
+    ('log_level', 'LOUD', "'LOUD' is missing or unknown"),
     ('runner_type', 'kpu_mm.KPURuner', 'kpu_mm.KPURuner'),
 ]
 
@@ -102,3 +111,10 @@ def test_a_bug_in_a_step_keeps_its_traceback(run_config, train, monkeypatch):
     monkeypatch.setattr(KPUDistiller, 'train_step', fail)
     with pytest.raises(ValueError, match='a bug'):
         train(Config.fromfile(run_config))
+
+
+def test_traceback_on_demand(run_config, train, monkeypatch):
+    monkeypatch.setenv('KPU_MM_TRACEBACK', '1')
+    cfg = change(Config.fromfile(run_config), 'model.student.sise', 3)
+    with pytest.raises(TypeError, match='sise'):
+        train(cfg)

@@ -141,6 +141,11 @@ def _only_registered(config: Any, scope: str | None) -> Any:
             + f'known are the models of {", ".join(_TOOLBOXES)} and those '
             'that your own modules have registered.'
         )
+    if config.get('trust_remote_code'):
+        raise ValueError(
+            'MMTeacher: trust_remote_code would run code of the hub; remove '
+            'it from the config.'
+        )
     return {
         key: _only_registered(value, scope)
         for key, value in config.items()

@@ -14,6 +14,13 @@ from ..hub import fetch_file
 from ..pretrained import load_state
 from .base_teacher import BaseTeacher
 
+_LOADING = {
+    'checkpoint_path',
+    'pretrained',
+    'pretrained_cfg',
+    'pretrained_cfg_overlay',
+}
+
 
 @MODELS.register_module()
 class TimmTeacher(BaseTeacher):
@@ -55,6 +62,11 @@ class TimmTeacher(BaseTeacher):
         options: dict[str, Any] | None = None,
     ) -> None:
         options = dict(options or {})
+        # they would load more weights, past our reader and its checks
+        if loading := sorted(set(options) & _LOADING):
+            raise ValueError(
+                f'options {loading} load weights; use checkpoint instead'
+            )
         if (mean is None) != (std is None):
             raise ValueError('give both mean and std, or neither')
         built = _build(model, checkpoint, resolution, options)
