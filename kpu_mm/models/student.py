@@ -260,15 +260,15 @@ def _config_of(checkpoint: Path) -> dict[str, Any]:
 def _literal(node: ast.expr) -> Any:
     """What an expression of values and calls of ``dict`` stands for."""
     match node:
-        case ast.Call(ast.Name('dict'), [], keywords):
-            return {
-                k.arg: _literal(k.value) for k in keywords if k.arg is not None
-            }
+        case ast.Call(ast.Name('dict'), [], pairs) if all(
+            pair.arg for pair in pairs
+        ):
+            return {pair.arg: _literal(pair.value) for pair in pairs}
         case ast.Dict(keys, values):
+            # a key of None stands for **, which literal_eval refuses
             return {
-                ast.literal_eval(key): _literal(value)
+                ast.literal_eval(key or node): _literal(value)
                 for key, value in zip(keys, values, strict=True)
-                if key is not None
             }
         case ast.List(items):
             return [_literal(item) for item in items]

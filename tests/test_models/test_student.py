@@ -140,3 +140,22 @@ def test_teachers_without_weights(zero_shot_run, tmp_path):
         read_teachers(tmp_path)
     with pytest.raises(FileNotFoundError, match='does not exist: pass a'):
         read_teachers(tmp_path / 'nowhere.pth')
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        'model = dict(**{1: 2})',
+        'model = {**{1: 2}}',
+        'model = open("x")',
+        'model = dict(a=[print()])',
+        'model = 3',
+        'other = dict()',
+        'model = (',
+    ],
+)
+def test_config_beside_a_checkpoint_holds_values(text, tmp_path):
+    (tmp_path / 'iter_1.pth').touch()
+    (tmp_path / 'run.py').write_text(text)
+    with pytest.raises(RuntimeError, match=r'run\.py.*pass it as config'):
+        read_teachers(tmp_path / 'iter_1.pth')

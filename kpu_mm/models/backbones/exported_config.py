@@ -164,6 +164,9 @@ def _check_teacher(config: Any, key: str) -> None:
             f'{key}.type must be the name of a teacher of kpu_mm, but is '
             f'{config.get("type")!r}'
         )
+    # an export holds the teacher itself; a cache would read another folder
+    if config['type'].endswith('CachedTeacher'):
+        raise ValueError(f'{key}.type must be no CachedTeacher')
     path = config.get('config')
     if isinstance(path, str) and not _TOOLBOX_CONFIG.fullmatch(path):
         raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
@@ -21,6 +22,7 @@ from .base_teacher import BaseTeacher
 
 _SWAPS = ('bgr_to_rgb', 'rgb_to_bgr', 'to_rgb')
 _ROOTS = ('mmengine', 'mmcv')  # what they register is in the root registry
+_FILE = re.compile(r'[/\\]|\.(py|json|ya?ml|pkl|pickle|pth?|npy|npz)$', re.I)
 _TOOLBOXES = (*_ROOTS, 'mmdet', 'mmseg', 'mmpretrain', 'kpu_mm')
 
 
@@ -122,17 +124,31 @@ def _read(config: str | Mapping[str, Any]) -> Mapping[str, Any]:
 def _only_registered(config: Any, scope: str | None) -> Any:
     """A config without ``init_cfg``, if all its types are registered.
 
-    MMEngine imports whatever an unknown type or scope spells. Weights come
+    It names no files either: registered models such as MMDetection's
+    KnowledgeDistillationSingleStageDetector run one as a config. MMEngine
+    imports whatever an unknown type or scope spells. Weights come
     from the checkpoint, so that ``init_cfg`` has nothing to do.
 
     Raises:
-        ValueError: If a type or a scope is not registered.
+        ValueError: If a type or a scope is not registered, or a value is a
+            file.
     """
     if isinstance(config, list | tuple):
         return [_only_registered(value, scope) for value in config]
+    if isinstance(config, str) and _FILE.search(config):
+        raise ValueError(
+            f'MMTeacher: {config!r} in the backbone or neck is a file, which '
+            'some models run or unpickle; give a config file as config.'
+        )
     if not isinstance(config, Mapping):
         return config
     scope = config.get('_scope_', scope)
+    if scope not in (None, *_TOOLBOXES, *MMENGINE_MODELS.children):
+        raise ValueError(
+            f'MMTeacher: no model of type {config.get("type")!r} is built in '
+            f'the scope {scope!r}, which is none of {", ".join(_TOOLBOXES)} '
+            'nor of your own registries.'
+        )
     kind = config.get('type')
     if isinstance(kind, str) and not _is_registered(kind, scope):
         raise ValueError(
