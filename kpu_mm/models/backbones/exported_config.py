@@ -159,13 +159,14 @@ def _check_teacher(config: Any, key: str) -> None:
 
     Whether the type is registered is seen when the teacher is built.
     """
-    if not _TEACHER.fullmatch(str(config.get('type'))):
+    kind = config.get('type')
+    if not isinstance(kind, str) or not _TEACHER.fullmatch(kind):
         raise ValueError(
             f'{key}.type must be the name of a teacher of kpu_mm, but is '
-            f'{config.get("type")!r}'
+            f'{kind!r}'
         )
     # an export holds the teacher itself; a cache would read another folder
-    if config['type'].endswith('CachedTeacher'):
+    if kind.endswith('CachedTeacher'):
         raise ValueError(f'{key}.type must be no CachedTeacher')
     path = config.get('config')
     if isinstance(path, str) and not _TOOLBOX_CONFIG.fullmatch(path):
