@@ -10,8 +10,10 @@ from .utils.config_scope import (  # noqa: E402
     register_config_scope,
     register_plain_yaml,
 )
+from .utils.guarded_import import guard_checkpoints  # noqa: E402
 
 register_config_scope()
 register_plain_yaml()
+guard_checkpoints()
 
 __all__ = ['__version__', 'base']

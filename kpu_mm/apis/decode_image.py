@@ -12,10 +12,11 @@ import numpy as np
 from PIL import Image
 
 from kpu_mm.datasets.errors import CorruptImageError
-from kpu_mm.datasets.transforms.encoded_image import EncodedImage
-
-# 7000 x 7000, more than cameras give
-MAX_PIXELS = 50_000_000
+from kpu_mm.datasets.transforms.encoded_image import (
+    FORMATS,
+    MAX_PIXELS,
+    EncodedImage,
+)
 
 
 def decode(
@@ -63,7 +64,7 @@ def _size_of(data: bytes) -> tuple[int, int]:
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         try:
-            return Image.open(io.BytesIO(data)).size
+            return Image.open(io.BytesIO(data), formats=FORMATS).size
         except Image.DecompressionBombError as error:
             # of such a size it tells the product only
             count = re.search(r'\d+', str(error))

@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
-import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mmengine.dist import is_main_process
+from mmengine.hooks import CheckpointHook
 from mmengine.logging import MMLogger
 from mmengine.runner import FlexibleRunner, Runner
 from torch.utils.data import DataLoader
 
 from kpu_mm.datasets import MultiStreamLoader
+from kpu_mm.models.checkpoint_file import find_fault
 from kpu_mm.registry import RUNNERS
+
+from .plain_checkpoint import from_plain, to_plain
+
+LOCK_FILE = '.lock'
 
 
 class AtomicCheckpoints:
     """Half of a runner: whole checkpoints only, and a careful resume.
 
-    A checkpoint is written beside its final name, flushed to disk and then
-    renamed, so a run killed at any moment leaves only whole ones. ``resume``
-    without a path takes the newest whole checkpoint of the work directory
-    and names those it passes over.
+    A checkpoint is written next to its final name, flushed to disk and then
+    renamed, so a run killed at any moment leaves only whole ones. It holds
+    tensors and plain values alone. ``resume`` without a path takes the newest
+    whole checkpoint of the work directory and names those it passes over.
+    One run at a time trains in a work directory.
     """
 
+    # DeepSpeed and sharded FSDP write a folder for each checkpoint.
+    writes_folders = False
+
     work_dir: str
+    hooks: list[Any]
     logger: MMLogger
     _resume: bool
     _load_from: str | None
@@ -44,19 +57,49 @@ class AtomicCheckpoints:
             **kwargs: As ``Runner.save_checkpoint`` takes them.
         """
         partial = Path(out_dir, f'{filename}.partial')
-        super().save_checkpoint(  # type: ignore[misc]
-            out_dir, partial.name, *args, **kwargs
-        )
-        if is_main_process():
-            if partial.is_file():  # DeepSpeed writes a directory
-                with partial.open('rb') as file:
-                    os.fsync(file.fileno())
-            partial.replace(Path(out_dir, filename))
+        try:
+            super().save_checkpoint(  # type: ignore[misc]
+                out_dir, partial.name, *args, **kwargs
+            )
+            if is_main_process():
+                if partial.is_file():
+                    with partial.open('rb') as file:
+                        os.fsync(file.fileno())
+                partial.replace(Path(out_dir, filename))
+        except OSError as error:
+            raise RuntimeError(
+                f'The checkpoint {Path(out_dir, filename)} cannot be written '
+                f'({error.strerror or error}); free space or choose another '
+                'work directory, then continue with --resume.'
+            ) from error
+
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+        """Call hooks; keep what is no plain value out of checkpoints.
+
+        Args:
+            fn_name: The hooks' method.
+            **kwargs: Its arguments.
+        """
+        super().call_hook(fn_name, **kwargs)  # type: ignore[misc]
+        if fn_name == 'before_save_checkpoint':
+            to_plain(kwargs['checkpoint'])
+        elif fn_name == 'after_load_checkpoint':
+            from_plain(kwargs['checkpoint'])
+
+    def train(self) -> Any:
+        """Train, as the only run in the work directory.
+
+        Raises:
+            RuntimeError: If another run trains there.
+        """
+        self._keep_two_checkpoints()
+        with only_run(Path(self.work_dir)):
+            return super().train()  # type: ignore[misc]
 
     def load_checkpoint(
         self, filename: str, *args: Any, **kwargs: Any
     ) -> dict[str, Any]:
-        """Load a checkpoint, refusing a truncated one by name.
+        """Load a checkpoint, refusing a damaged one by name.
 
         Args:
             filename: Path or URL.
@@ -66,11 +109,10 @@ class AtomicCheckpoints:
         Raises:
             RuntimeError: If a local file is no whole checkpoint.
         """
-        if '://' not in filename and not is_whole(Path(filename)):
+        if ':' not in filename and (fault := self._find_fault(filename)):
             raise RuntimeError(
-                f'{filename} is missing, truncated or no checkpoint; choose '
-                'another one, or pass --resume without a path for the newest '
-                'whole checkpoint of the work directory.'
+                f"'{filename}' {fault}. --resume without a path takes the "
+                'newest whole checkpoint of the work directory.'
             )
         return super().load_checkpoint(  # type: ignore[misc]
             filename, *args, **kwargs
@@ -95,12 +137,35 @@ class AtomicCheckpoints:
             if (match := re.fullmatch(r'(?:iter|epoch)_(\d+)', path.stem))
         ]
         for _, path in sorted(found, reverse=True):
-            if is_whole(path):
+            fault = self._find_fault(path)
+            if fault is None:
                 return path
             self.logger.warning(
-                f'{path} is truncated: passing over it to an older one.'
+                f'{path} {fault}. Passing over it to an older one.'
             )
         return None
+
+    def _find_fault(self, path: str | Path) -> str | None:
+        path = Path(path).expanduser()
+        if self.writes_folders and path.is_dir():
+            return None if any(path.iterdir()) else 'is an empty folder'
+        if path.suffix == '.safetensors' and path.is_file():
+            return None  # its reader checks it
+        return find_fault(path)
+
+    def _keep_two_checkpoints(self) -> None:
+        """Keep the last checkpoint until the next one is written.
+
+        MMEngine deletes the oldest of ``max_keep_ckpts`` before it writes the
+        next: with 1 a run killed in between would have none.
+        """
+        for hook in self.hooks:
+            if isinstance(hook, CheckpointHook) and hook.max_keep_ckpts == 1:
+                hook.max_keep_ckpts = 2
+                self.logger.warning(
+                    'max_keep_ckpts=1 would leave no checkpoint while the '
+                    'next one is written: 2 are kept.'
+                )
 
 
 @RUNNERS.register_module()
@@ -111,6 +176,8 @@ class KPURunner(AtomicCheckpoints, Runner):
 @RUNNERS.register_module()
 class KPUFlexibleRunner(AtomicCheckpoints, FlexibleRunner):
     """MMEngine's FlexibleRunner (FSDP, DeepSpeed) for several streams."""
+
+    writes_folders = True
 
     @property
     def train_dataloader(self) -> Any:
@@ -125,9 +192,30 @@ class KPUFlexibleRunner(AtomicCheckpoints, FlexibleRunner):
         return loader
 
 
-def is_whole(path: Path) -> bool:
-    """Whether a file has the directory that torch writes at its very end.
+@contextmanager
+def only_run(work_dir: Path) -> Iterator[None]:
+    """Hold a work directory, so that no other run writes into it.
 
-    DeepSpeed's checkpoints are directories, written as a whole.
+    The system releases the lock when the process ends, however it ends.
+
+    Args:
+        work_dir: The directory; the main process alone locks it.
+
+    Raises:
+        RuntimeError: If another process holds it.
     """
-    return path.is_dir() or (path.is_file() and zipfile.is_zipfile(path))
+    if not is_main_process():
+        yield
+        return
+    path = work_dir / LOCK_FILE
+    # Locks of this kind (POSIX) are not passed on to forked workers, which
+    # may outlive a killed run for seconds.
+    with path.open('a') as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            raise RuntimeError(
+                f'Another run is training in {work_dir} (it holds {path}); '
+                'wait for its end, or pass another --work-dir.'
+            ) from error
+        yield

@@ -7,35 +7,21 @@ of another kind, or run the code inside a file. These don't.
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-import torch
-from mmengine.runner.checkpoint import get_torch_safe_globals
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from .checkpoint_file import read_checkpoint
 from .hub import fetch_folder
 
 # what differs between versions of transformers and is computed anyway
 _COMPUTED = 'relative_position_index'
 # of bytes; a configuration has thousands
 _LARGEST_JSON = 1 << 24
-# what the readers raise on a file cut at one place or another
-_BROKEN = (
-    SafetensorError,
-    RuntimeError,
-    OSError,
-    EOFError,
-    OSError,  # a seek before the start of a short file
-    KeyError,
-    ValueError,
-    struct.error,
-)
 
 
 def load_transformers(
@@ -132,41 +118,6 @@ def read_config(folder: Path, name: str = 'config.json') -> dict[str, Any]:
     if not isinstance(content, dict):
         raise RuntimeError(f"'{path}' is not a JSON object.")
     return content
-
-
-def read_checkpoint(path: str | Path) -> Any:
-    """Read a .safetensors or torch file; nothing in it is executed.
-
-    Args:
-        path: The file. What MMEngine's runner saves is allowed, other
-            Python objects are not.
-
-    Returns:
-        The content, on the CPU.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        RuntimeError: If it is truncated, corrupt, or holds other objects.
-    """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"The weights file '{path}' does not exist.")
-    try:
-        if path.suffix == '.safetensors':
-            return load_file(path)
-        with torch.serialization.safe_globals(get_torch_safe_globals()):
-            return torch.load(path, map_location='cpu', weights_only=True)
-    except UnpicklingError as error:
-        raise RuntimeError(
-            f"'{path}' is refused: it is corrupt, or holds Python objects "
-            'besides weights, which could run code; save its state_dict '
-            'alone, best with safetensors.'
-        ) from error
-    except _BROKEN as error:
-        raise RuntimeError(
-            f"'{path}' is truncated or corrupt ({_reason(error)}); copy or "
-            'download it again.'
-        ) from error
 
 
 def load_state(path: str | Path) -> dict[str, Tensor]:

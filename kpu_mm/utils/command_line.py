@@ -97,9 +97,6 @@ def read_run_config(args: argparse.Namespace) -> Config:
 def read_config(path: str, options: dict[str, Any] | None = None) -> Config:
     """Read a config file and the changes given on the command line.
 
-    From here on checkpoints are data: what a pickle in one says is not run,
-    unless the user's environment allows it.
-
     Args:
         path: The file.
         options: ``--cfg-options``. Defaults to None, no changes.
@@ -107,7 +104,6 @@ def read_config(path: str, options: dict[str, Any] | None = None) -> Config:
     Raises:
         SystemExit: There is no such file or it cannot be understood.
     """
-    os.environ.setdefault('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '1')
     if not Path(path).is_file():
         refuse(f'there is no config file {path}.')
     try:

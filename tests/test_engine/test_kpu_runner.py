@@ -1,14 +1,199 @@
+import itertools
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
 import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.registry import MODELS
+from mmengine.runner import Runner
+from torch import nn
 
-from kpu_mm.engine.kpu_runner import is_whole
+from kpu_mm.engine.kpu_runner import only_run
+from kpu_mm.engine.plain_checkpoint import from_plain, to_plain
+from kpu_mm.registry import RUNNERS
+
+NUMBER = itertools.count()
 
 
-def test_is_whole(tmp_path):
-    path = tmp_path / 'iter_1.pth'
-    assert not is_whole(path)
-    torch.save(dict(weight=torch.randn(100)), path)
-    content = path.read_bytes()
-    assert is_whole(path)
-    for share in (0.0, 0.5, 0.99):
-        path.write_bytes(content[: int(len(content) * share)])
-        assert not is_whole(path)
+@MODELS.register_module(name='RunnerToy')
+class Toy(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 1)
+
+    def train_step(self, data, optim_wrapper):
+        loss = self.layer(torch.tensor(data)).square().mean()
+        optim_wrapper.update_params(loss)
+        return dict(loss=loss.detach())
+
+
+def runner(work_dir, kind='KPURunner', iters=4, **options):
+    settings = dict(
+        model=dict(type='RunnerToy'),
+        work_dir=str(work_dir),
+        train_dataloader=dict(
+            dataset=[[1.0, 2.0]] * 8,
+            sampler=dict(type='InfiniteSampler', shuffle=False),
+            batch_size=2,
+            collate_fn=dict(type='pseudo_collate'),
+        ),
+        train_cfg=dict(by_epoch=False, max_iters=iters, val_interval=100),
+        optim_wrapper=dict(optimizer=dict(type='AdamW', lr=0.1)),
+        param_scheduler=dict(type='LinearLR', by_epoch=False, end=9),
+        default_hooks=dict(
+            checkpoint=dict(
+                type='CheckpointHook',
+                by_epoch=False,
+                interval=2,
+                max_keep_ckpts=options.pop('keep', -1),
+            ),
+            logger=dict(type='LoggerHook', interval=1),
+        ),
+        # runners of one name share a message hub
+        experiment_name=f'run{next(NUMBER)}',
+        randomness=dict(seed=0),
+        **options,
+    )
+    if kind == 'Runner':
+        return Runner(**settings)
+    return RUNNERS.build(dict(settings, runner_type=f'kpu_mm.{kind}'))
+
+
+def damage(path):
+    """Flip one bit in the middle of a weight."""
+    content = bytearray(path.read_bytes())
+    weight = torch.load(path, weights_only=True)['state_dict']['layer.weight']
+    place = content.index(weight.numpy().tobytes()) + 3
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+def test_checkpoints_need_no_list_of_safe_globals(tmp_path):
+    run = runner(tmp_path)
+    run.train()
+    saved = torch.load(tmp_path / 'iter_4.pth', weights_only=True)
+    history = saved['message_hub']['log_scalars']['train/loss']
+    expected, _ = run.message_hub.get_scalar('train/loss').data
+    assert np.array_equal(history['log_history'].numpy(), expected)
+
+
+@pytest.mark.parametrize('first', ['KPURunner', 'Runner'])
+def test_resumes_weights_and_histories(tmp_path, first):
+    whole = runner(tmp_path / 'whole', iters=6)
+    whole.train()
+    runner(tmp_path / 'half', first, iters=4).train()
+    half = runner(tmp_path / 'half', iters=6, resume=True)
+    half.train()
+    for a, b in zip(
+        whole.model.parameters(), half.model.parameters(), strict=True
+    ):
+        assert torch.equal(a, b)
+    for run in (whole, half):
+        assert isinstance(
+            run.message_hub.get_scalar('train/loss'), HistoryBuffer
+        )
+    a, b = (r.message_hub.get_scalar('train/loss').data for r in (whole, half))
+    assert np.array_equal(a[0], b[0])
+    assert np.array_equal(a[1], b[1])
+
+
+def test_histories_survive_exactly():
+    values = np.random.default_rng(3).normal(size=7)
+    buffer = HistoryBuffer(list(values), [1] * 7, max_length=9)
+    checkpoint = dict(
+        meta=dict(best=np.float64(values[0])),
+        message_hub=dict(log_scalars=dict(loss=buffer)),
+    )
+    to_plain(checkpoint)
+    assert type(checkpoint['meta']['best']) is float
+    from_plain(checkpoint)
+    found = checkpoint['message_hub']['log_scalars']['loss']
+    assert found.max_length == 9
+    for a, b in zip(found.data, buffer.data, strict=True):
+        assert a.dtype == b.dtype
+        assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize('harm', ['bit', 'zip', 'folder', 'cut'])
+def test_the_next_older_whole_checkpoint_is_taken(tmp_path, harm, capfd):
+    runner(tmp_path).train()
+    newest = tmp_path / 'iter_4.pth'
+    if harm == 'bit':
+        damage(newest)
+    elif harm == 'cut':
+        os.truncate(newest, newest.stat().st_size // 2)
+    else:
+        newest.unlink()
+        if harm == 'folder':
+            newest.mkdir()
+        else:
+            import zipfile
+
+            with zipfile.ZipFile(newest, 'w') as archive:
+                archive.writestr('a.txt', 'no checkpoint')
+    run = runner(tmp_path, iters=4, resume=True)
+    run.load_or_resume()
+    assert run.iter == 2
+    log = ''.join(p.read_text() for p in tmp_path.rglob('*.log'))
+    assert f'{newest} is' in log
+    assert 'Passing over it' in log
+
+
+def test_a_damaged_checkpoint_that_is_named_is_refused(tmp_path):
+    runner(tmp_path).train()
+    path = tmp_path / 'iter_4.pth'
+    damage(path)
+    for resume in (False, True):
+        run = runner(tmp_path, load_from=str(path), resume=resume)
+        with pytest.raises(RuntimeError, match=r'iter_4\.pth.* checksum'):
+            run.train()
+
+
+def test_legacy_format_is_named(tmp_path):
+    path = tmp_path / 'old.pth'
+    torch.save({}, path, _use_new_zipfile_serialization=False)
+    with pytest.raises(RuntimeError, match=r'before 1\.6.*convert it'):
+        runner(tmp_path, load_from=str(path)).train()
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from kpu_mm.engine.kpu_runner import only_run
+with only_run(Path(sys.argv[1])):
+    print('held', flush=True)
+    time.sleep(60)
+"""
+
+
+def test_one_run_at_a_time(tmp_path):
+    other = subprocess.Popen(
+        [sys.executable, '-c', HOLD, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert 'held' in other.stdout.readline()
+        with pytest.raises(RuntimeError, match='Another run is training in'):
+            runner(tmp_path).train()
+        assert not list(tmp_path.glob('*.pth'))
+    finally:
+        other.kill()
+        other.wait()
+    with only_run(tmp_path):
+        pass
+
+
+def test_a_full_disk_is_named(tmp_path):
+    (tmp_path / 'iter_2.pth.partial').symlink_to('/dev/full')
+    with pytest.raises(RuntimeError, match=r'iter_2\.pth cannot be written'):
+        runner(tmp_path).train()
+
+
+def test_never_without_a_checkpoint(tmp_path):
+    runner(tmp_path, keep=1, iters=6).train()
+    found = {path.name for path in tmp_path.glob('*.pth')}
+    assert found == {'iter_4.pth', 'iter_6.pth'}

@@ -1,5 +1,4 @@
 import argparse
-import os
 import subprocess
 import sys
 
@@ -54,18 +53,6 @@ def test_options_change_the_config(tmp_path, capsys):
     assert (cfg.a.b, cfg.c) == (2, [1, 2])
     line = refused(capsys, str(path), {'a.b.c': 3})
     assert '--cfg-options do not fit' in line
-
-
-def test_pickles_are_not_run_unless_allowed(tmp_path, monkeypatch):
-    path = tmp_path / 'config.py'
-    path.write_text('a = 1')
-    name = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
-    monkeypatch.setenv(name, '0')
-    read_config(str(path))
-    assert os.environ[name] == '0'
-    monkeypatch.delenv(name)
-    read_config(str(path))
-    assert os.environ[name] == '1'
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from kpu_mm.engine import split_checkpoint, tasks_in
-from kpu_mm.models.pretrained import read_checkpoint
+from kpu_mm.models.checkpoint_file import read_checkpoint
 from kpu_mm.utils.command_line import refuse
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 from typing import Protocol
 
@@ -35,14 +37,20 @@ def read_file(path: str | Path) -> bytes:
         path: The file.
 
     Raises:
-        CorruptImageError: If it is missing or cannot be read.
+        CorruptImageError: If it is missing, no regular file, or cannot be
+            read.
     """
     try:
+        # A pipe or a device would block its reader or never end.
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise CorruptImageError(str(path), 'no regular file')
         with open(path, 'rb') as file:
             return file.read()
     except OSError as error:
         reason = error.strerror or str(error)
         raise CorruptImageError(str(path), reason) from error
+    except ValueError as error:  # a NUL byte in the path
+        raise CorruptImageError(repr(str(path)), str(error)) from error
 
 
 def normalised_extensions(extensions: tuple[str, ...]) -> tuple[str, ...]:

@@ -111,4 +111,5 @@ def _is_current(path: Path, number: int) -> bool:
         mapped = np.load(path, mmap_mode='r', allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return False
-    return mapped.size > 0 and int(mapped[0]) == number
+    is_table = mapped.ndim == 1 and mapped.dtype == np.int64
+    return is_table and mapped.size > 0 and int(mapped[0]) == number

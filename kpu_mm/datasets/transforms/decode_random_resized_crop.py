@@ -8,7 +8,7 @@ import random
 from mmcv.transforms import BaseTransform
 
 from ...registry import TRANSFORMS
-from .encoded_image import CropBox, EncodedImage
+from .encoded_image import MAX_PIXELS, MAX_RATIO, CropBox, EncodedImage
 from .resize import check_interpolation, resize_image
 
 _TRIES = 10
@@ -31,6 +31,10 @@ class DecodeRandomResizedCrop(BaseTransform):
         ratio: Least and largest width by height. Defaults to (3/4, 4/3),
             not given in the paper.
         interpolation: Or ``'bilinear'``. Defaults to ``'bicubic'``.
+        max_pixels: An image with more pixels is skipped. Defaults to 50
+            million.
+        max_ratio: An image whose sides differ by a larger factor is skipped.
+            Defaults to 20, not given in the paper.
     """
 
     def __init__(
@@ -39,6 +43,8 @@ class DecodeRandomResizedCrop(BaseTransform):
         scale: tuple[float, float] = (0.2, 1.0),
         ratio: tuple[float, float] = (3 / 4, 4 / 3),
         interpolation: str = 'bicubic',
+        max_pixels: int = MAX_PIXELS,
+        max_ratio: float = MAX_RATIO,
     ) -> None:
         if size < 1:
             raise ValueError(f'`size` must be >= 1, got {size}.')
@@ -50,10 +56,11 @@ class DecodeRandomResizedCrop(BaseTransform):
         self.scale = tuple(scale)
         self.ratio = tuple(ratio)
         self.interpolation = check_interpolation(interpolation)
+        self.limits = (max_pixels, max_ratio)
 
     def transform(self, results: dict) -> dict:
         """Replace the encoded image by the pixels of a crop."""
-        image = EncodedImage(results.pop('bytes'))
+        image = EncodedImage(results.pop('bytes'), 'image', *self.limits)
         size = (self.size, self.size)
         box = random_box(image.size, self.scale, self.ratio)
         pixels = image.pixels(size, box)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,19 +30,31 @@ _REDUCTIONS = {
     2: cv2.IMREAD_REDUCED_COLOR_2,
     1: cv2.IMREAD_COLOR,
 }
-# What Pillow's decoders raise on bad data, as far as seen.
-_DECODE_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    KeyError,
-    OverflowError,
-    struct.error,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
+# The formats that Pillow opens. It knows many more, whose decoders are rarely
+# used and some of which call other programs (EPS). MPO, which cameras write,
+# is opened as JPEG. AVIF came with Pillow 11.3.
+_WANTED = (
+    'AVIF',
+    'BMP',
+    'DIB',
+    'GIF',
+    'ICO',
+    'JPEG',
+    'JPEG2000',
+    'PCX',
+    'PNG',
+    'PPM',
+    'TGA',
+    'TIFF',
+    'WEBP',
 )
+Image.init()
+FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)
+# 7000 x 7000, more than cameras give
+MAX_PIXELS = 50_000_000
+# At 1333 pixels on the longer side 67 are left on the shorter one, more than
+# the 32 that KPUBackbone needs.
+MAX_RATIO = 20.0
 
 
 class CropBox(NamedTuple):
@@ -63,14 +74,25 @@ class EncodedImage:
 
     Args:
         data: The encoded image.
-        name: What to call it in errors.
+        name: What to call it in errors. Defaults to 'image'.
+        max_pixels: Most pixels it may have; Pillow's own limit of 89 million
+            holds as well. Defaults to None, Pillow's alone.
+        max_ratio: Most that its longer side may have over its shorter one.
+            Defaults to None, any.
 
     Raises:
-        CorruptImageError: If this is not an image, or one of so many pixels
-            that Pillow warns of a decompression bomb.
+        CorruptImageError: If this is not an image in one of ``FORMATS``, has
+            more pixels than that, or is longer. The header tells; no pixel
+            is decoded.
     """
 
-    def __init__(self, data: bytes, name: str = 'image') -> None:
+    def __init__(
+        self,
+        data: bytes,
+        name: str = 'image',
+        max_pixels: int | None = None,
+        max_ratio: float | None = None,
+    ) -> None:
         self._name = name
         self._data = data
         if not data:
@@ -78,8 +100,23 @@ class EncodedImage:
         with self._decoding(), warnings.catch_warnings():
             warnings.simplefilter('ignore')
             warnings.simplefilter('error', Image.DecompressionBombWarning)
-            self._image: Image.Image = Image.open(io.BytesIO(data))
+            self._image: Image.Image = Image.open(
+                io.BytesIO(data), formats=FORMATS
+            )
             self._orientation = _orientation(self._image)
+        width, height = self._image.size
+        if max_pixels is not None and width * height > max_pixels:
+            raise CorruptImageError(
+                name, f'{width} x {height} pixels are more than {max_pixels}'
+            )
+        if max_ratio is not None and max(width, height) > max_ratio * min(
+            width, height
+        ):
+            raise CorruptImageError(
+                name,
+                f'the sides of {width} x {height} pixels differ by more than '
+                f'a factor of {max_ratio:g}',
+            )
 
     @property
     def size(self) -> tuple[int, int]:
@@ -191,11 +228,15 @@ class EncodedImage:
         """Turn what decoders raise into one error."""
         try:
             yield
+        except CorruptImageError:
+            raise
         except UnidentifiedImageError as error:
             # Pillow's own message holds a memory address.
             reason = 'cannot identify the image format'
             raise CorruptImageError(self._name, reason) from error
-        except _DECODE_ERRORS as error:
+        # Whatever a decoder raises is a fault in the data: RuntimeError for
+        # AVIF, NotImplementedError for BLP, MemoryError for absurd headers.
+        except Exception as error:
             reason = ' '.join(str(error).split()) or type(error).__name__
             raise CorruptImageError(self._name, reason) from error
 
@@ -206,7 +247,7 @@ def _orientation(image: Image.Image) -> int:
         return 1
     try:
         value = image.getexif().get(_ORIENTATION_TAG, 1)
-    except _DECODE_ERRORS:
+    except Exception:  # whatever Pillow raises on damaged EXIF data
         return 1
     return value if value in _UPRIGHT else 1
 

@@ -74,7 +74,9 @@ class SkippedImagesHook(Hook):
         known = hub.get_info(_COUNT) if _COUNT in hub.runtime_info else 0
         count = known + len(skipped)
         hub.update_info(_COUNT, count)
-        seen = iterations * self._seen_an_iteration * get_world_size()
+        # A skipped image is replaced, so batches have the others alone.
+        used = iterations * self._seen_an_iteration * get_world_size()
+        seen = used + count
         if skipped:
             runner.logger.warning(f'{count} of {seen} images skipped so far.')
         if seen >= self.min_images and count > self.max_share * seen:

@@ -5,6 +5,7 @@ import pytest
 from transformers.models.grounding_dino import image_processing_grounding_dino
 
 from kpu_mm.datasets import DecodeResize
+from kpu_mm.datasets.errors import CorruptImageError
 from kpu_mm.datasets.transforms import shortest_edge_size
 
 from ..conftest import encode
@@ -19,7 +20,23 @@ def test_sizes_are_those_of_grounding_dino(shortest, longest):
     sizes += [[800, 800], [800, 900], [1333, 800], [500, 500], [480, 640]]
     for size in sizes:
         ours = shortest_edge_size(tuple(size), shortest, longest)
-        assert ours == reference(size, shortest, longest), size
+        # theirs leaves the longer side as it is where the shorter one is kept
+        theirs = reference(size, shortest, longest)
+        assert ours == tuple(min(side, longest) for side in theirs), size
+
+
+@pytest.mark.parametrize('size', [(1, 60000), (60000, 1), (3, 1335)])
+def test_the_longest_side_always_holds(size):
+    found = shortest_edge_size(size, 800, 1333)
+    assert max(found) == 1333
+    assert min(found) == min(size)
+
+
+@pytest.mark.parametrize('size', [(1, 60), (60, 1), (100, 100)])
+def test_extreme_images_are_skipped(size):
+    transform = DecodeResize(max_pixels=9999, max_ratio=20)
+    with pytest.raises(CorruptImageError, match='more than'):
+        transform({'bytes': encode(0, size)})
 
 
 def test_decodes_to_that_size():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import random
 
 import numpy as np
 import pytest
@@ -8,6 +9,11 @@ from PIL import Image, ImageOps
 
 from kpu_mm.datasets import CorruptImageError
 from kpu_mm.datasets.transforms import CropBox, EncodedImage
+from kpu_mm.datasets.transforms.encoded_image import (
+    FORMATS,
+    MAX_PIXELS,
+    MAX_RATIO,
+)
 
 from ..conftest import encode
 
@@ -88,3 +94,46 @@ def test_decompression_bomb_is_an_error(monkeypatch):
 def test_what_is_no_image_says_so(data, reason):
     with pytest.raises(CorruptImageError, match=reason):
         EncodedImage(data)
+
+
+@pytest.mark.parametrize('kind', [RuntimeError, NotImplementedError, KeyError])
+def test_whatever_a_decoder_raises_is_a_corrupt_image(kind, monkeypatch):
+    image = EncodedImage(encode(0, (8, 8), format='PNG'), 'a.png')
+
+    def fail(*_):
+        raise kind('no way')
+
+    monkeypatch.setattr(image._image, 'convert', fail)
+    with pytest.raises(CorruptImageError, match=r'a\.png: .*no way'):
+        image.pixels((8, 8))
+
+
+def test_other_formats_are_not_opened():
+    buffer = io.BytesIO()
+    Image.new('RGB', (4, 4)).save(buffer, format='DDS')
+    with pytest.raises(CorruptImageError, match='cannot identify'):
+        EncodedImage(buffer.getvalue())
+
+
+@pytest.mark.parametrize(
+    'format', ['JPEG', 'PNG', 'WEBP', 'TIFF', 'BMP', 'GIF', 'AVIF', 'PPM']
+)
+def test_damage_is_a_skip_and_nothing_else(format):
+    if format not in FORMATS:
+        pytest.skip(f'this Pillow has no {format}')
+    rng = random.Random(5)
+    buffer = io.BytesIO()
+    pixels = np.random.default_rng(5).integers(0, 256, (24, 32, 3), np.uint8)
+    Image.fromarray(pixels).save(buffer, format=format)
+    whole = buffer.getvalue()
+    for _ in range(40):
+        data = bytearray(whole)
+        for _ in range(rng.randrange(1, 8)):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        data = bytes(data[: rng.randrange(1, len(data) + 1)])
+        try:
+            image = EncodedImage(data, 'x', MAX_PIXELS, MAX_RATIO)
+            assert image.pixels((16, 16)).dtype == np.uint8
+        except CorruptImageError as error:
+            assert error.name == 'x'
+            assert '\n' not in error.reason

@@ -31,17 +31,17 @@ def test_named_counted_and_kept_in_the_message_hub():
     assert warnings(runner) == [
         'skipped x.jpg: truncated',
         'skipped y.jpg: empty',
-        '2 of 8 images skipped so far.',
+        '2 of 10 images skipped so far.',
     ]
     # a resumed run has a new hook and the old message hub
     hook = SkippedImagesHook(interval=1)
     hook.before_train_iter(runner, 2, batch([('z.jpg', 'empty')]))
-    assert warnings(runner)[-1] == '3 of 12 images skipped so far.'
+    assert warnings(runner)[-1] == '3 of 15 images skipped so far.'
 
 
 def test_limit():
     runner = make_runner('skip_limit')
-    hook = SkippedImagesHook(max_share=0.2, min_images=8, interval=1)
+    hook = SkippedImagesHook(max_share=0.19, min_images=8, interval=1)
     hook.before_train_iter(runner, 0, batch([('a', ''), ('b', '')]))
-    with pytest.raises(RuntimeError, match='2 of 8 images could not be read'):
+    with pytest.raises(RuntimeError, match='2 of 10 images could not be read'):
         hook.before_train_iter(runner, 1, batch([]))

@@ -1,0 +1,231 @@
+"""Checkpoint files as data: nothing in one is executed, damage is found.
+
+``torch.load(weights_only=True)`` builds tensors, containers and what a list
+of safe globals names. MMEngine's list contains ``builtins.getattr``, from
+which a pickle reaches any module, so kpu_mm has its own list and gives it to
+MMEngine as well.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer
+from safetensors.torch import load_file
+
+# the statistics that HistoryBuffer pickles by name
+_STATISTICS = ('current', 'max', 'mean', 'min')
+# Each torch file begins with a pickled magic number before PyTorch 1.6, which
+# brought the zip format (torch.serialization.MAGIC_NUMBER).
+_LEGACY = b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'
+# how a zip file starts
+_ZIP = b'PK\x03\x04'
+_ARRAY_MODULES = ('numpy.core.multiarray', 'numpy._core.multiarray')
+_REBUILD_ARRAY: Any = np.empty(0).__reduce__()[0]
+_REBUILD_SCALAR: Any = np.float32(0).__reduce__()[0]
+
+
+def _statistic(owner: Any, name: str) -> Any:
+    """Stand in for ``getattr`` in pickles of HistoryBuffer.
+
+    Args:
+        owner: HistoryBuffer, nothing else.
+        name: One of its four statistics.
+
+    Raises:
+        UnpicklingError: If the pickle asks for anything else.
+    """
+    if owner is HistoryBuffer and name in _STATISTICS:
+        return getattr(HistoryBuffer, name)
+    raise UnpicklingError(f'getattr({owner!r}, {name!r}) is not allowed')
+
+
+def safe_globals() -> list[Any]:
+    """What a checkpoint may name besides tensors and containers.
+
+    Checkpoints of MMEngine's own runner hold numpy arrays, scalars and
+    history buffers. Those of kpu_mm's runners need nothing of this list.
+
+    Returns:
+        Objects, or pairs of an object and its name in the file, as
+        ``torch.serialization.safe_globals`` takes them.
+    """
+    kinds = {type(np.dtype(code)) for code in np.typecodes['AllInteger']}
+    kinds |= {type(np.dtype(code)) for code in np.typecodes['Float'] + '?'}
+    arrays = [
+        (value, f'{module}.{name}')
+        for module in _ARRAY_MODULES
+        for name, value in (
+            ('_reconstruct', _REBUILD_ARRAY),
+            ('scalar', _REBUILD_SCALAR),
+        )
+    ]
+    # in a fixed order, which sets do not have
+    return [
+        np.ndarray,
+        np.dtype,
+        *sorted(kinds, key=lambda kind: kind.__name__),
+        *arrays,
+        HistoryBuffer,
+        (_statistic, 'builtins.getattr'),
+    ]
+
+
+def guard_loading() -> None:
+    """Have every checkpoint in this process read as data.
+
+    Called when MMEngine's loaders are imported, see
+    :mod:`kpu_mm.utils.guarded_import`. Its loader of local files becomes
+    :func:`read_checkpoint`, which serves ``load_from``, ``resume`` and
+    ``init_cfg`` of all toolboxes; its loaders of addresses get kpu_mm's list.
+    """
+    # The import of these loaders is what calls this function.
+    from mmengine.runner import checkpoint as mmengine_checkpoint
+
+    # MMEngine offers no way to change the list but this.
+    mmengine_checkpoint.get_torch_safe_globals = safe_globals
+    # MMEngine prints what follows 'load_from_' as the name of the loader.
+    mmengine_checkpoint.CheckpointLoader.register_scheme(
+        '', load_from_local, force=True
+    )
+
+
+def load_from_local(filename: str, map_location: Any = None) -> Any:
+    """Read a local file for MMEngine's CheckpointLoader.
+
+    Args:
+        filename: The file.
+        map_location: Where tensors go, as in ``torch.load``. Defaults to
+            None, where they were saved.
+
+    Returns:
+        The content.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        RuntimeError: If it is damaged, unsafe, or no checkpoint.
+    """
+    return read_checkpoint(filename, map_location)
+
+
+def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> Any:
+    """Read a .safetensors or torch file; nothing in it is executed.
+
+    Args:
+        path: The file. What MMEngine's runner saves is allowed, other
+            Python objects are not.
+        map_location: Where tensors go, as in ``torch.load``. Defaults to
+            'cpu'.
+
+    Returns:
+        The content.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        RuntimeError: If it is damaged, or holds other objects.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"The weights file '{path}' does not exist.")
+    if path.suffix == '.safetensors':
+        return _read(path, lambda: load_file(path))
+    fault = find_fault(path)
+    if fault is not None and not is_legacy(path):
+        raise RuntimeError(f"'{path}' {fault}.")
+    with torch.serialization.safe_globals(safe_globals()):
+        return _read(
+            path,
+            lambda: torch.load(
+                path, map_location=map_location, weights_only=True
+            ),
+        )
+
+
+def _read(path: Path, load: Callable[[], Any]) -> Any:
+    """Read a file, and say in a sentence why that fails."""
+    try:
+        return load()
+    except UnpicklingError as error:
+        raise RuntimeError(
+            f"'{path}' is refused: it is corrupt, or holds Python objects "
+            'besides weights, which could run code; save its state_dict '
+            'alone, best with safetensors.'
+        ) from error
+    except (PermissionError, MemoryError):
+        raise
+    # The instructions of a damaged pickle end in whatever they meet.
+    except Exception as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise RuntimeError(
+            f"'{path}' is truncated or corrupt ({reason}); copy or download "
+            'it again.'
+        ) from error
+
+
+def find_fault(path: Path) -> str | None:
+    """Look for damage in a torch file, by the checksum of each member.
+
+    torch itself does not compare these checksums.
+
+    Args:
+        path: The file.
+
+    Returns:
+        What is wrong, a phrase that follows the file's name; None for a whole
+        checkpoint.
+    """
+    if path.is_dir():
+        return 'is a folder, no checkpoint'
+    if not path.is_file():
+        return 'does not exist'
+    if is_legacy(path):
+        return (
+            'is in the format of PyTorch before 1.6, which has no checksums; '
+            'convert it by torch.save(torch.load(OLD, weights_only=True), '
+            'NEW)'
+        )
+    if not zipfile.is_zipfile(path):
+        with path.open('rb') as file:
+            is_cut = file.read(len(_ZIP)) == _ZIP
+        if is_cut:
+            return 'is truncated or corrupt; copy or download it again'
+        return (
+            'is no checkpoint of PyTorch: it is corrupt, or a plain pickle, '
+            'which could run code; choose another file'
+        )
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [Path(name).name for name in archive.namelist()]
+            member = archive.testzip()
+    except PermissionError:
+        raise
+    # zipfile raises errors of many kinds when the directory is damaged
+    except Exception as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        return f'is corrupt ({reason}); copy or download it again'
+    if member is not None:
+        return (
+            f'is corrupt: the checksum of its part {member} differs; copy or '
+            'download it again'
+        )
+    if 'data.pkl' not in names:
+        return 'is a zip file, but no checkpoint of PyTorch; choose another'
+    if 'constants.pkl' in names:
+        return 'is a TorchScript program, no checkpoint; pass its weights'
+    return None
+
+
+def is_legacy(path: Path) -> bool:
+    """Whether a file is in the format of PyTorch before 1.6.
+
+    Args:
+        path: The file.
+    """
+    with path.open('rb') as file:
+        return file.read(len(_LEGACY)) == _LEGACY
