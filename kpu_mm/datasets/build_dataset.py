@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from os.path import join
 from typing import Any
 
@@ -24,14 +25,35 @@ def build_dataset(config: dict[str, Any]) -> Dataset:
     """
     try:
         dataset: Dataset = DATASETS.build(config)
-    except (ValueError, KeyError, AssertionError) as error:
+    except (ValueError, KeyError, TypeError, AssertionError) as error:
         if not config.get('ann_file'):
             raise
         path = join(config.get('data_root') or '', config['ann_file'])
-        reason = ' '.join(str(error).split())[:200]
+        reason = _image_without_size(path) or (
+            f'{type(error).__name__}: ' + ' '.join(str(error).split())[:200]
+        )
         raise RuntimeError(
             f"The annotation file '{path}' is broken, or is none that "
-            f'{config["type"]} reads ({type(error).__name__}: {reason}); copy '
-            'it again, or correct ann_file.'
+            f'{config["type"]} reads ({reason}); copy it again, or correct '
+            'ann_file.'
         ) from error
     return dataset
+
+
+def _image_without_size(path: str) -> str | None:
+    """The first image of a COCO file whose height or width is no number."""
+    try:
+        with open(path, encoding='utf-8') as file:
+            images = json.load(file)['images']
+        for image in images:
+            for side in ('height', 'width'):
+                if not isinstance(image.get(side), int):
+                    return (
+                        f'image {image.get("id")} has {side} '
+                        f'{image.get(side)!r}, which must be a number of '
+                        'pixels'
+                    )
+    # It is another format, or broken in another way.
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    return None

@@ -2,6 +2,7 @@
 
 from .data_parallel import KPUDistributedDataParallel
 from .hooks import (
+    AtomicCheckpointHook,
     BackboneFitHook,
     ClassCountHook,
     FeaturePCAHook,
@@ -26,6 +27,7 @@ from .split_checkpoint import split_checkpoint, tasks_in
 from .unwrapped import Unwrapped
 
 __all__ = [
+    'AtomicCheckpointHook',
     'AutocastOptimWrapper',
     'BackboneFitHook',
     'ClassCountHook',

@@ -156,11 +156,13 @@ class AtomicCheckpoints:
     def _keep_two_checkpoints(self) -> None:
         """Keep the last checkpoint until the next one is written.
 
-        MMEngine deletes the oldest of ``max_keep_ckpts`` before it writes the
-        next: with 1 a run killed in between would have none.
+        MMEngine's hook deletes the oldest of ``max_keep_ckpts`` before it
+        writes the next: with 1 a run killed in between would have none.
+        kpu_mm.AtomicCheckpointHook has a better order.
         """
         for hook in self.hooks:
-            if isinstance(hook, CheckpointHook) and hook.max_keep_ckpts == 1:
+            is_stock = type(hook) is CheckpointHook
+            if is_stock and hook.max_keep_ckpts == 1:
                 hook.max_keep_ckpts = 2
                 self.logger.warning(
                     'max_keep_ckpts=1 would leave no checkpoint while the '

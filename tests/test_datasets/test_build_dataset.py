@@ -25,6 +25,21 @@ def test_broken_annotation_file(tmp_path, content):
         build_dataset(coco(tmp_path, 'a.json'))
 
 
+def test_an_image_without_a_height_is_named(tmp_path):
+    image = dict(id=7, file_name='a.jpg', height=None, width=40)
+    annotation = dict(
+        id=1, image_id=7, category_id=1, bbox=[1, 1, 5, 5], area=25
+    )
+    content = dict(
+        images=[image],
+        annotations=[annotation],
+        categories=[dict(id=1, name='person')],
+    )
+    (tmp_path / 'a.json').write_text(json.dumps(content))
+    with pytest.raises(RuntimeError, match=r"a\.json'.*image 7 has height"):
+        build_dataset(coco(tmp_path, 'a.json'))
+
+
 def test_missing_annotation_file(tmp_path):
     with pytest.raises(FileNotFoundError, match=r'b\.json'):
         build_dataset(coco(tmp_path, 'b.json'))

@@ -2,6 +2,8 @@ import itertools
 import os
 import subprocess
 import sys
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -45,7 +47,7 @@ def runner(work_dir, kind='KPURunner', iters=4, **options):
         param_scheduler=dict(type='LinearLR', by_epoch=False, end=9),
         default_hooks=dict(
             checkpoint=dict(
-                type='CheckpointHook',
+                type=options.pop('hook', 'CheckpointHook'),
                 by_epoch=False,
                 interval=2,
                 max_keep_ckpts=options.pop('keep', -1),
@@ -130,8 +132,6 @@ def test_the_next_older_whole_checkpoint_is_taken(tmp_path, harm, capfd):
         if harm == 'folder':
             newest.mkdir()
         else:
-            import zipfile
-
             with zipfile.ZipFile(newest, 'w') as archive:
                 archive.writestr('a.txt', 'no checkpoint')
     run = runner(tmp_path, iters=4, resume=True)
@@ -193,7 +193,38 @@ def test_a_full_disk_is_named(tmp_path):
         runner(tmp_path).train()
 
 
-def test_never_without_a_checkpoint(tmp_path):
+def test_the_stock_hook_keeps_two(tmp_path):
     runner(tmp_path, keep=1, iters=6).train()
     found = {path.name for path in tmp_path.glob('*.pth')}
     assert found == {'iter_4.pth', 'iter_6.pth'}
+
+
+@pytest.mark.parametrize('keep', [1, 2])
+def test_old_checkpoints_go_when_the_new_one_is_there(
+    tmp_path, monkeypatch, keep
+):
+    """What is on disk whenever a checkpoint is complete."""
+    seen = []
+    replace = Path.replace
+
+    def look(self, target):
+        found = replace(self, target)
+        seen.append(sorted(p.name for p in tmp_path.glob('*.pth')))
+        return found
+
+    monkeypatch.setattr(Path, 'replace', look)
+    hook = 'kpu_mm.AtomicCheckpointHook'
+    run = runner(tmp_path, keep=keep, iters=6, hook=hook)
+    run.train()
+    monkeypatch.undo()
+    names = [f'iter_{i}.pth' for i in (2, 4, 6)]
+    # twice each: the checkpoint, then last_checkpoint
+    assert seen[2:4] == [names[:2]] * 2
+    assert seen[4:] == [names[2 - keep :]] * 2
+    assert {p.name for p in tmp_path.glob('*.pth')} == set(names[-keep:])
+    last = (tmp_path / 'last_checkpoint').read_text()
+    assert last == str(tmp_path / 'iter_6.pth')
+    # a resumed run knows what it has to delete
+    runner(tmp_path, keep=keep, iters=8, hook=hook, resume=True).train()
+    expected = [*names, 'iter_8.pth'][-keep:]
+    assert {p.name for p in tmp_path.glob('*.pth')} == set(expected)

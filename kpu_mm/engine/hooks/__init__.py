@@ -1,5 +1,6 @@
 """Hooks."""
 
+from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .backbone_fit_hook import BackboneFitHook
 from .class_count_hook import ClassCountHook
 from .feature_pca_hook import FeaturePCAHook
@@ -10,6 +11,7 @@ from .normalizer_fit_hook import NormalizerFitHook
 from .skipped_images_hook import SkippedImagesHook
 
 __all__ = [
+    'AtomicCheckpointHook',
     'BackboneFitHook',
     'ClassCountHook',
     'FeaturePCAHook',

@@ -70,3 +70,14 @@ def test_missing_and_empty_lists_say_so(tmp_path):
     (tmp_path / 'empty.txt').write_text('\n\n')
     with pytest.raises(ValueError, match=r'empty\.txt.*is empty'):
         ListSource(str(tmp_path / 'empty.txt'))
+
+
+@pytest.mark.parametrize('name', ['pipe.jpg', 'null.jpg', 'a\0b.jpg'])
+def test_what_is_no_file_is_a_corrupt_image(tmp_path, name):
+    os.mkfifo(tmp_path / 'pipe.jpg')
+    (tmp_path / 'null.jpg').symlink_to('/dev/zero')
+    path = tmp_path / 'list.txt'
+    path.write_text(name + '\n')
+    source = ListSource(str(path), cache_dir=str(tmp_path / 'cache'))
+    with pytest.raises(CorruptImageError, match=r'regular file|null'):
+        source.read(0)
