@@ -12,7 +12,6 @@ from .sources import (
     FolderSource,
     ImageSource,
     ListSource,
-    LmdbSource,
     ParquetSource,
     TarSource,
 )
@@ -34,7 +33,6 @@ __all__ = [
     'ImageBatch',
     'ImageSource',
     'ListSource',
-    'LmdbSource',
     'MixedResolution',
     'MultiStreamLoader',
     'PackImage',

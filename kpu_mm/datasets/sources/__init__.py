@@ -3,7 +3,6 @@
 from .folder_source import FolderSource
 from .image_source import IMAGE_EXTENSIONS, ImageSource
 from .list_source import ListSource
-from .lmdb_source import LmdbSource
 from .parquet_source import ParquetSource
 from .tar_source import TarSource
 
@@ -12,7 +11,6 @@ __all__ = [
     'FolderSource',
     'ImageSource',
     'ListSource',
-    'LmdbSource',
     'ParquetSource',
     'TarSource',
 ]
