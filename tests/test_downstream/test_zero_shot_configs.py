@@ -162,7 +162,11 @@ def test_clip_row_of_segmentation_is_open_clip(small, run, clip_dir):
         logits = torch.nn.functional.interpolate(
             logits, (64, 64), mode='bilinear'
         )
-        assert torch.equal(sample['seg_logits']['data'], logits[0])
+        # not bit for bit: on some processors matrix products of another
+        # batch size round otherwise
+        torch.testing.assert_close(
+            sample['seg_logits']['data'], logits[0], rtol=1e-5, atol=1e-5
+        )
 
 
 @torch.no_grad()

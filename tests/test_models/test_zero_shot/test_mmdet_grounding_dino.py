@@ -81,7 +81,11 @@ def detectors(build, zero_shot_run):
         cfg.model.backbone, source=str(zero_shot_run / 'iter_1.pth')
     )
     own = build(get_config(f'mmdet::{SHIPPED}').model, swin)
-    return own, build(cfg.model, student)
+    detectors = own, build(cfg.model, student)
+    for detector in detectors:
+        # MMDetection leaves it as it finds the memory, NaN included
+        torch.nn.init.normal_(detector.level_embed)
+    return detectors
 
 
 @torch.no_grad()
