@@ -17,7 +17,7 @@ from mmengine.runner import FlexibleRunner, Runner
 from torch.utils.data import DataLoader
 
 from kpu_mm.datasets import MultiStreamLoader
-from kpu_mm.models.checkpoint_file import find_fault
+from kpu_mm.models.checkpoint_file import find_fault, is_legacy
 from kpu_mm.registry import RUNNERS
 
 from .plain_checkpoint import from_plain, to_plain
@@ -99,7 +99,7 @@ class AtomicCheckpoints:
     def load_checkpoint(
         self, filename: str, *args: Any, **kwargs: Any
     ) -> dict[str, Any]:
-        """Load a checkpoint, refusing a damaged one by name.
+        """Load a checkpoint, of which each part has a checksum.
 
         Args:
             filename: Path or URL.
@@ -107,19 +107,22 @@ class AtomicCheckpoints:
             **kwargs: As ``Runner.load_checkpoint`` takes them.
 
         Raises:
-            RuntimeError: If a local file is no whole checkpoint.
+            RuntimeError: If a local file is damaged, no checkpoint, or in
+                the format of PyTorch before 1.6, which has no checksums.
         """
-        if ':' not in filename and (fault := self._find_fault(filename)):
-            raise RuntimeError(
-                f"'{filename}' {fault}. --resume without a path takes the "
-                'newest whole checkpoint of the work directory.'
-            )
+        path = Path(filename).expanduser()
+        if is_legacy(path):
+            raise RuntimeError(f"'{filename}' {find_fault(path)}.")
         return super().load_checkpoint(  # type: ignore[misc]
             filename, *args, **kwargs
         )
 
     def load_or_resume(self) -> None:
-        """Resume from the newest whole checkpoint when no path is given."""
+        """Resume from the newest whole checkpoint when no path is given.
+
+        Raises:
+            RuntimeError: If there are checkpoints and none of them is whole.
+        """
         if self._resume and self._load_from is None and not self._has_loaded:
             latest = self._newest_whole_checkpoint()
             if latest is None:
@@ -143,14 +146,17 @@ class AtomicCheckpoints:
             self.logger.warning(
                 f'{path} {fault}. Passing over it to an older one.'
             )
+        if found:
+            raise RuntimeError(
+                f'None of the {len(found)} checkpoints in {self.work_dir} is '
+                'whole; the log says why. To start anew, move them away or '
+                'leave --resume out.'
+            )
         return None
 
-    def _find_fault(self, path: str | Path) -> str | None:
-        path = Path(path).expanduser()
+    def _find_fault(self, path: Path) -> str | None:
         if self.writes_folders and path.is_dir():
             return None if any(path.iterdir()) else 'is an empty folder'
-        if path.suffix == '.safetensors' and path.is_file():
-            return None  # its reader checks it
         return find_fault(path)
 
     def _keep_two_checkpoints(self) -> None:

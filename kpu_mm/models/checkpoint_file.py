@@ -131,20 +131,26 @@ def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> Any:
         RuntimeError: If it is damaged, or holds other objects.
     """
     path = Path(path).expanduser()
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"The weights file '{path}' does not exist.")
-    if path.suffix == '.safetensors':
+    if path.suffix == '.safetensors' and path.is_file():
         return _read(path, lambda: load_file(path))
     fault = find_fault(path)
     if fault is not None and not is_legacy(path):
         raise RuntimeError(f"'{path}' {fault}.")
     with torch.serialization.safe_globals(safe_globals()):
-        return _read(
+        content = _read(
             path,
             lambda: torch.load(
                 path, map_location=map_location, weights_only=True
             ),
         )
+    # A pickled HistoryBuffer changes its class: it brings its statistics along
+    # under names that the file chooses.
+    HistoryBuffer._statistics_methods.update(
+        {name: getattr(HistoryBuffer, name) for name in _STATISTICS}
+    )
+    return content
 
 
 def _read(path: Path, load: Callable[[], Any]) -> Any:
@@ -222,10 +228,12 @@ def find_fault(path: Path) -> str | None:
 
 
 def is_legacy(path: Path) -> bool:
-    """Whether a file is in the format of PyTorch before 1.6.
+    """Whether this is a file in the format of PyTorch before 1.6.
 
     Args:
         path: The file.
     """
+    if not path.is_file():
+        return False
     with path.open('rb') as file:
         return file.read(len(_LEGACY)) == _LEGACY

@@ -42,8 +42,9 @@ _LONGEST = 500  # characters of an error; libraries print whole configs
 def explaining(cfg: Config, name: str) -> Iterator[None]:
     """End the program with a sentence if the config is wrong.
 
-    What is raised while the run is set up is the config's fault. What is
-    raised by a training step or by a loader is a bug and keeps its
+    What is raised while the run is set up is the config's fault. A checkpoint
+    that cannot be written is a sentence too. What else is raised by a
+    training step or by a loader is a bug and keeps its
     traceback, and so does all with KPU_MM_TRACEBACK=1 in the environment.
 
     Args:
@@ -58,11 +59,16 @@ def explaining(cfg: Config, name: str) -> Iterator[None]:
     except Exception as error:
         frames = list(_frames(error))
         names = {frame.f_code.co_name for frame in frames}
-        if names & _STEPS or os.environ.get('KPU_MM_TRACEBACK') == '1':
+        if os.environ.get('KPU_MM_TRACEBACK') == '1':
+            raise
+        # a sentence of ours about the file system, such as a full disk
+        if isinstance(error.__cause__, OSError):
+            refuse(str(error))
+        if names & _STEPS:
             raise
         keys, builder = _find_place(frames, cfg)
         place = '.'.join(keys)
-        text = _say(error, frames, builder)
+        text = _describe(error, frames, builder)
         refuse(f'{name}: {place}: {text}' if place else f'{name}: {text}')
 
 
@@ -173,7 +179,7 @@ def _name(kind: Any) -> str:
     return str(name).rpartition('.')[2]
 
 
-def _say(
+def _describe(
     error: Exception, frames: Sequence[FrameType], builder: FrameType | None
 ) -> str:
     """The error as a sentence."""
@@ -185,7 +191,7 @@ def _say(
         cls = builder.f_locals.get('obj_cls')
         given = builder.f_locals.get('args', {})
         if cls is None and frames[-1] is builder:
-            return _say_type(builder)
+            return _describe_type(builder)
         if isinstance(cls, type) and not isinstance(error, OSError):
             try:
                 _check_arguments(cls, given)
@@ -228,7 +234,7 @@ def _check_arguments(cls: Any, given: Mapping[str, Any]) -> None:
         check_value(given[key], hints.get(key, Any), key)
 
 
-def _say_type(builder: FrameType) -> str:
+def _describe_type(builder: FrameType) -> str:
     """Which type is unknown, or that there is none."""
     part = builder.f_locals['cfg']
     if not isinstance(part, Mapping):

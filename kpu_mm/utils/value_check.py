@@ -50,7 +50,7 @@ def check_value(value: Any, hint: Any, key: str) -> None:
         for name, item in value.items():
             check_value(item, inner[1], f'{key}.{name}')
     elif not _is_a(value, hint):
-        raise ValueError(f'{key} must be {_say(hint)}, but is {value!r}')
+        raise ValueError(f'{key} must be {_describe(hint)}, but is {value!r}')
 
 
 def _check_keys(value: Any, hint: Any, key: str) -> None:
@@ -65,7 +65,9 @@ def _check_keys(value: Any, hint: Any, key: str) -> None:
                 (inner,) = get_args(inner)
             check_value(value[name], inner, place)
         elif not optional:
-            raise ValueError(f'{place} is missing and must be {_say(inner)}')
+            raise ValueError(
+                f'{place} is missing and must be {_describe(inner)}'
+            )
     if unknown := sorted(set(value) - set(hints)):
         place = f'{key}.{unknown[0]}'.removeprefix('.')
         raise ValueError(f'{place} is not known; known are {sorted(hints)}')
@@ -74,7 +76,7 @@ def _check_keys(value: Any, hint: Any, key: str) -> None:
 def _is_a(value: Any, hint: Any) -> bool:
     """Whether a value has a type, for types without keys."""
     if get_origin(hint) in (Union, types.UnionType):
-        return any(_fits(value, choice) for choice in get_args(hint))
+        return any(_matches(value, choice) for choice in get_args(hint))
     if hint is float:
         number = isinstance(value, int | float)
         return number and not isinstance(value, bool) and math.isfinite(value)
@@ -91,7 +93,7 @@ def _is_a(value: Any, hint: Any) -> bool:
     )
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def _matches(value: Any, hint: Any) -> bool:
     try:
         check_value(value, hint, '')
     except ValueError:
@@ -99,9 +101,9 @@ def _fits(value: Any, hint: Any) -> bool:
     return True
 
 
-def _say(hint: Any) -> str:
+def _describe(hint: Any) -> str:
     if get_origin(hint) in (Union, types.UnionType):
-        return ' or '.join(_say(choice) for choice in get_args(hint))
+        return ' or '.join(_describe(choice) for choice in get_args(hint))
     if get_origin(hint) in _LISTS:
         return 'a list'
     if is_typeddict(hint) or get_origin(hint) in _DICTS:

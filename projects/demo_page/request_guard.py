@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from .uploads import UploadFolder
 
 # Room for the longest text with every character as a \uXXXX pair.
-MAX_QUESTION = 2**16
+MAX_EVENT = 2**16
 # Headers and boundaries of a form around one file.
 FORM_MARGIN = 2**14
 
@@ -127,12 +127,12 @@ class RequestGuard:
         return JSONResponse([str(path)])
 
     async def _join(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Put a question into the queue, made anew from checked values."""
-        if not 0 < _length(Headers(scope=scope)) <= MAX_QUESTION:
+        """Put an event into the queue, made anew from checked values."""
+        if not 0 < _length(Headers(scope=scope)) <= MAX_EVENT:
             await _refuse(413, 'the text is too long.')(scope, receive, send)
             return
         try:
-            question = self._check(
+            event = self._check(
                 json.loads(await Request(scope, receive).body())
             )
         except ClientDisconnect:
@@ -142,7 +142,7 @@ class RequestGuard:
             text = str(error) if known else _WRONG
             await _refuse(400, text)(scope, receive, send)
             return
-        body = json.dumps(question).encode()
+        body = json.dumps(event).encode()
 
         async def replay() -> dict[str, Any]:
             nonlocal body

@@ -142,6 +142,16 @@ def test_the_next_older_whole_checkpoint_is_taken(tmp_path, harm, capfd):
     assert 'Passing over it' in log
 
 
+def test_no_whole_checkpoint_is_no_new_start(tmp_path):
+    runner(tmp_path).train()
+    for path in tmp_path.glob('*.pth'):
+        damage(path)
+    before = {path: path.read_bytes() for path in tmp_path.glob('*.pth')}
+    with pytest.raises(RuntimeError, match='None of the 2 checkpoints'):
+        runner(tmp_path, resume=True).train()
+    assert before == {p: p.read_bytes() for p in tmp_path.glob('*.pth')}
+
+
 def test_a_damaged_checkpoint_that_is_named_is_refused(tmp_path):
     runner(tmp_path).train()
     path = tmp_path / 'iter_4.pth'

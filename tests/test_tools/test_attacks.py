@@ -2,14 +2,26 @@
 
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.registry import RUNNERS
 
-from kpu_mm.models.teachers import TimmTeacher
+from kpu_mm.apis import FeatureInferencer
+from kpu_mm.models import KPUBackbone
+from kpu_mm.models.student import open_student, read_student
+from kpu_mm.models.teachers import MMTeacher, TimmTeacher
+from kpu_mm.models.zero_shot import ProjectedBackbone
 from tests.runs import ROOT
+
+RESNET = dict(
+    backbone=dict(type='mmdet.ResNet', depth=18),
+    data_preprocessor=dict(mean=[0.0] * 3, std=[1.0] * 3),
+)
 
 CONFIG = """
 custom_imports = dict(imports=['kpu_mm'])
@@ -77,9 +89,58 @@ def test_converters(tool, evil, tmp_path, monkeypatch, capsys):
     assert 'could run code' in capsys.readouterr().err
 
 
-def test_timm_teacher(evil):
-    with pytest.raises(RuntimeError, match='could run code'):
-        TimmTeacher('resnet10t', checkpoint=str(evil))
+def test_export_and_inferencers(evil, distilled, tmp_path):
+    (tmp_path / 'config.py').write_text(f'model = {distilled[0]!r}\n')
+    for read in (
+        open_student,
+        FeatureInferencer,
+        lambda path: ProjectedBackbone(path, 'teacher'),
+        lambda path: read_student(distilled[0], path),
+    ):
+        with pytest.raises(RuntimeError, match='could run code'):
+            read(str(evil))
+
+
+def test_backbones_and_teachers(evil, dinov2_dir, tmp_path):
+    for build in (
+        lambda: TimmTeacher('resnet10t', checkpoint=str(evil)),
+        lambda: MMTeacher(dict(model=RESNET), str(evil)),
+        lambda: KPUBackbone(
+            str(dinov2_dir),
+            inplanes=8,
+            num_interactions=2,
+            init_cfg=dict(type='Pretrained', checkpoint=str(evil)),
+        ).init_weights(),
+    ):
+        with pytest.raises(RuntimeError, match='could run code'):
+            build()
+
+
+def test_weights_of_a_sentinel(evil, dinov2_dir, tmp_path):
+    folder = shutil.copytree(dinov2_dir, tmp_path / 'sentinel')
+    (folder / 'model.safetensors').unlink()
+    shutil.copy(evil, folder / 'pytorch_model.bin')
+    with pytest.raises(RuntimeError, match=r'sentinel.* corrupt'):
+        KPUBackbone(str(folder))
+
+
+@pytest.mark.parametrize('option', ['load_from', 'resume'])
+def test_runners_of_the_python_api(evil, tmp_path, option):
+    text = CONFIG.format(data=tmp_path / 'data', runner='')
+    for name in ('a', 'b'):
+        (tmp_path / 'data' / name).mkdir(parents=True)
+        (tmp_path / 'data' / name / 'x.jpg').touch()
+    for number, kind in enumerate(('Runner', 'kpu_mm.KPURunner')):
+        cfg = Config.fromstring(text, '.py')
+        cfg.update(
+            runner_type=kind,
+            load_from=str(evil),
+            resume=option == 'resume',
+            work_dir=str(tmp_path / 'work'),
+            experiment_name=f'{tmp_path.name}{number}',
+        )
+        with pytest.raises(RuntimeError, match='could run code'):
+            RUNNERS.build(cfg).train()
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import socket
+import time
 
 import httpx
 import numpy as np
@@ -63,10 +64,13 @@ class Client:
 
     def result(self, session):
         query = dict(session_hash=session)
+        # the queue's heartbeat keeps a request alive that nothing answers
+        end = time.monotonic() + 60
         with self.http.stream(
             'GET', f'{API}/queue/data', params=query
         ) as stream:
             for line in stream.iter_lines():
+                assert time.monotonic() < end, 'the queue gave no answer'
                 message = json.loads(line.removeprefix('data: ') or '{}')
                 if message.get('msg') == 'process_completed':
                     output = message['output']
