@@ -10,7 +10,7 @@ from .utils.config_scope import (  # noqa: E402
     register_config_scope,
     register_plain_yaml,
 )
-from .utils.guarded_import import guard_checkpoints  # noqa: E402
+from .weights.guarded_import import guard_checkpoints  # noqa: E402
 
 register_config_scope()
 register_plain_yaml()

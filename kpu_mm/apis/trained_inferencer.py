@@ -11,7 +11,7 @@ from mmengine.registry import DATASETS, MODELS
 from torch import nn
 
 from kpu_mm.engine.split_checkpoint import split_checkpoint, tasks_in
-from kpu_mm.models.checkpoint_file import read_checkpoint
+from kpu_mm.weights.checkpoint_file import read_checkpoint
 
 from .base_inferencer import ImageInferencer
 from .find_config import Model, find_config

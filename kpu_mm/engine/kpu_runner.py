@@ -17,8 +17,8 @@ from mmengine.runner import FlexibleRunner, Runner
 from torch.utils.data import DataLoader
 
 from kpu_mm.datasets import MultiStreamLoader
-from kpu_mm.models.checkpoint_file import find_fault, is_legacy
 from kpu_mm.registry import RUNNERS
+from kpu_mm.weights.checkpoint_file import find_fault, is_legacy
 
 from .plain_checkpoint import from_plain, to_plain
 

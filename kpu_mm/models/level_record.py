@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from .json_state import from_tensor, to_tensor
+from kpu_mm.weights.state_dict import json_from_tensor, json_to_tensor
 
 
 class TeacherLevels(NamedTuple):
@@ -39,7 +39,7 @@ class LevelRecord(nn.Module):
 
     def get_extra_state(self) -> Tensor:
         """The levels, as JSON in a uint8 tensor."""
-        return to_tensor({k: v._asdict() for k, v in self.levels.items()})
+        return json_to_tensor({k: v._asdict() for k, v in self.levels.items()})
 
     def set_extra_state(self, state: Tensor) -> None:
         """Check that the checkpoint's projectors fit these levels.
@@ -73,7 +73,7 @@ def read_levels(state: Tensor) -> dict[str, TeacherLevels]:
         name: TeacherLevels(
             tuple(saved['strides']), tuple(map(tuple, saved['pairs']))
         )
-        for name, saved in from_tensor(state).items()
+        for name, saved in json_from_tensor(state).items()
     }
 
 

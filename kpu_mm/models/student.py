@@ -11,6 +11,7 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 from kpu_mm.registry import MODELS, find_model
+from kpu_mm.weights.state_dict import load_state
 
 from .backbones import load_exported
 from .backbones.exported import load_strictly
@@ -18,7 +19,6 @@ from .backbones.exported_config import read_description
 from .backbones.sentinel_backbone import SentinelBackbone
 from .bare_config import bare_config
 from .level_record import TeacherLevels, read_levels
-from .pretrained import load_state
 from .projectors import TeacherHead
 from .projectors.exported import build_projectors, load_projectors
 from .projectors.fold_normalizers import fold_normalizers

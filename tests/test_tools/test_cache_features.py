@@ -8,7 +8,7 @@ import time
 import pytest
 import torch
 
-from kpu_mm.models.checkpoint_file import read_checkpoint
+from kpu_mm.weights.checkpoint_file import read_checkpoint
 from tests.fixtures_cache import TOOL, loss_rows, write_cached
 from tests.runs import ENV, kill_training_at, losses_of, run_tool
 

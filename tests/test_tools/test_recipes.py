@@ -4,7 +4,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from kpu_mm.models.checkpoint_file import read_checkpoint
+from kpu_mm.weights.checkpoint_file import read_checkpoint
 from tests.recipes import CONFIGS, shrink
 from tests.runs import kill_training_at, losses_of, run_tool, write_images
 

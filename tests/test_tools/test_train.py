@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 
-from kpu_mm.models.checkpoint_file import read_checkpoint
+from kpu_mm.weights.checkpoint_file import read_checkpoint
 from tests.runs import kill_training_at, losses_of, run_tool
 
 NO_DROP_PATH = 'model.student.drop_path_rate=0'

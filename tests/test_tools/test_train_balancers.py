@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kpu_mm.models.checkpoint_file import read_checkpoint
+from kpu_mm.weights.checkpoint_file import read_checkpoint
 from tests.runs import kill_training_at, losses_of, run_tool
 
 OPTIONS = ('--cfg-options', 'log_processor.window_size=1')

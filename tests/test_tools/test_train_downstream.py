@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from kpu_mm.models.pretrained import load_state
+from kpu_mm.weights.state_dict import load_state
 from tests.runs import kill_training_at, losses_of, run_tool
 
 TASKS = ('coco', 'ade20k', 'imagenet')

@@ -6,10 +6,10 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from kpu_mm.models.checkpoint_file import read_checkpoint
 from kpu_mm.models.projectors import load_projectors
 from kpu_mm.registry import MODELS
 from kpu_mm.utils.command_line import build_runner
+from kpu_mm.weights.checkpoint_file import read_checkpoint
 from tests.runs import kill_training_at, losses_of, run_tool
 
 CONFIG = """

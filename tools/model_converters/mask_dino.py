@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from kpu_mm.utils.command_line import add_config_arguments, read_config, refuse
 
@@ -31,20 +30,6 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def read_official(path: str) -> dict[str, Any]:
-    import torch
-
-    from kpu_mm.models.pretrained import load_state
-    from kpu_mm.utils.numpy_pickle import load_numpy_pickle
-
-    if not path.endswith('.pkl'):
-        return load_state(path)
-    content = load_numpy_pickle(path)
-    if not isinstance(content, dict) or 'model' not in content:
-        raise ValueError(f"'{path}' holds no weights under 'model'.")
-    return {k: torch.as_tensor(v) for k, v in content['model'].items()}
-
-
 def main() -> None:
     args = parse_args()
     cfg = read_config(args.config, args.cfg_options)
@@ -60,6 +45,7 @@ def main() -> None:
     from kpu_mm.models.heads.mask_dino.official_checkpoint import (
         convert_official,
         describe_official,
+        read_official,
     )
     from kpu_mm.registry import MODELS
 

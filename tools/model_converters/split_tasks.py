@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 
 from kpu_mm.engine import split_checkpoint, tasks_in
-from kpu_mm.models.checkpoint_file import read_checkpoint
 from kpu_mm.utils.command_line import refuse
+from kpu_mm.weights.checkpoint_file import read_checkpoint
 
 
 def parse_args() -> argparse.Namespace:

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from kpu_mm.models.pretrained import load_state
 from kpu_mm.utils.command_line import refuse
+from kpu_mm.weights.state_dict import load_state
 
 PREFIX = 'encoder.'
 

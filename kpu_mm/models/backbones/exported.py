@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from kpu_mm.registry import find_model
+from kpu_mm.weights.state_dict import load_state
 
-from ..pretrained import load_state
 from .exported_config import HINT, check_files, read_description
 from .sentinel_backbone import SentinelBackbone
 

@@ -19,8 +19,8 @@ from typing_extensions import NotRequired
 
 from kpu_mm.registry import find_model
 from kpu_mm.utils.value_check import check_value
+from kpu_mm.weights.pretrained import read_config
 
-from ..pretrained import read_config
 from .sentinel_backbone import SentinelBackbone
 
 # no size of a model is larger; a larger one would only fill the memory

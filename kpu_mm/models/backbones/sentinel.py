@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
-from ..checksum import checksum
-from ..hub import fetch_folder
-from ..pretrained import load_transformers, read_config
+from kpu_mm.weights.hub import fetch_folder
+from kpu_mm.weights.pretrained import load_transformers, read_config
+from kpu_mm.weights.state_dict import checksum
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)

@@ -8,8 +8,12 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from ..json_state import from_tensor, to_tensor
-from ..pretrained import load_state
+from kpu_mm.weights.state_dict import (
+    json_from_tensor,
+    json_to_tensor,
+    load_state,
+)
+
 from .sentinel import Sentinel
 
 _PREFIXES = ('student.', 'backbone.')
@@ -39,7 +43,7 @@ class SentinelCheckpoints(BaseModule):
             'sentinel': self.sentinel.name,
             'sha256': self._checksum if self._sentinel_from_source else None,
         }
-        return to_tensor(state)
+        return json_to_tensor(state)
 
     def set_extra_state(self, state: Tensor) -> None:
         """Check that the checkpoint belongs to this sentinel.
@@ -47,7 +51,7 @@ class SentinelCheckpoints(BaseModule):
         Raises:
             RuntimeError: If it was trained with other sentinel weights.
         """
-        saved = from_tensor(state)
+        saved = json_from_tensor(state)
         if self._state_holds_sentinel or not self._sentinel_from_source:
             return
         if saved['sha256'] != self._checksum:

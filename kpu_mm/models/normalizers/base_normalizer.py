@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kpu_mm.structures import Features, Moments
-
-from ..json_state import from_tensor, to_tensor
+from kpu_mm.weights.state_dict import json_from_tensor, json_to_tensor
 
 
 class AffineMap(nn.Module):
@@ -161,7 +160,7 @@ class BaseNormalizer(nn.Module):
 
     def get_extra_state(self) -> Tensor:
         """The kind of normaliser, as JSON in a uint8 tensor."""
-        return to_tensor(type(self).__name__)
+        return json_to_tensor(type(self).__name__)
 
     def set_extra_state(self, state: Tensor) -> None:
         """Refuse the statistics of another kind of normaliser.
@@ -169,7 +168,7 @@ class BaseNormalizer(nn.Module):
         Raises:
             RuntimeError: If they are.
         """
-        saved, own = from_tensor(state), type(self).__name__
+        saved, own = json_from_tensor(state), type(self).__name__
         if saved != own:
             raise RuntimeError(
                 f'the checkpoint was trained on targets of a {saved}, but '

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from ..pretrained import load_state
+from kpu_mm.weights.state_dict import load_state
+
 from .mlp_projector import MLPProjector
 
 

@@ -16,9 +16,9 @@ from kpu_mm.datasets.feature_cache import (
 )
 from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
+from kpu_mm.weights.state_dict import checksum
 
 from ..bare_config import bare_config
-from ..checksum import checksum
 from .base_teacher import BaseTeacher
 from .teacher_bank import build_teacher
 from .unpadded_teacher import check_padding

@@ -18,8 +18,8 @@ from open_clip.pretrained import get_pretrained_cfg
 from torch import nn
 from transformers import dynamic_module_utils
 
-from ..hub import OPEN_CLIP, fetch_file, fetch_folder
-from ..pretrained import read_config
+from kpu_mm.weights.hub import OPEN_CLIP, fetch_file, fetch_folder
+from kpu_mm.weights.pretrained import read_config
 
 _SCHEMES = ('local-dir:', 'hf-hub:')
 

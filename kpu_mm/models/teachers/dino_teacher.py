@@ -13,9 +13,9 @@ from transformers import (
 )
 
 from kpu_mm.registry import MODELS
+from kpu_mm.weights.hub import fetch_folder
+from kpu_mm.weights.pretrained import load_transformers, read_config
 
-from ..hub import fetch_folder
-from ..pretrained import load_transformers, read_config
 from .base_teacher import BaseTeacher, to_map
 from .normalization import read_normalization
 

@@ -16,8 +16,8 @@ from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from kpu_mm.registry import MODELS
+from kpu_mm.weights.state_dict import load_state
 
-from ..pretrained import load_state
 from .base_teacher import BaseTeacher
 
 _SWAPS = ('bgr_to_rgb', 'rgb_to_bgr', 'to_rgb')

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import isclose
 from pathlib import Path
 
-from ..pretrained import read_config
+from kpu_mm.weights.pretrained import read_config
 
 Triple = tuple[float, float, float]
 

@@ -9,9 +9,9 @@ import timm
 from torch import Tensor
 
 from kpu_mm.registry import MODELS
+from kpu_mm.weights.hub import fetch_file
+from kpu_mm.weights.state_dict import load_state
 
-from ..hub import fetch_file
-from ..pretrained import load_state
 from .base_teacher import BaseTeacher
 
 _LOADING = {

@@ -11,9 +11,9 @@ from transformers import AutoConfig, AutoModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING
 
 from kpu_mm.registry import MODELS
+from kpu_mm.weights.hub import fetch_folder
+from kpu_mm.weights.pretrained import load_transformers
 
-from ..hub import fetch_folder
-from ..pretrained import load_transformers
 from .base_teacher import BaseTeacher, to_map
 from .normalization import read_normalization
 

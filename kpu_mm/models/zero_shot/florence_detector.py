@@ -15,9 +15,9 @@ from transformers import (
 )
 
 from kpu_mm.registry import MODELS
+from kpu_mm.weights.hub import fetch_folder
+from kpu_mm.weights.pretrained import load_transformers
 
-from ..hub import fetch_folder
-from ..pretrained import load_transformers
 from ..unseen import Unseen
 
 _TASK = '<OD>'

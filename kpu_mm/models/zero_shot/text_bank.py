@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
 
+from kpu_mm.weights.state_dict import load_state
+
 from ..frozen import FrozenModule
-from ..pretrained import load_state
 from ..teachers import CLIPTeacher
 
 

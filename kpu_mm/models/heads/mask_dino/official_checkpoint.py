@@ -5,13 +5,21 @@ https://github.com/IDEA-Research/MaskDINO, a detectron2 project.
 
 from __future__ import annotations
 
+import codecs
+import pickle
 import re
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from mmdet.models.backbones.swin import swin_converter
 from torch import Tensor
+
+from kpu_mm.weights.checkpoint_file import NUMPY_BUILDERS
+from kpu_mm.weights.state_dict import load_state
 
 _PIXEL = 'sem_seg_head.pixel_decoder.'
 _QUERY = 'sem_seg_head.predictor.'
@@ -69,6 +77,15 @@ _RENAMES = (
     (r'\.predictor\.decoder_norm\.', '.predictor.norm.'),
 )
 
+# what pickles of numpy arrays, also those of Python 2, are built from
+_ALLOWED: dict[str, Any] = {
+    'numpy.ndarray': np.ndarray,
+    'numpy.dtype': np.dtype,
+    'collections.OrderedDict': OrderedDict,
+    '_codecs.encode': codecs.encode,
+    **NUMPY_BUILDERS,
+}
+
 
 class OfficialModel(NamedTuple):
     """The architecture of an official checkpoint, read from its shapes.
@@ -91,6 +108,55 @@ class OfficialModel(NamedTuple):
             f"backbone's), encoder FFN {self.ffn_dims}, {self.outputs} class "
             'outputs'
         )
+
+
+def read_official(path: str | Path) -> dict[str, Tensor]:
+    """Read the weights of an official file.
+
+    Args:
+        path: A .pth of a training, or a .pkl of numpy arrays as in the model
+            zoo of detectron2.
+
+    Returns:
+        Official names to weights.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        RuntimeError: If it is corrupt, or names anything that numpy arrays
+            are not built from.
+        ValueError: If it holds no weights.
+    """
+    path = Path(path).expanduser()
+    if path.suffix != '.pkl':
+        return load_state(path)
+    content = _read_arrays(path)
+    if not isinstance(content, dict) or 'model' not in content:
+        raise ValueError(f"'{path}' holds no weights under 'model'.")
+    return {k: torch.as_tensor(v) for k, v in content['model'].items()}
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        found = _ALLOWED.get(f'{module}.{name}')
+        if found is None:
+            raise pickle.UnpicklingError(f'{module}.{name}')
+        return found
+
+
+def _read_arrays(path: Path) -> Any:
+    """Read containers of numbers, text and numpy arrays from a pickle."""
+    if not path.is_file():
+        raise FileNotFoundError(f"The weights file '{path}' does not exist.")
+    with path.open('rb') as file:
+        try:
+            # latin1: how numpy arrays of Python 2 are read
+            return _ArrayUnpickler(file, encoding='latin1').load()
+        # whatever a broken stream of instructions may end in
+        except Exception as error:
+            raise RuntimeError(
+                f"'{path}' is refused: it is corrupt, or holds objects "
+                f'besides numpy arrays, which could run code ({error}).'
+            ) from error
 
 
 def describe_official(official: Mapping[str, Tensor]) -> OfficialModel:

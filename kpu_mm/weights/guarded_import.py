@@ -32,7 +32,7 @@ def guard_checkpoints() -> None:
 
 def _guard() -> None:
     # it imports torch and MMEngine's loaders
-    from kpu_mm.models.checkpoint_file import guard_loading
+    from kpu_mm.weights.checkpoint_file import guard_loading
 
     guard_loading()
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from kpu_mm.models import hub
+from kpu_mm.weights import hub
 
 VARIABLES = ('HF_HUB_OFFLINE', 'TRANSFORMERS_OFFLINE')
 

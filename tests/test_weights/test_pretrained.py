@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoModel, Dinov2Model, Dinov2WithRegistersModel
 
-from kpu_mm.models.pretrained import load_state, load_transformers
+from kpu_mm.weights.pretrained import load_transformers
+from kpu_mm.weights.state_dict import load_state
 
 
 @pytest.fixture

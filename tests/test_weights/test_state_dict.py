@@ -2,7 +2,18 @@ import hashlib
 
 import torch
 
-from kpu_mm.models.checksum import checksum
+from kpu_mm.weights.state_dict import (
+    checksum,
+    json_from_tensor,
+    json_to_tensor,
+)
+
+
+def test_text_of_any_language_comes_back():
+    value = {'a': [1, 2.5, None], 'ß': '学生'}
+    state = json_to_tensor(value)
+    assert state.dtype == torch.uint8 and state.ndim == 1
+    assert json_from_tensor(state) == value
 
 
 def test_order_and_type_do_not_matter_values_do():

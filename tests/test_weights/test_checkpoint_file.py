@@ -14,7 +14,7 @@ from mmengine.runner.checkpoint import (
 from torch import nn
 
 import kpu_mm  # noqa: F401  (guards MMEngine's loaders)
-from kpu_mm.models.checkpoint_file import find_fault, read_checkpoint
+from kpu_mm.weights.checkpoint_file import find_fault, read_checkpoint
 
 ATTACK = """
 import sys
@@ -25,7 +25,7 @@ import torch
 """
 ENTRIES = {
     'reader': (
-        'from kpu_mm.models.checkpoint_file import read_checkpoint',
+        'from kpu_mm.weights.checkpoint_file import read_checkpoint',
         'read_checkpoint(sys.argv[1])',
     ),
     'mmengine': (

@@ -7,15 +7,14 @@ of another kind, or run the code inside a file. These don't.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 
-from .checkpoint_file import read_checkpoint
 from .hub import fetch_folder
 
 # what differs between versions of transformers and is computed anyway
@@ -118,36 +117,6 @@ def read_config(folder: Path, name: str = 'config.json') -> dict[str, Any]:
     if not isinstance(content, dict):
         raise RuntimeError(f"'{path}' is not a JSON object.")
     return content
-
-
-def load_state(path: str | Path) -> dict[str, Tensor]:
-    """Read the weights in a file: a state dict, or a checkpoint with one.
-
-    Args:
-        path: A .safetensors or torch file.
-
-    Returns:
-        Name to tensor, on the CPU.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        RuntimeError: If it is broken, unsafe, or holds no weights.
-    """
-    state = read_checkpoint(path)
-    for key in ('state_dict', 'model'):
-        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
-            state = state[key]
-            break
-    if (
-        not isinstance(state, Mapping)
-        or not state
-        or not all(isinstance(value, Tensor) for value in state.values())
-    ):
-        raise RuntimeError(
-            f"'{path}' holds no weights: expected a mapping from names to "
-            "tensors, or one under 'state_dict' or 'model'."
-        )
-    return dict(state)
 
 
 def _check_kind(cls: Any, folder: Path) -> None:

@@ -26,9 +26,16 @@ _STATISTICS = ('current', 'max', 'mean', 'min')
 _LEGACY = b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'
 # how a zip file starts
 _ZIP = b'PK\x03\x04'
-_ARRAY_MODULES = ('numpy.core.multiarray', 'numpy._core.multiarray')
-_REBUILD_ARRAY: Any = np.empty(0).__reduce__()[0]
-_REBUILD_SCALAR: Any = np.float32(0).__reduce__()[0]
+# What pickles of numpy arrays and scalars call. numpy 2 moved the module; old
+# files name the old place.
+NUMPY_BUILDERS: dict[str, Any] = {
+    f'numpy.{core}.multiarray.{name}': value.__reduce__()[0]
+    for core in ('core', '_core')
+    for name, value in (
+        ('_reconstruct', np.empty(0)),
+        ('scalar', np.float32(0)),
+    )
+}
 
 
 def _statistic(owner: Any, name: str) -> Any:
@@ -58,20 +65,12 @@ def safe_globals() -> list[Any]:
     """
     kinds = {type(np.dtype(code)) for code in np.typecodes['AllInteger']}
     kinds |= {type(np.dtype(code)) for code in np.typecodes['Float'] + '?'}
-    arrays = [
-        (value, f'{module}.{name}')
-        for module in _ARRAY_MODULES
-        for name, value in (
-            ('_reconstruct', _REBUILD_ARRAY),
-            ('scalar', _REBUILD_SCALAR),
-        )
-    ]
     # in a fixed order, which sets do not have
     return [
         np.ndarray,
         np.dtype,
         *sorted(kinds, key=lambda kind: kind.__name__),
-        *arrays,
+        *((value, name) for name, value in NUMPY_BUILDERS.items()),
         HistoryBuffer,
         (_statistic, 'builtins.getattr'),
     ]
@@ -81,7 +80,7 @@ def guard_loading() -> None:
     """Have every checkpoint in this process read as data.
 
     Called when MMEngine's loaders are imported, see
-    :mod:`kpu_mm.utils.guarded_import`. Its loader of local files becomes
+    :mod:`kpu_mm.weights.guarded_import`. Its loader of local files becomes
     :func:`read_checkpoint`, which serves ``load_from``, ``resume`` and
     ``init_cfg`` of all toolboxes; its loaders of addresses get kpu_mm's list.
     """

@@ -4,8 +4,10 @@ from collections import OrderedDict
 
 import numpy as np
 import pytest
+import torch
+from torch.testing import assert_close
 
-from kpu_mm.utils.numpy_pickle import load_numpy_pickle
+from kpu_mm.models.heads.mask_dino.official_checkpoint import read_official
 
 
 @pytest.mark.parametrize('protocol', [0, 2, 4])
@@ -21,21 +23,19 @@ def test_arrays_survive(tmp_path, protocol):
     }
     path = tmp_path / 'weights.pkl'
     path.write_bytes(pickle.dumps(content, protocol=protocol))
-    read = load_numpy_pickle(path)
-    assert read['__author__'] == 'someone'
-    assert list(read['model']) == ['weight', 'index', 'scalar']
+    read = read_official(path)
+    assert list(read) == ['weight', 'index', 'scalar']
     for name, value in content['model'].items():
-        np.testing.assert_array_equal(read['model'][name], value)
-        assert read['model'][name].dtype == value.dtype
+        assert_close(read[name], torch.as_tensor(value), rtol=0, atol=0)
 
 
 def test_place_of_numpy_1(tmp_path):
     array = np.arange(6.0).reshape(2, 3)
-    data = pickle.dumps(array, protocol=2)
+    data = pickle.dumps({'model': {'weight': array}}, protocol=2)
     for place in (b'numpy._core.multiarray', b'numpy.core.multiarray'):
         path = tmp_path / 'weights.pkl'
         path.write_bytes(data.replace(b'numpy._core.multiarray', place))
-        np.testing.assert_array_equal(load_numpy_pickle(path), array)
+        np.testing.assert_array_equal(read_official(path)['weight'], array)
 
 
 class Command:
@@ -50,7 +50,7 @@ def test_code_is_refused(tmp_path):
     path, trace = tmp_path / 'weights.pkl', tmp_path / 'trace'
     path.write_bytes(pickle.dumps({'model': Command(trace)}))
     with pytest.raises(RuntimeError, match=r'could run code \(\w+\.mkdir\)'):
-        load_numpy_pickle(path)
+        read_official(path)
     assert not trace.exists()
 
 
@@ -58,6 +58,13 @@ def test_truncated_and_missing(tmp_path):
     path = tmp_path / 'weights.pkl'
     path.write_bytes(pickle.dumps(np.zeros(100))[:-50])
     with pytest.raises(RuntimeError, match='corrupt'):
-        load_numpy_pickle(path)
+        read_official(path)
     with pytest.raises(FileNotFoundError, match='does not exist'):
-        load_numpy_pickle(tmp_path / 'none.pkl')
+        read_official(tmp_path / 'none.pkl')
+
+
+def test_other_content_is_refused(tmp_path):
+    path = tmp_path / 'weights.pkl'
+    path.write_bytes(pickle.dumps([1, 2]))
+    with pytest.raises(ValueError, match="no weights under 'model'"):
+        read_official(path)

@@ -1,0 +1,1 @@
+"""Weights: files, folders and the hub, read as data that cannot run code."""
