@@ -13,8 +13,9 @@ from torch import Tensor
 from kpu_mm.models.backbones import KPUBackbone
 from kpu_mm.models.distillers import KPUDistiller
 from kpu_mm.models.distillers.level_pairs import select
+from kpu_mm.models.encoder import resize_mask
 from kpu_mm.models.projectors import resize
-from kpu_mm.models.teachers.base_teacher import resize_mask, to_map
+from kpu_mm.models.teachers.base_teacher import to_map
 from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
 from kpu_mm.weights.state_dict import load_state

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kpu_mm.structures import Features
 
+from ..encoder import level_masks
 from .outputs import Outputs
 from .sentinel import IMAGENET_MEAN, IMAGENET_STD, Sentinel
 from .sentinel_checkpoints import SentinelCheckpoints
@@ -66,6 +67,33 @@ class SentinelBackbone(SentinelCheckpoints):
         """
         images = (images.to(self.mean.dtype) - self.mean) / self.std
         return images if mask is None else images * mask.unsqueeze(1)
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of each map that :meth:`encode` gives."""
+        return (self.embed_dims,) * len(self.strides)
+
+    @property
+    def summary_channels(self) -> int:
+        """Channels of the summary that :meth:`encode` gives."""
+        return self.embed_dims
+
+    def encode(self, images: Tensor, mask: Tensor | None = None) -> Features:
+        """Summary and all maps of raw images.
+
+        Args:
+            images: RGB in [0, 255], uint8 or float, (B, 3, H, W).
+            mask: True where a pixel is real and not padding, (B, H, W)
+                bool; None if all are. Defaults to None.
+
+        Returns:
+            Summary (B, C) and maps (B, C, H_i, W_i); with masks of the maps
+            if ``mask`` is given.
+        """
+        # A compiled student has another function as its attribute extract,
+        # so what is called here must be looked up on the object.
+        features = self.extract(self.normalise(images, mask))
+        return features._replace(masks=level_masks(features.maps, mask))
 
     @abstractmethod
     def extract(self, images: Tensor) -> Features:

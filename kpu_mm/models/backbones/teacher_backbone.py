@@ -48,7 +48,6 @@ class TeacherBackbone(BaseModule):
             is that of no teacher.
     """
 
-    strides = (4, 8, 16, 32)
     mean: Tensor
     std: Tensor
 
@@ -95,13 +94,28 @@ class TeacherBackbone(BaseModule):
         return self.bank['teacher']
 
     @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels of the image per cell of each of the teacher's maps."""
+        return self.teacher.strides
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of each of the teacher's maps."""
+        return self.teacher.channels
+
+    @property
+    def summary_channels(self) -> int:
+        """Channels of the teacher's summary, or of the mean of its map."""
+        return self.teacher.summary_channels or self.channels[-1]
+
+    @property
     def out_channels(self) -> tuple[int, ...]:
         """Channels of what :meth:`forward` gives."""
         if self.outputs.kind == 'features':
-            return tuple(self.teacher.channels)
+            return self.channels
         dims = self.embed_dims
         if self.outputs.kind == 'summary':
-            dims = self.teacher.summary_channels or self.teacher.channels[-1]
+            dims = self.summary_channels
         return self.outputs.channels(dims)
 
     def forward(self, images: Tensor) -> tuple[Any, ...]:
@@ -124,11 +138,20 @@ class TeacherBackbone(BaseModule):
         return pyramid
 
     def extract(self, images: Tensor) -> Features:
-        """The teacher's summary and maps of normalised images (B, 3, H, W).
+        """Summary and maps of normalised images (B, 3, H, W)."""
+        return self.encode(images * self.std + self.mean)
+
+    def encode(self, images: Tensor, mask: Tensor | None = None) -> Features:
+        """The teacher's summary and maps of raw images.
 
         The summary of a teacher without one is the mean of its coarsest map.
+
+        Args:
+            images: RGB in [0, 255], uint8 or float, (B, 3, H, W).
+            mask: True where a pixel is real and not padding, (B, H, W)
+                bool; None if all are. Defaults to None.
         """
-        features: Features = self.teacher(images * self.std + self.mean)
+        features = self.teacher.encode(images, mask)
         if features.summary is None:
             mean = features.maps[-1].mean((-2, -1))
             features = features._replace(summary=mean)

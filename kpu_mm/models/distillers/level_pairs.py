@@ -5,9 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-import torch.nn.functional as F
-from torch import Tensor
-
 from kpu_mm.structures import Features
 
 Pairs = list[tuple[int, int]]
@@ -75,24 +72,4 @@ def select(features: Features, indices: Sequence[int]) -> Features:
         features.summary,
         tuple(features.maps[i] for i in indices),
         tuple(masks[i] for i in indices) if masks is not None else None,
-    )
-
-
-def level_masks(
-    features: Features, mask: Tensor | None
-) -> tuple[Tensor, ...] | None:
-    """Bring a mask of pixels to the size of each map, by the nearest pixel.
-
-    Args:
-        features: Maps, each (B, C_i, H_i, W_i).
-        mask: (B, H, W) bool; None if every pixel is real.
-
-    Returns:
-        For each map (B, 1, H_i, W_i) bool; None for None.
-    """
-    if mask is None:
-        return None
-    return tuple(
-        F.interpolate(mask[:, None].float(), m.shape[-2:]).bool()
-        for m in features.maps
     )

@@ -16,7 +16,7 @@ from ..multi_stream_model import MultiStreamModel
 from ..teachers import TeacherBank
 from .build_normalizers import build_normalizers, fit_normalizers
 from .lesson import Lesson
-from .level_pairs import level_masks, pair_levels, select
+from .level_pairs import pair_levels, select
 from .options import by_stream, streams_of
 
 
@@ -116,9 +116,8 @@ class TaughtStudent(MultiStreamModel):
             images: (B, 3, H, W), raw RGB in [0, 255].
             mask: (B, H, W) bool, True where the image is; None where all is.
         """
-        student = self.student.extract(self.student.normalise(images, mask))
-        masked: Features = student._replace(masks=level_masks(student, mask))
-        return masked
+        features: Features = self.student.encode(images, mask)
+        return features
 
     def teach(
         self,

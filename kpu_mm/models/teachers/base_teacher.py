@@ -12,6 +12,7 @@ from torch import Tensor
 
 from kpu_mm.structures import Features
 
+from ..encoder import level_masks, resize_mask
 from ..frozen import FrozenModule
 
 
@@ -69,6 +70,21 @@ class BaseTeacher(FrozenModule):
         )
         self.size_divisor = size_divisor
 
+    def encode(self, images: Tensor, mask: Tensor | None = None) -> Features:
+        """Summary and maps of raw images, as every encoder gives them.
+
+        Args:
+            images: RGB in [0, 255], uint8 or float, (B, 3, H, W).
+            mask: True where a pixel is real and not padding, (B, H, W)
+                bool; None if all are. Defaults to None.
+
+        Returns:
+            Summary and maps; with masks of the maps if ``mask`` is given.
+        """
+        # by __call__, which torch.nn.Module.compile() replaces
+        features: Features = self(images, mask)
+        return features
+
     @torch.no_grad()
     def forward(self, images: Tensor, mask: Tensor | None = None) -> Features:
         """What the teacher says of a batch.
@@ -83,10 +99,7 @@ class BaseTeacher(FrozenModule):
         """
         images, mask = self.prepare(images, mask)
         summary, maps = self.extract(images, mask)
-        if mask is None:
-            return Features(summary, maps)
-        masks = tuple(resize_mask(mask, m.shape[-2:])[:, None] for m in maps)
-        return Features(summary, maps, masks)
+        return Features(summary, maps, level_masks(maps, mask))
 
     def prepare(
         self, images: Tensor, mask: Tensor | None = None
@@ -197,20 +210,6 @@ class BaseTeacher(FrozenModule):
         self.summary_channels = None if summary is None else summary.shape[-1]
         self.channels = tuple(m.shape[1] for m in maps)
         self.strides = tuple(round(height / m.shape[2]) for m in maps)
-
-
-def resize_mask(mask: Tensor, size: Sequence[int]) -> Tensor:
-    """Take the nearest pixel, as transformers' GroundingDINO does.
-
-    Args:
-        mask: (B, H, W) bool.
-        size: Target height and width.
-
-    Returns:
-        (B, h, w) bool.
-    """
-    resized = F.interpolate(mask[:, None].float(), tuple(size))
-    return resized[:, 0].bool()
 
 
 def to_map(tokens: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -11,7 +11,8 @@ from torch import Tensor
 from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
 
-from .base_teacher import BaseTeacher, resize_mask
+from ..encoder import level_masks
+from .base_teacher import BaseTeacher
 from .teacher_bank import build_teacher
 
 
@@ -111,10 +112,7 @@ class MosaicTeacher(BaseTeacher):
         for m, stride in zip(features.maps, self.strides, strict=True):
             parts = untile(m, k)[: len(images)]  # (B, C, h, w)
             maps.append(parts[..., : height // stride, : width // stride])
-        if mask is None:
-            return Features(None, tuple(maps))
-        masks = tuple(resize_mask(mask, m.shape[-2:])[:, None] for m in maps)
-        return Features(None, tuple(maps), masks)
+        return Features(None, tuple(maps), level_masks(maps, mask))
 
     def extract(
         self, images: Tensor, mask: Tensor | None

@@ -9,8 +9,8 @@ from torch import Tensor
 from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
 
+from ..encoder import level_masks
 from ..student import open_student
-from ..teachers.base_teacher import resize_mask
 from ..unseen import Unseen
 from .teacher_encoder import check_out_type, select
 
@@ -96,10 +96,4 @@ class ProjectedBackbone(Unseen):
             Summary and maps; with masks of the maps if ``mask`` is given.
         """
         features = self.extract(self.student.normalise(images, mask))
-        if mask is None:
-            return features
-        return features._replace(
-            masks=tuple(
-                resize_mask(mask, m.shape[-2:])[:, None] for m in features.maps
-            )
-        )
+        return features._replace(masks=level_masks(features.maps, mask))
