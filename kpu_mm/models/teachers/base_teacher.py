@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kpu_mm.structures import Features
 
-from ..encoder import level_masks, resize_mask
+from ..encoder import mask_maps, resize_mask
 from ..frozen import FrozenModule
 
 
@@ -99,7 +99,7 @@ class BaseTeacher(FrozenModule):
         """
         images, mask = self.prepare(images, mask)
         summary, maps = self.extract(images, mask)
-        return Features(summary, maps, level_masks(maps, mask))
+        return Features(summary, maps, mask_maps(maps, mask))
 
     def prepare(
         self, images: Tensor, mask: Tensor | None = None

@@ -9,7 +9,7 @@ from torch import Tensor
 from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
 
-from ..encoder import level_masks
+from ..encoder import mask_maps
 from ..student import open_student
 from ..unseen import Unseen
 from .teacher_encoder import check_out_type, select
@@ -96,4 +96,4 @@ class ProjectedBackbone(Unseen):
             Summary and maps; with masks of the maps if ``mask`` is given.
         """
         features = self.extract(self.student.normalise(images, mask))
-        return features._replace(masks=level_masks(features.maps, mask))
+        return features._replace(masks=mask_maps(features.maps, mask))
