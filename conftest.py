@@ -8,7 +8,6 @@ pytest_plugins = [
     'tests.fixtures_zero_shot',
     'tests.fixtures_labeled',
     'tests.fixtures_inference',
-    'tests.fixtures_cache',
 ]
 
 

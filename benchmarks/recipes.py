@@ -28,6 +28,7 @@ from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, DefaultScope
 from quarter_width import shrink
 
 import kpu_mm  # noqa: F401
+from kpu_mm.models.normalizers import fit_normalizers
 from kpu_mm.registry import MODELS
 
 CONFIGS = Path(__file__).parents[1] / 'configs' / 'distill'
@@ -90,7 +91,7 @@ def serve(name: str, folder: Path, pipe: Connection) -> None:
     )
     optim_wrapper = OPTIM_WRAPPER_CONSTRUCTORS.build(constructor)(model)
     batches = {k: make_batch(v) for k, v in cfg.train_dataloader.items()}
-    model.fit_normalizers({k: [b] for k, b in batches.items()}, 1)
+    fit_normalizers(model, {k: [b] for k, b in batches.items()}, 1)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     pipe.send(trained)
     before, _ = memory()

@@ -28,6 +28,7 @@ from mmengine.registry import (
 
 import kpu_mm  # noqa: F401
 from kpu_mm.datasets import MultiStreamLoader
+from kpu_mm.models.normalizers import fit_normalizers
 from kpu_mm.registry import MODELS
 
 
@@ -51,7 +52,7 @@ def open_run(cfg: Config) -> tuple[Any, Any, MultiStreamLoader]:
         dict(type=options.pop('constructor'), optim_wrapper_cfg=options)
     )
     loader = MultiStreamLoader(cfg.train_dataloader)
-    model.fit_normalizers(loader.loaders, 1)
+    fit_normalizers(model, loader.loaders, 1)
     return model, constructor(model), loader
 
 
@@ -71,16 +72,15 @@ def main() -> None:
     def teachers() -> None:
         for stream, batch in fixed.items():
             with optim_wrapper.optim_context(model):
-                for name in model.taught_by[stream]:
+                for name in model.streams.of_stream[stream]:
                     model.teachers[name](batch['images'], batch['mask'])
 
     def student() -> None:
         for batch in fixed.values():
             with optim_wrapper.optim_context(model):
-                images = model.student.normalise(
+                summary, maps, _ = model.student.encode(
                     batch['images'], batch['mask']
                 )
-                summary, maps, _ = model.student.extract(images)
                 loss = sum(out.float().mean() for out in (summary, *maps))
             loss.backward()
         model.zero_grad()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kpu_mm.models import KPUDistiller
-from tests.runs import DATASET, write_images
+from tests.runs import BASE, DATASET, write_images
 
 
 @pytest.fixture(scope='session')
@@ -52,5 +52,49 @@ def distilled_run(distilled, tmp_path_factory):
     path.write_text(
         f'model = {distilled[0]!r}\n'
         f'train_dataloader = dict(teacher={stream}, other={stream})\n'
+    )
+    return path
+
+
+LIVE = """
+_base_ = {base!r}
+source = dict(type='kpu_mm.FolderSource', root={images!r})
+model = dict(
+    student=dict(sentinel={sentinel!r}, inplanes=8,
+                 norm_cfg=dict(_delete_=True, type='GN', num_groups=4)),
+    teachers=dict(
+        _delete_=True,
+        clip=dict(type='kpu_mm.CLIPTeacher', model={clip!r}),
+        gdino=dict(type='kpu_mm.GroundingDINOTeacher', source={gdino!r})),
+    projector=dict(hidden=16),
+)
+train_dataloader = dict(
+    _delete_=True,
+    clip=dict(batch_size=4, num_workers=0, dataset=dict(
+        type='kpu_mm.UnlabeledImages', sources=source,
+        pipeline=[dict(type='kpu_mm.DecodeRandomResizedCrop', size=64),
+                  dict(type='kpu_mm.PackImage')])),
+    gdino=dict(batch_size=3, num_workers=0, dataset=dict(
+        type='kpu_mm.UnlabeledImages', sources=source,
+        pipeline=[dict(type='kpu_mm.DecodeResize', shortest=96, longest=160),
+                  dict(type='kpu_mm.PackImage')])),
+)
+"""
+
+
+@pytest.fixture(scope='session')
+def live_config(tmp_path_factory, dinov2_dir, clip_dir, grounding_dino_dir):
+    """A config of two teachers, CLIP and GroundingDINO."""
+    folder = tmp_path_factory.mktemp('live')
+    write_images(folder / 'images')
+    path = folder / 'live.py'
+    path.write_text(
+        LIVE.format(
+            base=str(BASE),
+            images=str(folder / 'images'),
+            sentinel=str(dinov2_dir),
+            clip=f'local-dir:{clip_dir}',
+            gdino=str(grounding_dino_dir),
+        )
     )
     return path

@@ -37,7 +37,7 @@ def shrink(cfg: Config, models: Mapping[str, Path], folder: Path) -> Config:
         student.inplanes = 8
     if 'blocks' in student:
         student.blocks = list(blocks)
-        cfg.model.projector.update(rungs=len(blocks), last_hidden=32)
+        cfg.model.projector.update(num_blocks=len(blocks), last_hidden=32)
     cfg.model.setdefault('projector', {}).hidden = 16
     for name, teacher in cfg.model.teachers.items():
         cfg.model.teachers[name] = _teacher(teacher, models, folder)

@@ -6,6 +6,7 @@ from mmengine.config import Config
 
 from kpu_mm.datasets import MultiStreamLoader
 from kpu_mm.models import KPUDistiller
+from kpu_mm.models.normalizers import fit_normalizers
 from kpu_mm.registry import MODELS
 from tests.recipes import CONFIGS, RECIPES, shrink
 from tests.runs import write_images
@@ -29,11 +30,11 @@ def test_distill_config(path, models, tmp_path):
     model = MODELS.build(cfg.model)
     assert isinstance(model, KPUDistiller)
     loader = MultiStreamLoader(cfg.train_dataloader)
-    model.fit_normalizers(loader.loaders, num_images=8)
+    fit_normalizers(model, loader.loaders, num_images=8)
     losses = model.train()(**next(iter(loader)))
     losses['loss'].backward()
     assert torch.isfinite(losses['loss'])
-    assert set(model.taught_by) == set(cfg.train_dataloader)
+    assert set(model.streams.of_stream) == set(cfg.train_dataloader)
 
 
 def test_the_papers_numbers():

@@ -23,6 +23,7 @@ default_hooks = dict(
     ),
     # Before training, for models with a normalizer.
     normalizer_fit=dict(type='kpu_mm.NormalizerFitHook'),
+    second_loss=dict(type='kpu_mm.SecondLossHook'),
     # Order and transforms are seeded by position, not by epoch.
     sampler_seed=None,
 )

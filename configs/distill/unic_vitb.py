@@ -1,5 +1,5 @@
 # UNIC (https://arxiv.org/abs/2408.05088) on 4 GPUs with 128 images each: a
-# ladder of projectors, targets with mean 0 and variance 1 in each channel,
+# layer-wise projectors, targets with mean 0 and variance 1 in each channel,
 # teacher dropping, the same images for all. Numbers are those of the authors'
 # code. What differs: statistics of the targets are measured before training
 # and fixed, not moving averages; there is no drop path; the last block's
@@ -42,7 +42,10 @@ model = dict(
     terms=dict(s2t=1.0),
     normalizer=dict(type='kpu_mm.StandardNormalizer'),
     projector=dict(
-        type='kpu_mm.LadderProjector', rungs=12, hidden=768, last_hidden=3072
+        type='kpu_mm.LayerwiseProjector',
+        num_blocks=12,
+        hidden=768,
+        last_hidden=3072,
     ),
     # the mean over CLS and patches of half cosine, half smooth L1
     align=dict(

@@ -8,14 +8,12 @@ import torch
 from torch import Tensor
 
 from kpu_mm.models.backbones import KPUBackbone
-from kpu_mm.models.distillers import KPUDistiller
-from kpu_mm.models.distillers.level_pairs import select
+from kpu_mm.models.kpu_distiller import KPUDistiller
 from kpu_mm.models.losses import cosine_loss, masked_mean
-from kpu_mm.models.projectors import resize
-from kpu_mm.structures import Features
+from kpu_mm.structures import Features, resize_like
 
 from .batches import Batch
-from .distilled import extract_sentinel, into_teacher
+from .distilled import extract_pairs, extract_sentinel
 from .streaming_cka import StreamingCKA
 
 
@@ -96,7 +94,7 @@ def names_of(distiller: KPUDistiller, name: str) -> list[str]:
     summary = [] if teacher.summary_channels is None else ['summary']
     return summary + [
         f'map {i}, {teacher.strides[i]} → {strides[level]}'
-        for i, level in distiller.pairs[name]
+        for i, level in distiller.links[name].levels.pairs
     ]
 
 
@@ -121,17 +119,17 @@ def measure_agreement(
     projected = {output: Agreement() for output in outputs}
     own: dict[str, dict[str, StreamingCKA]] = {}
     for images, mask in batches:
-        student, teacher = distiller.extract(name, images, mask)
-        guess = into_teacher(distiller, name, student, teacher)
+        student, teacher = extract_pairs(distiller, name, images, mask)
+        guess = distiller.links[name].to_teacher(student, like=teacher)
         add_outputs(projected, guess, teacher)
         views = dict(student=student)
         if isinstance(distiller.student, KPUBackbone):
             sentinel = extract_sentinel(distiller.student, images, mask)
             # its one map beside each of the teacher's
-            views['sentinel'] = select(sentinel, [0] * len(teacher.maps))
+            views['sentinel'] = sentinel.select([0] * len(teacher.maps))
         for view, features in views.items():
             found = own.setdefault(view, {o: StreamingCKA() for o in outputs})
-            add_outputs(found, resize(features, like=teacher), teacher)
+            add_outputs(found, resize_like(features, teacher), teacher)
     return {
         output: {
             **projected[output].result(),

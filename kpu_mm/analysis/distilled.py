@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from kpu_mm.models.backbones import KPUBackbone
-from kpu_mm.models.distillers import KPUDistiller
-from kpu_mm.models.distillers.level_pairs import select
-from kpu_mm.models.encoder import resize_mask
-from kpu_mm.models.projectors import resize
+from kpu_mm.models.encoder import level_masks
+from kpu_mm.models.kpu_distiller import KPUDistiller
+from kpu_mm.models.student import check_layout
 from kpu_mm.models.teachers.base_teacher import to_map
 from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
@@ -51,6 +50,7 @@ def load_distiller(
             'of a distillation run.'
         )
     state = load_state(checkpoint)  # before minutes are spent on the rest
+    check_layout(state, checkpoint)
     # nothing here runs long enough for compiling to pay
     distiller: KPUDistiller = MODELS.build({**model, 'compile': None})
     missing, unexpected = distiller.load_state_dict(state, strict=False)
@@ -80,8 +80,7 @@ def extract_sentinel(
     tokens, grid, rope = sentinel.embed(student.normalise(images, mask))
     tokens = sentinel.norm(sentinel.run(tokens, rope, 0, sentinel.num_layers))
     patches = to_map(tokens[:, sentinel.num_prefix :], grid)
-    masks = None if mask is None else (resize_mask(mask, grid)[:, None],)
-    return Features(tokens[:, 0], (patches,), masks)
+    return Features(tokens[:, 0], (patches,), level_masks([patches], mask))
 
 
 def all_models(distiller: KPUDistiller) -> dict[str, Extract]:
@@ -96,7 +95,7 @@ def all_models(distiller: KPUDistiller) -> dict[str, Extract]:
         ValueError: If a teacher has the name of another of these models.
     """
     student = distiller.student
-    models: dict[str, Extract] = dict(student=distiller.see)
+    models: dict[str, Extract] = dict(student=student.encode)
     if isinstance(student, KPUBackbone):
         models['sentinel'] = partial(extract_sentinel, student)
     taken = sorted(set(models) & set(distiller.teachers))
@@ -105,7 +104,13 @@ def all_models(distiller: KPUDistiller) -> dict[str, Extract]:
             f'a teacher is named {taken[0]!r}, like another model of the '
             'run; rename it in the config and the checkpoint.'
         )
-    return {**models, **distiller.teachers}
+    return {
+        **models,
+        **{
+            name: teacher.encode
+            for name, teacher in distiller.teachers.items()
+        },
+    }
 
 
 def require_term(distiller: KPUDistiller, term: str) -> None:
@@ -125,34 +130,20 @@ def require_term(distiller: KPUDistiller, term: str) -> None:
         )
 
 
-def into_teacher(
-    distiller: KPUDistiller, name: str, student: Features, teacher: Features
-) -> Features:
-    """h_s2t(X) on the teacher's grid.
-
-    Args:
-        distiller: The distiller.
-        name: The teacher.
-        student: The student's paired maps.
-        teacher: The teacher's paired maps, for their sizes.
-    """
-    project = distiller.projectors['s2t'][name]
-    projected: Features = project(resize(student, like=teacher))
-    return projected
-
-
-def into_student(
-    distiller: KPUDistiller, name: str, images: Tensor, mask: Tensor | None
-) -> Features:
-    """h_t2s(X^t), on the teacher's own grid.
+def extract_pairs(
+    distiller: KPUDistiller,
+    name: str,
+    images: Tensor,
+    mask: Tensor | None = None,
+) -> tuple[Features, Features]:
+    """X and X^t of the same images, map by map.
 
     Args:
         distiller: The distiller.
         name: The teacher.
         images: Raw images, (B, 3, H, W).
-        mask: Real pixels, (B, H, W) bool, or None.
+        mask: Real pixels, (B, H, W) bool. Defaults to None, all.
     """
-    teacher = distiller.teach(name, images, mask)
-    paired = select(teacher, [i for i, _ in distiller.unified[name]])
-    unified: Features = distiller.projectors['t2s'][name](paired)
-    return unified
+    link = distiller.links[name]
+    targets = link.targets(distiller.teachers[name].encode(images, mask))
+    return link.pair(distiller.student.encode(images, mask), targets)

@@ -14,8 +14,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from kpu_mm.evaluation.functional import knn_vote
-from kpu_mm.models.distillers import KPUDistiller
-from kpu_mm.models.projectors.mlp_projector import project_map
+from kpu_mm.models.kpu_distiller import KPUDistiller
 from kpu_mm.structures import Features
 
 from .distilled import Extract, all_models
@@ -84,15 +83,10 @@ def vectors_of(distiller: KPUDistiller) -> dict[str, Extract]:
 def _projected(
     distiller: KPUDistiller, name: str, images: Tensor, mask: Tensor | None
 ) -> Features:
-    """The summary, or else the coarsest map, in a teacher's space."""
-    student = distiller.see(images, mask)
-    project = distiller.projectors['s2t'][name]
-    if project.summary is not None:
-        return Features(project.summary(student.summary), ())
-    _, level = distiller.pairs[name][-1]
-    return Features(
-        None, (project_map(project.maps[-1], student.maps[level]),)
-    )
+    """The student's features in a teacher's own space."""
+    size = (images.shape[-2], images.shape[-1])
+    features = distiller.student.encode(images, mask)
+    return distiller.links[name].infer(features, size)
 
 
 @torch.no_grad()

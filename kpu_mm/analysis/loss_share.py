@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from mmengine.config import Config
 
-from kpu_mm.models.distillers.kpu_distiller import TERMS
+from kpu_mm.models.teacher_link import TERMS
 
 Row = dict[str, float]
 

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kpu_mm.models.distillers import KPUDistiller
+from kpu_mm.models.kpu_distiller import KPUDistiller
 from kpu_mm.visualization import pca_rgb
 
-from .distilled import all_models, into_teacher
+from .distilled import all_models, extract_pairs
 
 
 @torch.no_grad()
@@ -50,13 +50,14 @@ def pca_panels(
 def _teacher_and_student(
     distiller: KPUDistiller, name: str, image: Tensor
 ) -> dict[str, Tensor]:
-    student, teacher = distiller.extract(name, image)
+    link = distiller.links[name]
+    student, teacher = extract_pairs(distiller, name, image)
     guess = None
-    if 's2t' in distiller.terms:
-        guess = into_teacher(distiller, name, student, teacher)
+    if link.s2t is not None:
+        guess = link.to_teacher(student, like=teacher)
     pictures = {}
-    for i, (index, level) in enumerate(distiller.pairs[name]):
-        stride = distiller.teachers[name].strides[index]
+    for i, (index, level) in enumerate(link.levels.pairs):
+        stride = link.levels.strides[index]
         shown = teacher.maps[i][0]
         place = f'map {index}, stride {stride}'
         pictures[f'{name}\n{place}'] = pca_rgb(shown)

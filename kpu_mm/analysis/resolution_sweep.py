@@ -7,12 +7,11 @@ from typing import Any
 
 import torch
 
-from kpu_mm.models.distillers import KPUDistiller
-from kpu_mm.models.projectors import resize
+from kpu_mm.models.kpu_distiller import KPUDistiller
+from kpu_mm.structures import resize_like
 
 from .agreement import Agreement, add_outputs, names_of
 from .batches import Batch
-from .distilled import into_teacher
 
 
 @torch.no_grad()
@@ -58,16 +57,17 @@ def sweep(
     }
     for group in zip(*batches.values(), strict=True):
         images = {s: b.images for s, b in zip(batches, group, strict=True)}
-        students = {size: distiller.see(i) for size, i in images.items()}
+        encode = distiller.student.encode
+        students = {size: encode(i) for size, i in images.items()}
         like = students[reference]
         for size, student in students.items():
-            add_outputs(itself[size], resize(student, like), like)
+            add_outputs(itself[size], resize_like(student, like), like)
             for name, found in teachers.items():
-                x, x_t = distiller.pair(
-                    name, student, distiller.teach(name, images[size])
+                link, teacher = distiller.links[name], distiller.teachers[name]
+                x, x_t = link.pair(
+                    student, link.targets(teacher.encode(images[size]))
                 )
-                guess = into_teacher(distiller, name, x, x_t)
-                add_outputs(found[size], guess, x_t)
+                add_outputs(found[size], link.to_teacher(x, like=x_t), x_t)
     return dict(
         teachers={name: _by_output(found) for name, found in teachers.items()},
         student=_by_output(itself),

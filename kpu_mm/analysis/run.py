@@ -9,7 +9,8 @@ from typing import Any
 
 from mmengine.config import Config
 
-from kpu_mm.models.distillers import KPUDistiller
+from kpu_mm.models.kpu_distiller import KPUDistiller
+from kpu_mm.models.teacher_streams import TeacherStreams
 
 from .batches import Batch, find_sources, first_batches, whole_images
 from .distilled import load_distiller
@@ -46,11 +47,7 @@ def teacher_batches(
     """
     model, loaders = cfg.get('model', {}), cfg.get('train_dataloader', {})
     names = list(model.get('teachers', {}))
-    # a stream of its own name, or that or those of `model.streams`
-    seen = {
-        name: (model.get('streams') or {}).get(name, name) for name in names
-    }
-    streams = {k: [v] if isinstance(v, str) else v for k, v in seen.items()}
+    streams = TeacherStreams(names, model.get('streams') or {}).of_teacher
     missing = {s for found in streams.values() for s in found} - set(loaders)
     if not names or missing:
         raise ValueError(

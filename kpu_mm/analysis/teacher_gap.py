@@ -8,14 +8,14 @@ from operator import add
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from kpu_mm.models.distillers import KPUDistiller
-from kpu_mm.models.distillers.feature_stats import std_ratio
+from kpu_mm.models.kpu_distiller import KPUDistiller
 from kpu_mm.models.teachers import BaseTeacher
-from kpu_mm.structures import Moments, valid_vectors
+from kpu_mm.structures import Features, Moments, valid_vectors
 
 from .batches import Batch
-from .distilled import Extract, into_student
+from .distilled import Extract
 
 # each model of a space, and what its maps are called
 Space = dict[str, tuple[Extract, list[str]]]
@@ -29,7 +29,7 @@ def own_space(teachers: Mapping[str, BaseTeacher]) -> Space:
     """
     return {
         name: (
-            teacher,
+            teacher.encode,
             [f'map {i}, stride {s}' for i, s in enumerate(teacher.strides)],
         )
         for name, teacher in teachers.items()
@@ -45,14 +45,24 @@ def common_space(distiller: KPUDistiller) -> Space:
     strides = distiller.student.strides
     return {
         name: (
-            partial(into_student, distiller, name),
+            partial(_unified, distiller, name),
             [
-                f'stride {strides[level]}'
-                for _, level in distiller.unified[name]
+                f'stride {strides[link.levels.pairs[k][1]]}'
+                for k in link.unified
             ],
         )
-        for name in distiller.teachers
+        for name, link in distiller.links.items()
     }
+
+
+def _unified(
+    distiller: KPUDistiller, name: str, images: Tensor, mask: Tensor | None
+) -> Features:
+    """h_t2s(X^t), on the teacher's own grids."""
+    link = distiller.links[name]
+    targets = link.targets(distiller.teachers[name].encode(images, mask))
+    maps = [link.levels.pairs[k][0] for k in link.unified]
+    return link.to_student(targets.select(maps))
 
 
 @torch.no_grad()
@@ -110,13 +120,14 @@ def measure_teachers(
     }
     ratios = {}
     for output in dict.fromkeys(o for m in found.values() for o in m):
-        stds = {
-            name: moments[output].variance.sqrt().squeeze()
-            for name, moments in found.items()
+        stds = [
+            moments[output].variance.sqrt().squeeze()
+            for moments in found.values()
             if output in moments
-        }
+        ]
         if len(stds) > 1:
-            ratios[output] = std_ratio(stds).item()
+            low, high = torch.stack(stds).aminmax()
+            ratios[output] = (high / low).item()
     return dict(
         teachers={
             name: {

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from kpu_mm.models.backbones import KPUBackbone
 from kpu_mm.models.backbones.outputs import check_choice
-from kpu_mm.models.projectors import TeacherHead
 from kpu_mm.models.student import Student
+from kpu_mm.models.teacher_link import TeacherLink
 from kpu_mm.models.teachers import TeacherBank
 from kpu_mm.structures import Features
 from kpu_mm.visualization import pca_rgb
@@ -84,8 +84,8 @@ class FeatureInferencer(ImageInferencer):
                 "teacher_cfg is for encoder='teacher'; remove one of them."
             )
         else:
-            head = None if teacher is None else student.head(teacher)
-            self._encoder = _Projected(student.backbone, head)
+            link = None if teacher is None else student.link(teacher)
+            self._encoder = _Projected(student.backbone, link)
         super().__init__(Config(dict()), device, show_progress)
 
     def forward(self, inputs: Tensor) -> list[Features]:
@@ -189,23 +189,24 @@ class _Projected(nn.Module):
 
     Args:
         backbone: The student.
-        head: The way into a teacher's space; None for the student's own.
+        link: The link into a teacher's space; None for the student's own.
     """
 
-    def __init__(self, backbone: KPUBackbone, head: TeacherHead | None):
+    def __init__(self, backbone: KPUBackbone, link: TeacherLink | None):
         super().__init__()
         self.backbone = backbone
-        self.head = head
+        self.link = link
         self.mean = backbone.mean
-        self.strides = (head or backbone).strides
+        self.strides = (
+            backbone.strides if link is None else link.levels.strides
+        )
 
     def forward(self, images: Tensor) -> Features:
         size = (images.shape[-2], images.shape[-1])
-        features = self.backbone.extract(self.backbone.normalise(images))
-        if self.head is None:
-            return features
-        projected: Features = self.head(features, size)
-        return projected
+        features = self.backbone.encode(images)
+        return (
+            features if self.link is None else self.link.infer(features, size)
+        )
 
 
 def _build_teacher(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from kpu_mm.models.projectors.resize import bilinear
+from kpu_mm.structures import bilinear
 
 _AT_ONCE = 8  # classes whose logits are held at the size of the image
 

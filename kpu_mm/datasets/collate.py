@@ -8,10 +8,8 @@ from typing import TypedDict
 import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
-from typing_extensions import NotRequired
 
 from ..registry import FUNCTIONS
-from .feature_cache import StoredFeatures, stack_stored
 
 
 class ImageBatch(TypedDict):
@@ -22,14 +20,11 @@ class ImageBatch(TypedDict):
         mask: True on real pixels, (B, H, W) bool; None if there is no
             padding.
         skipped: (name, reason) of every image that could not be used.
-        features: By teacher, what its cache says of the images; missing
-            where no cache is read.
     """
 
     images: Tensor
     mask: Tensor | None
     skipped: list[tuple[str, str]]
-    features: NotRequired[dict[str, StoredFeatures]]
 
 
 @FUNCTIONS.register_module()
@@ -37,8 +32,7 @@ def stack_images(samples: Sequence[dict]) -> ImageBatch:
     """Stack images; smaller ones are padded with zeros, bottom and right.
 
     Args:
-        samples: Each with ``image``, (3, h, w) uint8, ``skipped`` and perhaps
-            ``features``.
+        samples: Each with ``image``, (3, h, w) uint8, and ``skipped``.
 
     Returns:
         The batch, as large as the largest height and width.
@@ -58,16 +52,7 @@ def stack_images(samples: Sequence[dict]) -> ImageBatch:
             _, h, w = image.shape
             batch[i, :, :h, :w] = image
             mask[i, :h, :w] = True
-    result = ImageBatch(images=batch, mask=mask, skipped=skipped)
-    if 'features' in samples[0]:
-        result['features'] = {
-            name: stack_stored(
-                [sample['features'][name] for sample in samples],
-                padded=mask is not None,
-            )
-            for name in samples[0]['features']
-        }
-    return result
+    return ImageBatch(images=batch, mask=mask, skipped=skipped)
 
 
 def _new_batch(like: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -74,23 +74,6 @@ class SourceMix:
         source = int(np.searchsorted(self._ends, image, side='right'))
         return source, image - self._start(source)
 
-    def join(self, source: int, index: int) -> int:
-        """Undo :meth:`split`.
-
-        Args:
-            source: The source.
-            index: Number of the image in it.
-        """
-        return self._start(source) + index
-
-    def epoch(self, position: int) -> int:
-        """How often the image at a position came before it.
-
-        Args:
-            position: Any number from 0.
-        """
-        return self._place(position)[1]
-
     def _start(self, source: int) -> int:
         """Return how many images the sources before have."""
         return int(self._ends[source]) - self._lengths[source]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mmengine.dataset import Compose
@@ -10,7 +10,6 @@ from torch.utils.data import Dataset
 
 from ..registry import DATASETS, TRANSFORMS
 from .errors import CorruptImageError
-from .feature_cache import FeatureCache, describe_sources, plain
 from .hashing import stable_hash
 from .mix import SourceMix
 from .seeded import seeded
@@ -28,11 +27,6 @@ class UnlabeledImages(Dataset):
     its position. An image that cannot be read or decoded is replaced by
     another one and listed in ``results['skipped']`` as (name, reason).
 
-    With ``views`` random transforms depend on the image and the number of
-    its view alone, which rises with each epoch and starts again after the
-    last: the same few views of an image come again and again, whatever the
-    seed, so that what a teacher says of them can be stored.
-
     Args:
         sources: One source config or several, for example
             ``dict(type='kpu_mm.FolderSource', root='data/images')``.
@@ -44,15 +38,9 @@ class UnlabeledImages(Dataset):
             sets it.
         max_retries: So many images in a row may be replaced. Defaults to
             20.
-        views: How many views of an image there are. Defaults to None, as
-            many as ``features`` hold; without these, new random transforms
-            whenever an image comes.
-        features: For teachers of this stream, the feature cache to read;
-            samples then have ``features`` by teacher. Defaults to None.
 
     Raises:
-        ValueError: If there is no source, a source has no images, ``views``
-            is below one, or a cache does not fit.
+        ValueError: If there is no source, or a source has no images.
     """
 
     def __init__(
@@ -62,8 +50,6 @@ class UnlabeledImages(Dataset):
         weights: Sequence[float] | None = None,
         seed: int = 0,
         max_retries: int = 20,
-        views: int | None = None,
-        features: Mapping[str, str] | None = None,
     ) -> None:
         configs = [sources] if isinstance(sources, dict) else list(sources)
         if not configs:
@@ -76,7 +62,6 @@ class UnlabeledImages(Dataset):
         self._mix = SourceMix(
             [len(source) for source in self.sources], weights
         )
-        self._transforms = pipeline
         # Compose of mmengine would build names with its own registry.
         self.pipeline = Compose(
             [
@@ -86,11 +71,6 @@ class UnlabeledImages(Dataset):
         )
         self.seed = seed
         self.max_retries = max_retries
-        self.features = {
-            name: FeatureCache(folder)
-            for name, folder in (features or {}).items()
-        }
-        self.views = self._check_views(views)
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -114,13 +94,7 @@ class UnlabeledImages(Dataset):
             place = self._substitute(position, attempt)
             number, index = self._mix.locate(place, self.seed)
             try:
-                if self.views is not None:
-                    view = self._mix.epoch(place) % self.views
-                    image = self._mix.join(number, index)
-                    return self._with_features(image, view, skipped)
-                return self._load(
-                    number, index, (self.seed, position), skipped
-                )
+                return self._load(number, index, position, skipped)
             except CorruptImageError as error:
                 name = self.sources[number].name(index)
                 skipped.append((name, error.reason))
@@ -136,68 +110,13 @@ class UnlabeledImages(Dataset):
             return position
         return stable_hash(self.seed, position, attempt) % (1 << 40)
 
-    def view(self, image: int, view: int, skipped: Skipped = ()) -> Any:
-        """Load one view of an image.
-
-        Args:
-            image: Its number, counted through all sources.
-            view: From 0.
-            skipped: Images that it replaces. Defaults to ().
-
-        Raises:
-            CorruptImageError: If it cannot be read or decoded.
-        """
-        number, index = self._mix.split(image)
-        return self._load(number, index, ('view', image, view), skipped)
-
-    def name(self, image: int) -> str:
-        """Return what a person needs to find an image.
-
-        Args:
-            image: Its number, counted through all sources.
-        """
-        number, index = self._mix.split(image)
-        return self.sources[number].name(index)
-
-    def describe(self) -> dict[str, Any]:
-        """What views depend on, as feature caches record it.
-
-        Raises:
-            ValueError: If the pipeline is not written as configs.
-        """
-        return dict(
-            pipeline=plain(self._transforms, 'pipeline'),
-            sources=describe_sources(self.sources),
-        )
-
-    def _check_views(self, views: int | None) -> int | None:
-        """Compare with the caches; return how many views there are."""
-        if self.features:
-            described = self.describe()
-            for cache in self.features.values():
-                cache.check(views, **described)
-            views = views or min(c.views for c in self.features.values())
-        if views is not None and views < 1:
-            raise ValueError(f'`views` must be >= 1 or None, got {views}.')
-        return views
-
-    def _with_features(self, image: int, view: int, skipped: Skipped) -> Any:
-        """Load a view and what is stored of it."""
-        sample = self.view(image, view, skipped)
-        if self.features:
-            sample['features'] = {
-                name: cache.read(image, view, sample['image'])
-                for name, cache in self.features.items()
-            }
-        return sample
-
     def _load(
-        self, number: int, index: int, key: tuple[Any, ...], skipped: Skipped
+        self, number: int, index: int, position: int, skipped: Skipped
     ) -> Any:
-        """Run the pipeline with generators seeded by a key."""
+        """Run the pipeline with generators seeded by the position."""
         data = self.sources[number].read(index)
         results = {'bytes': data, 'skipped': list(skipped)}
-        with seeded(stable_hash(*key)):
+        with seeded(stable_hash(self.seed, position)):
             output = self.pipeline(results)
         if output is None:
             raise ValueError(

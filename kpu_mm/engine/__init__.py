@@ -10,6 +10,7 @@ from .hooks import (
     ModuleClipHook,
     NonFiniteHook,
     NormalizerFitHook,
+    SecondLossHook,
     SkippedImagesHook,
 )
 from .knn_test_loop import KNNTestLoop
@@ -45,6 +46,7 @@ __all__ = [
     'NonFiniteHook',
     'NormalizerFitHook',
     'ResumableTrainLoop',
+    'SecondLossHook',
     'SkippedImagesHook',
     'TrainableConstructor',
     'Unwrapped',

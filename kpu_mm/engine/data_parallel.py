@@ -8,8 +8,6 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 from torch import nn
 
-from kpu_mm.models.backward import finish_step
-from kpu_mm.models.multi_stream_model import MultiStreamModel
 from kpu_mm.registry import MODEL_WRAPPERS
 
 
@@ -50,7 +48,4 @@ class KPUDistributedDataParallel(MMDistributedDataParallel):
         if getattr(self.module, 'backward', None) == 'per_stream':
             with self.no_sync():
                 return self.module.train_step(data, optim_wrapper)
-        logs = super().train_step(data, optim_wrapper)
-        if isinstance(self.module, MultiStreamModel):
-            finish_step(self.module, optim_wrapper)
-        return logs
+        return super().train_step(data, optim_wrapper)

@@ -20,7 +20,7 @@ each side.
 ```python
 from kpu_mm.models.backbones import load_exported
 student = load_exported('PATH/OF/THIS/FOLDER')
-summary, maps, _ = student.extract(student.normalise(images))
+summary, maps, _ = student.encode(images)
 ```
 
 In a config of OpenMMLab, with the data preprocessor's mean {mean} and
@@ -90,8 +90,10 @@ _PROJECTORS = """
 ## Into a teacher's space
 
 ```python
-from kpu_mm.models.projectors import load_projectors
-projectors = load_projectors('PATH/OF/THIS/FOLDER')  # by teacher
+from kpu_mm.models.student import load_student
+student = load_student('PATH/OF/THIS/FOLDER')
+features = student.backbone.encode(images)
+summary, maps, _ = student.link('{teacher}').infer(features, images.shape[-2:])
 ```
 """
 
@@ -108,14 +110,14 @@ def model_card(config: dict[str, Any]) -> str:
     teachers = config['teachers']
     graphs = config.get('graphs', {})
     differences = graphs.get('largest_differences', {})
-    has_projectors = any('map_channels' in t for t in teachers.values())
+    projected = [n for n, t in teachers.items() if 'map_channels' in t]
     files = [
         f'* `{name}`: {what}\n'
         for name, what, present in (
             (
                 'projectors.safetensors',
                 "from the student's space into each teacher's",
-                has_projectors,
+                bool(projected),
             ),
             (
                 'student.onnx',
@@ -151,7 +153,9 @@ def model_card(config: dict[str, Any]) -> str:
         std=config['input']['std'],
         options=''.join(options),
         graphs=_describe(graphs, config) if graphs else '',
-        projectors=_PROJECTORS if has_projectors else '',
+        projectors=_PROJECTORS.format(teacher=projected[0])
+        if projected
+        else '',
         files=''.join(files),
     )
 

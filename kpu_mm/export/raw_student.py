@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 from torch import Tensor, nn
 
 from kpu_mm.models.backbones.sentinel_backbone import SentinelBackbone
-from kpu_mm.models.projectors import TeacherHead
+from kpu_mm.models.teacher_link import TeacherLink
 
 
 class RawStudent(nn.Module):
@@ -15,15 +16,15 @@ class RawStudent(nn.Module):
 
     Args:
         backbone: The student, in eval mode.
-        heads: By teacher, what leads into its space.
+        links: By teacher, the link into its space.
     """
 
     def __init__(
-        self, backbone: SentinelBackbone, heads: Mapping[str, TeacherHead]
+        self, backbone: SentinelBackbone, links: Mapping[str, TeacherLink]
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.heads = nn.ModuleDict(heads)
+        self.links = nn.ModuleDict(links)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Normalise, extract and project.
@@ -34,21 +35,21 @@ class RawStudent(nn.Module):
         Returns:
             ``summary`` (B, C) and ``map_s`` (B, C, ceil(H / s), ceil(W / s))
             at strides s of 4, 8, 16 and 32, or a ViT's own, for which sizes
-            are rounded to the nearest; for each head ``NAME_summary``
+            are rounded to the nearest; for each link ``NAME_summary``
             (B, D), if the teacher has one, and ``NAME_map_i`` for its maps
             from the first on, (B, C_i, ceil(H / s_i), ceil(W / s_i)) at the
             teacher's strides s_i.
         """
         size = (images.shape[-2], images.shape[-1])
-        features = self.backbone.extract(self.backbone.normalise(images))
+        features = self.backbone.encode(images)
         assert features.summary is not None
         named = dict(summary=features.summary)
         for stride, m in zip(
             self.backbone.strides, features.maps, strict=True
         ):
             named[f'map_{stride}'] = m
-        for name, head in self.heads.items():
-            projected = head(features, size)
+        for name, link in self.links.items():
+            projected = cast(TeacherLink, link).infer(features, size)
             if projected.summary is not None:
                 named[f'{name}_summary'] = projected.summary
             for i, m in enumerate(projected.maps):

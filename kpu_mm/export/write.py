@@ -19,8 +19,8 @@ from kpu_mm.models.backbones.exported_config import (
 )
 from kpu_mm.models.backbones.sentinel import IMAGENET_MEAN, IMAGENET_STD
 from kpu_mm.models.backbones.sentinel_backbone import SentinelBackbone
-from kpu_mm.models.projectors import TeacherHead
 from kpu_mm.models.student import Student
+from kpu_mm.models.teacher_link import TeacherLink
 from kpu_mm.version import __version__
 
 from .graphs import WRITERS, write_graphs
@@ -67,7 +67,7 @@ def write_student(
         )
     if 'onnx' in formats:
         check_onnx()
-    chosen = {name: student.head(name) for name in heads}
+    chosen = {name: student.link(name) for name in heads}
     folder = Path(folder).expanduser().absolute()
     check_free(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ def _fill(
     folder: Path,
     student: Student,
     formats: Sequence[str],
-    heads: Mapping[str, TeacherHead],
+    links: Mapping[str, TeacherLink],
 ) -> None:
     vit: Any = student.backbone.sentinel.model
     vit.config._name_or_path = ''  # may be a path of this machine
@@ -113,11 +113,13 @@ def _fill(
         but=backbone.beside,
         kpu_mm=fingerprint(config),
     )
-    if student.projectors:
-        projectors = nn.ModuleDict(student.projectors)
+    if student.links:
+        projectors = nn.ModuleDict(
+            {name: link.s2t for name, link in student.links.items()}
+        )
         _save(projectors, folder / 'projectors.safetensors')
     if formats:
-        model = RawStudent(backbone, heads).eval()
+        model = RawStudent(backbone, links).eval()
         config['graphs'] = write_graphs(folder, model, formats)
     config['files'] = hash_files(folder)
     text = json.dumps(config, indent=2) + '\n'
@@ -167,10 +169,9 @@ def describe(student: Student, backbone: SentinelBackbone) -> dict[str, Any]:
     teachers = {}
     for name, config in student.teachers.items():
         teachers[name] = dict(config=_portable(config))
-        if name in student.projectors:
-            teachers[name] |= _channels(student.projectors[name])
-        if name in student.levels:
-            teachers[name] |= student.levels[name]._asdict()
+        if name in student.links:
+            teachers[name] |= _channels(student.links[name].s2t)
+            teachers[name] |= student.links[name].levels._asdict()
     return dict(
         kpu_mm_version=__version__,
         torch_version=str(torch.__version__),

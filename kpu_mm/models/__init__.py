@@ -17,7 +17,7 @@ PARTS = (
     'normalizers',
     'projectors',
     'teachers',
-    'distillers',
+    'kpu_distiller',
     'multi_task_model',
     'knn_classifier',
     'zero_shot',

@@ -7,15 +7,13 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
+from mmengine.dist import all_reduce
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from torch import Tensor
 
-from .average_over_ranks import average_over_ranks
-from .backward import joint_step, per_stream_step
-
 Streams = Mapping[str, Mapping[str, Any]]
-_BACKWARD = {'joint': joint_step, 'per_stream': per_stream_step}
+_BACKWARD = ('joint', 'per_stream')
 
 
 class MultiStreamModel(BaseModel):
@@ -42,7 +40,7 @@ class MultiStreamModel(BaseModel):
         super().__init__(init_cfg=init_cfg)
         if backward not in _BACKWARD:
             raise ValueError(
-                f'backward={backward!r}: choose from {tuple(_BACKWARD)}.'
+                f'backward={backward!r}: choose from {_BACKWARD}.'
             )
         self.backward = backward
 
@@ -58,16 +56,73 @@ class MultiStreamModel(BaseModel):
     def train_step(
         self, data: dict[str, Any], optim_wrapper: OptimWrapper
     ) -> dict[str, float]:
-        """One optimisation step over all streams."""
-        return _BACKWARD[self.backward](self, data, optim_wrapper)
-
-    def after_step(self, moved: bool) -> None:
-        """What follows each train step; nothing by default.
+        """One optimisation step over all streams.
 
         Args:
-            moved: Whether the optimiser has changed the parameters: not
-                while gradients accumulate.
+            data: ``dict(streams={name: batch})``, as the loader gives it.
+            optim_wrapper: The optimiser.
+
+        Returns:
+            Values for the log.
         """
+        if self.backward == 'joint':
+            logs: dict[str, float] = super().train_step(data, optim_wrapper)
+            return logs
+        return self._per_stream_step(data, optim_wrapper)
+
+    def _per_stream_step(
+        self, data: dict[str, Any], optim_wrapper: OptimWrapper
+    ) -> dict[str, float]:
+        """Each stream forward and backward in turn, then one step.
+
+        Gradients are those of the joint step to rounding, since the total is
+        a sum over streams; only one stream's activations live at a time.
+        Ranks exchange gradients once, before the optimiser's step.
+        """
+        streams = self.data_preprocessor(data, True)['streams']
+        losses: dict[str, Tensor] = {}
+        for i, (name, batch) in enumerate(streams.items(), start=1):
+            with optim_wrapper.optim_context(self):
+                parts = self(streams={name: batch}, mode='loss')
+            total = parts.pop('loss')
+            loss = optim_wrapper.scale_loss(total)
+            if i < len(streams):
+                # OptimWrapper.backward counts an iteration, which only the
+                # last stream completes.
+                scaler = getattr(optim_wrapper, 'loss_scaler', None)
+                (loss if scaler is None else scaler.scale(loss)).backward()
+            else:
+                optim_wrapper.backward(loss)
+            losses['loss'] = losses.get('loss', 0) + total.detach()
+            losses.update(parts)
+        if optim_wrapper.should_update():
+            self._average_gradients()
+            optim_wrapper.step()
+            optim_wrapper.zero_grad()
+        return self.parse_losses(losses)[1]
+
+    def _average_gradients(self) -> None:
+        """One all-reduce over the gradients of all trained parameters."""
+        grads = [p.grad for p in self.parameters() if p.grad is not None]
+        flat = torch.cat([grad.flatten() for grad in grads])
+        all_reduce(flat, op='mean')
+        parts = flat.split([grad.numel() for grad in grads])
+        for grad, part in zip(grads, parts, strict=True):
+            grad.copy_(part.view_as(grad))
+
+    def parse_losses(
+        self, losses: dict[str, Tensor]
+    ) -> tuple[Tensor, dict[str, float]]:
+        """The loss to go back from, and all values averaged over ranks.
+
+        Args:
+            losses: ``loss`` and values for the log, scalars.
+        """
+        # One reduction and one transfer to the host serve all values.
+        values = torch.stack([v.detach().float() for v in losses.values()])
+        all_reduce(values, op='mean')
+        logs = dict(zip(losses, values.tolist(), strict=True))
+        return losses['loss'], logs
 
     def check_streams(self, given: Collection[str]) -> None:
         """Compare the streams of a run with those that the model needs.
@@ -90,18 +145,6 @@ class MultiStreamModel(BaseModel):
                 f'train_dataloader has streams {sorted(unknown)} that the '
                 f'model does not take; it takes {sorted(needed)}.'
             )
-
-    def parse_losses(
-        self, losses: dict[str, Tensor]
-    ) -> tuple[Tensor, dict[str, float]]:
-        """The loss to go back from, and all values averaged over ranks.
-
-        One reduction and one transfer to the host serve all values.
-        """
-        values = torch.stack([v.detach().float() for v in losses.values()])
-        values = average_over_ranks(values)
-        logs = dict(zip(losses, values.tolist(), strict=True))
-        return losses['loss'], logs
 
     def _hide_frozen_from_ddp(self) -> None:
         """DDP neither broadcasts nor reduces what is frozen."""

@@ -3,81 +3,63 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmengine.config import Config
-from torch import Tensor, nn
+from torch import Tensor
 
 from kpu_mm.registry import MODELS, find_model
-from kpu_mm.weights.state_dict import load_state
+from kpu_mm.weights.state_dict import load_state, select_prefix
 
 from .backbones import load_exported
 from .backbones.exported import load_strictly
 from .backbones.exported_config import read_description
 from .backbones.sentinel_backbone import SentinelBackbone
-from .bare_config import bare_config
-from .level_record import TeacherLevels, read_levels
-from .projectors import TeacherHead
-from .projectors.exported import build_projectors, load_projectors
-from .projectors.fold_normalizers import fold_normalizers
+from .level_map import LevelMap
+from .normalizers import AffineMap
+from .projectors import MLPProjector
+from .teacher_link import TeacherLink
 
 _SYNC = ('SyncBN', 'MMSyncBN')
 # what concerns training, or is set anew
 _LEFT_OUT = ('type', 'sentinel', 'init_cfg', 'with_cp', 'frozen')
-_RECORD = 'level_record._extra_state'
+# what keys of distillers before TeacherLink start with
+_OLD_LAYOUT = ('projectors.', 'normalizers.', 'level_record.')
 
 
 class Student(NamedTuple):
-    """What a run has learnt.
+    """The result of a distillation run.
 
     Args:
         backbone: The backbone with its weights, in eval mode.
         arguments: Its arguments besides ``sentinel``.
-        projectors: For each teacher the projector into its own space, the
-            normaliser of a run undone; empty for a model without teachers.
+        links: For each teacher with a projector h_s2t, the link into its own
+            space; empty for a model without teachers.
         teachers: The teachers' configs by name.
-        levels: For each teacher which of its maps and which of the
-            student's levels the projector connects; empty for a checkpoint
-            that does not record it.
     """
 
     backbone: SentinelBackbone
     arguments: dict[str, Any]
-    projectors: dict[str, nn.Module]
+    links: dict[str, TeacherLink]
     teachers: dict[str, Any]
-    levels: dict[str, TeacherLevels]
 
-    def head(self, teacher: str) -> TeacherHead:
-        """The way into a teacher's space.
+    def link(self, teacher: str) -> TeacherLink:
+        """The link into a teacher's space.
 
         Args:
             teacher: Name of a teacher of the run.
 
-        Returns:
-            Its projector with the levels it takes.
-
         Raises:
-            RuntimeError: If the checkpoint does not record which levels the
-                projector takes.
             ValueError: If there is no such teacher.
         """
-        if teacher not in self.projectors:
+        if teacher not in self.links:
             raise ValueError(
                 f'the student has no projector into a teacher {teacher!r}; '
-                f'it has those of {sorted(self.projectors)}.'
+                f'it has those of {sorted(self.links)}.'
             )
-        if teacher not in self.levels:
-            raise RuntimeError(
-                'the checkpoint does not record which student level each '
-                'projector takes: load it into the distiller of its config '
-                'and save it again, which adds the record.'
-            )
-        projector: Any = self.projectors[teacher]
-        return TeacherHead(
-            projector, self.levels[teacher], self.backbone.strides
-        )
+        return self.links[teacher]
 
 
 def open_student(
@@ -169,19 +151,64 @@ def read_student(model: Mapping[str, Any], checkpoint: str | Path) -> Student:
         # The same weights and results, on one process and on the CPU too.
         arguments['norm_cfg'] = dict(norm, type='BN')
     state = load_state(checkpoint)  # before minutes are spent on the rest
+    check_layout(state, checkpoint)
     backbone: SentinelBackbone = MODELS.build(
         dict(arguments, type=config['type'], sentinel=config['sentinel'])
     )
     load_strictly(backbone, checkpoint, f'{place}.')
-    projectors = build_projectors(_below('projectors.s2t.', state))
-    levels = read_levels(state[_RECORD]) if _RECORD in state else {}
-    fold_normalizers(projectors, _below('normalizers.', state), levels)
     return Student(
         backbone.eval(),
         arguments,
-        dict(projectors),
-        {k: bare_config(cfg) for k, cfg in model.get('teachers', {}).items()},
-        levels,
+        _read_links(state, backbone.strides),
+        {k: dict(cfg) for k, cfg in model.get('teachers', {}).items()},
+    )
+
+
+def check_layout(state: Iterable[str], path: str | Path) -> None:
+    """Refuse a distiller's checkpoint of an earlier version.
+
+    Args:
+        state: Names of its weights.
+        path: The file, for the error.
+
+    Raises:
+        RuntimeError: If it has the old layout.
+    """
+    if any(name.startswith(_OLD_LAYOUT) for name in state):
+        raise RuntimeError(
+            f"'{path}' was written by a version of kpu_mm before 0.2, whose "
+            'projectors were stored in another way; train again, or read it '
+            'with that version.'
+        )
+
+
+def _read_links(
+    state: Mapping[str, Tensor], strides: Sequence[int]
+) -> dict[str, TeacherLink]:
+    """The links of a run into the teachers' own spaces."""
+    below = select_prefix(state, 'links.')
+    links = {}
+    for name in dict.fromkeys(key.split('.')[0] for key in below):
+        own = select_prefix(below, f'{name}.')
+        weights = select_prefix(own, 's2t.')
+        if not weights:  # trained without s2t
+            continue
+        levels = LevelMap.from_tensor(own['_extra_state'])
+        projector = MLPProjector.from_weights(weights, name)
+        maps = select_prefix(own, 'normalizer.')
+        # The inverse normaliser moves into the last layers of the projector.
+        if 'summary.mean' in maps:
+            _affine(maps, 'summary').fold_into(projector.summary[-1])
+        if 'maps.0.mean' in maps:
+            for mlp, (i, _) in zip(projector.maps, levels.pairs, strict=True):
+                _affine(maps, f'maps.{i}').fold_into(mlp[-1])
+        links[name] = TeacherLink(levels, strides, dict(s2t=projector)).eval()
+    return links
+
+
+def _affine(state: Mapping[str, Tensor], name: str) -> AffineMap:
+    return AffineMap(
+        *(state[f'{name}.{part}'] for part in ('mean', 'weight', 'inverse'))
     )
 
 
@@ -203,26 +230,27 @@ def load_student(folder: str | Path) -> Student:
     config = read_description(folder)
     described = config['teachers']
     projected = [n for n, t in described.items() if 'map_channels' in t]
-    projectors = dict(load_projectors(folder)) if projected else {}
-    if sorted(projectors) != sorted(projected):
+    path = folder / 'projectors.safetensors'
+    state = load_state(path) if projected else {}
+    found = sorted({name.split('.')[0] for name in state})
+    if found != sorted(projected):
         raise RuntimeError(
-            f"'{folder / 'projectors.safetensors'}' has the projectors "
-            f'{sorted(projectors)}, but config.json those of '
+            f"'{path}' has the projectors {found}, but config.json those of "
             f'{sorted(projected)}; export the student again.'
         )
+    links = {}
+    for name in projected:
+        weights = select_prefix(state, f'{name}.')
+        links[name] = TeacherLink(
+            LevelMap.from_dict(described[name]),
+            backbone.strides,
+            dict(s2t=MLPProjector.from_weights(weights, name)),
+        ).eval()
     return Student(
         backbone,
         {k: v for k, v in config['backbone'].items() if k not in _LEFT_OUT},
-        projectors,
+        links,
         {name: teacher['config'] for name, teacher in described.items()},
-        {
-            name: TeacherLevels(
-                tuple(teacher['strides']),
-                tuple((m, level) for m, level in teacher['pairs']),
-            )
-            for name, teacher in described.items()
-            if 'pairs' in teacher
-        },
     )
 
 
@@ -275,15 +303,6 @@ def _literal(node: ast.expr) -> Any:
         case ast.Tuple(items):
             return tuple(_literal(item) for item in items)
     return ast.literal_eval(node)
-
-
-def _below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What a state dict has below a name."""
-    return {
-        name[len(prefix) :]: value
-        for name, value in state.items()
-        if name.startswith(prefix)
-    }
 
 
 def _find_backbone(model: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

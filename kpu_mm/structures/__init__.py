@@ -1,7 +1,12 @@
 """What crosses module borders."""
 
-from .features import Features
+from .features import Features, bilinear, resize_like
 from .moments import Moments, valid_vectors
-from .pad_features import pad_features
 
-__all__ = ['Features', 'Moments', 'pad_features', 'valid_vectors']
+__all__ = [
+    'Features',
+    'Moments',
+    'bilinear',
+    'resize_like',
+    'valid_vectors',
+]

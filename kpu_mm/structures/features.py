@@ -1,15 +1,17 @@
-"""Features: the only currency between models, projectors and losses."""
+"""Features: what models, projectors and losses exchange."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
 class Features(NamedTuple):
-    """What a vision model says of a batch of images.
+    """Features of a batch of images.
 
     Args:
         summary: One vector an image, (B, D); None for a model without one.
@@ -34,3 +36,79 @@ class Features(NamedTuple):
         masks = self.masks or (None,) * len(self.maps)
         for i, (m, mask) in enumerate(zip(self.maps, masks, strict=True)):
             yield f'map {i}', m, mask
+
+    def select(self, indices: Sequence[int]) -> Features:
+        """Choose maps.
+
+        Args:
+            indices: Which maps, in this order; one may occur several times.
+        """
+        masks = self.masks
+        return Features(
+            self.summary,
+            tuple(self.maps[i] for i in indices),
+            tuple(masks[i] for i in indices) if masks is not None else None,
+        )
+
+    @torch.no_grad()
+    def std(self) -> Tensor:
+        """Standard deviation over all values of all maps, padding left out.
+
+        Returns:
+            A float32 scalar.
+        """
+        device = self.maps[0].device
+        # float64: the two sums nearly cancel where the mean is far from zero
+        count, total, squares = torch.zeros(
+            3, dtype=torch.float64, device=device
+        )
+        masks = self.masks or (None,) * len(self.maps)
+        for m, mask in zip(self.maps, masks, strict=True):
+            values = m.float()
+            if mask is not None:
+                values = values.masked_fill(~mask, 0)
+                count += mask.sum() * m.shape[1]
+            else:
+                count += m.numel()
+            total += values.sum(dtype=torch.float64)
+            squares += values.square().sum(dtype=torch.float64)
+        variance = squares / count - (total / count).square()
+        return variance.clamp(min=0).sqrt().float()
+
+
+def resize_like(features: Features, like: Features) -> Features:
+    """Resize each map bilinearly to the same map of ``like``.
+
+    A cell of the result is valid only if no padding had a share in it.
+
+    Args:
+        features: Maps, each (B, C_i, H_i, W_i).
+        like: As many maps, each (B, C'_i, H'_i, W'_i).
+
+    Returns:
+        The summary as it was, maps (B, C_i, H'_i, W'_i) and their masks.
+    """
+    sizes = [(m.shape[-2], m.shape[-1]) for m in like.maps]
+    maps = tuple(
+        bilinear(m, size) for m, size in zip(features.maps, sizes, strict=True)
+    )
+    if features.masks is None:
+        return Features(features.summary, maps)
+    masks = tuple(
+        # 1 up to rounding where all four neighbours are valid
+        bilinear(mask.float(), size) > 1 - 1e-4
+        for mask, size in zip(features.masks, sizes, strict=True)
+    )
+    return Features(features.summary, maps, masks)
+
+
+def bilinear(m: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Resize a map, if it has another size.
+
+    Args:
+        m: (B, C, H, W).
+        size: Height and width.
+    """
+    if m.shape[-2:] == size:
+        return m
+    return F.interpolate(m, size, mode='bilinear', align_corners=False)

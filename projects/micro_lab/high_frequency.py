@@ -58,7 +58,7 @@ def main() -> None:
             dict(config.model.backbone, init_cfg=start)
         ).eval()
         backbone.init_weights()
-        maps = backbone.extract(backbone.normalise(images)).maps
+        maps = backbone.encode(images).maps
         fine, middle = (f'{detail(m):.3f}' for m in maps[:2])
         print(f'{run}: stride 4 {fine}, stride 8 {middle}')
 

@@ -62,10 +62,9 @@ def test_against_the_parts(distilled, batches):
     for images, mask in batches:
         with torch.no_grad():
             teacher = model.teachers['other'](images, mask)
-            student = model.student.extract(
-                model.student.normalise(images, mask)
-            )
-        project = model.projectors['s2t']['other']
+            student = model.student.encode(images, mask)
+        link = model.links['other']
+        project = link.s2t
         values = [
             (
                 student.summary,
@@ -74,7 +73,7 @@ def test_against_the_parts(distilled, batches):
             )
         ]
         for mlp, (i, level) in zip(
-            project.maps, model.pairs['other'], strict=True
+            project.maps, link.levels.pairs, strict=True
         ):
             valid = torch.ones(len(images), *images.shape[2:])
             valid = valid if mask is None else mask.float()

@@ -102,8 +102,8 @@ def test_models_of_a_run(distilled):
         'student as other',
     }
     images = torch.rand(2, 3, 56, 56) * 255
-    summary = model.student.extract(model.student.normalise(images)).summary
-    expected = model.projectors['s2t']['other'].summary(summary)
+    summary = model.student.encode(images).summary
+    expected = model.links['other'].s2t.summary(summary)
     found = models['student as other'](images, None).summary
     torch.testing.assert_close(found, expected)
 
@@ -118,8 +118,8 @@ def test_student_as_a_teacher_without_summary(distilled, grounding_dino_dir):
     images = torch.rand(2, 3, 64, 96) * 255
     found = vectors_of(model)['student as gdino'](images, None)
     assert found.summary is None
-    mlp = model.projectors['s2t']['gdino'].maps[-1]
-    coarsest = model.see(images).maps[3]
+    mlp = model.links['gdino'].s2t.maps[-1]
+    coarsest = model.student.encode(images).maps[3]
     torch.testing.assert_close(
         found.maps[-1], mlp(coarsest.movedim(1, -1)).movedim(-1, 1)
     )

@@ -46,10 +46,7 @@ def test_with_itself(distilled, batches):
         assert sizes[48]['cosine'] < 1 and sizes[48]['mse'] > 0
     with torch.no_grad():
         small, large = (
-            [
-                model.student.extract(model.student.normalise(b.images))
-                for b in batches[size]
-            ]
+            [model.student.encode(b.images) for b in batches[size]]
             for size in (48, 72)
         )
     errors = [

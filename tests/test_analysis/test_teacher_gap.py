@@ -69,10 +69,11 @@ def test_both_spaces_of_a_run(distilled):
         (output,) = [o for o in own[name] if o.startswith('map 0')]
         assert output == f'map 0, stride {teacher.strides[0]}'
         assert own[name][output]['std'] == pytest.approx(expected, rel=1e-4)
-        project = model.projectors['t2s'][name]
-        place = [level for _, level in model.unified[name]].index(2)
+        link = model.links[name]
+        levels = [link.levels.pairs[k][1] for k in link.unified]
+        place = levels.index(2)
         rows = features.maps[0].movedim(1, -1)[features.masks[0][:, 0]]
-        expected = project.maps[place](rows).std(correction=0).item()
+        expected = link.t2s.maps[place](rows).std(correction=0).item()
         found = common['teachers'][name]['stride 16']['std']
         assert found == pytest.approx(expected, rel=1e-4)
     # of the student's levels only stride 16 has learnt from both

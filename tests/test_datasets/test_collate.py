@@ -3,8 +3,6 @@ from __future__ import annotations
 import torch
 
 from kpu_mm.datasets import stack_images
-from kpu_mm.datasets.feature_cache import StoredFeatures
-from kpu_mm.structures import Features
 
 
 def sample(height, width, skipped=()):
@@ -33,19 +31,3 @@ def test_padding_is_zero_below_and_right():
     # Random pixels are never zero here, padding always is.
     real = (batch['images'] > 0).all(1)
     assert torch.equal(real, batch['mask'])
-
-
-def test_stored_features_come_along():
-    def stored(h, w):
-        return StoredFeatures('id', Features(None, (torch.ones(1, 2, h, w),)))
-
-    samples = [sample(4, 6), sample(8, 2)]
-    assert 'features' not in stack_images(samples)
-    samples[0]['features'] = dict(a=stored(2, 3), b=stored(4, 6))
-    samples[1]['features'] = dict(a=stored(4, 1), b=stored(8, 2))
-    batch = stack_images(samples)
-    assert list(batch['features']) == ['a', 'b']
-    (m,), (mask,) = batch['features']['a'].features[1:]
-    assert m.shape == (2, 2, 4, 3) and mask.shape == (2, 1, 4, 3)
-    equal = [sample(4, 4) | {'features': dict(a=stored(2, 2))}] * 2
-    assert stack_images(equal)['features']['a'].features.masks is None

@@ -112,66 +112,6 @@ def test_several_sources_by_weight(images, tmp_path):
     assert sum(white_ones) == 10
 
 
-def test_views_come_again(images):
-    dataset = UnlabeledImages(source(images), PIPELINE, seed=3, views=2)
-    by_image = {}
-    for position in range(60):
-        number, index = dataset._mix.locate(position, 3)
-        image = dataset._mix.join(number, index)
-        sample = dataset[position]
-        by_image.setdefault(image, []).append(sample['image'])
-        view = (position // 12) % 2
-        assert equal(sample, dataset.view(image, view))
-    assert len(by_image) == 12
-    for views in by_image.values():
-        assert len(views) == 5
-        assert all(torch.equal(v, views[0]) for v in views[::2])
-        assert all(torch.equal(v, views[1]) for v in views[1::2])
-    different = [not torch.equal(v[0], v[1]) for v in by_image.values()]
-    assert all(different)
-    # images have their own crops, not those of their position
-    assert len({v[0].numpy().tobytes() for v in by_image.values()}) == 12
-
-
-def test_views_do_not_depend_on_the_seed(images):
-    def seen(seed):
-        dataset = UnlabeledImages(source(images), PIPELINE, seed=seed, views=1)
-        return [dataset[p]['image'].numpy().tobytes() for p in range(12)]
-
-    first, second = seen(1), seen(2)
-    assert first != second and sorted(first) == sorted(second)
-
-
-def test_substitutes_have_their_own_views(images):
-    (images / 'n0' / '00.JPEG').write_bytes(b'')
-    dataset = UnlabeledImages(source(images), PIPELINE, views=2)
-    views = {
-        dataset.view(image, view)['image'].numpy().tobytes()
-        for image in range(1, 12)
-        for view in range(2)
-    }
-    samples = [dataset[p] for p in range(48)]
-    assert sum(bool(s['skipped']) for s in samples) >= 4
-    assert {s['image'].numpy().tobytes() for s in samples} <= views
-
-
-def test_names_count_through_all_sources(images, tmp_path):
-    few = tmp_path / 'few'
-    few.mkdir()
-    (few / 'white.png').write_bytes(white())
-    dataset = UnlabeledImages([source(images), source(few)], PIPELINE)
-    assert dataset.name(0) == str(images / 'n0' / '00.JPEG')
-    assert dataset.name(12) == str(few / 'white.png')
-    described = dataset.describe()
-    assert [s['images'] for s in described['sources']] == [12, 1]
-    assert described['pipeline'][0]['size'] == 16
-
-
-def test_no_views_are_refused(images):
-    with pytest.raises(ValueError, match='`views` must be >= 1'):
-        UnlabeledImages(source(images), PIPELINE, views=0)
-
-
 def test_no_source_is_refused():
     with pytest.raises(ValueError, match='`sources` is empty'):
         UnlabeledImages([], PIPELINE)

@@ -3,8 +3,9 @@ import torch
 
 from kpu_mm.export.raw_student import RawStudent
 from kpu_mm.models.backbones import KPUBackbone
-from kpu_mm.models.level_record import TeacherLevels
-from kpu_mm.models.projectors import MLPProjector, TeacherHead
+from kpu_mm.models.level_map import LevelMap
+from kpu_mm.models.projectors import MLPProjector
+from kpu_mm.models.teacher_link import TeacherLink
 
 SENTINELS = {
     # 5 x 5 positions: images of 64 and 70 pixels meet the shortcut of
@@ -42,9 +43,9 @@ def build(family):
     )
     # a teacher at stride 14, as CLIP L/14 is
     projector = MLPProjector(24, 5, (24,), (6,), hidden=8)
-    levels = TeacherLevels((14,), ((0, 2),))
-    head = TeacherHead(projector, levels, backbone.strides)
-    model = RawStudent(backbone, dict(clip=head))
+    levels = LevelMap((14,), ((0, 2),))
+    link = TeacherLink(levels, backbone.strides, dict(s2t=projector))
+    model = RawStudent(backbone, dict(clip=link))
     for p in model.parameters():
         p += 0.1 * torch.randn_like(p)
     return model.eval().requires_grad_(False)

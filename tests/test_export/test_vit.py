@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import AutoModel
 
+from kpu_mm.analysis.distilled import extract_pairs
 from kpu_mm.export import read_student, write_student
 from kpu_mm.models import KPUDistiller
 from kpu_mm.models.backbones import load_exported
@@ -51,17 +52,19 @@ def folder(trained, tmp_path_factory):
 def test_folder_is_the_same_student(trained, folder):
     model = trained[2]
     images = torch.randint(256, (2, 3, 56, 70)).byte()
-    expected = model.see(images)
+    expected = model.student.encode(images)
     for backbone in (load_exported(folder), load_student(folder).backbone):
         backbone.requires_grad_(False)
-        assert_same(backbone.extract(backbone.normalise(images)), expected)
-    head = load_student(folder).head('gdino')
-    features, teacher = model.extract('gdino', images)
-    h_s2t = model.projectors['s2t']['gdino']
-    got = head(expected, (56, 70))
+        assert_same(backbone.encode(images), expected)
+    link = load_student(folder).link('gdino')
+    features, teacher = extract_pairs(model, 'gdino', images)
+    got = link.infer(expected, (56, 70))
     assert got.summary is None
     for a, b, m in zip(
-        got.maps, h_s2t(features).maps, teacher.maps, strict=True
+        got.maps,
+        model.links['gdino'].s2t(features).maps,
+        teacher.maps,
+        strict=True,
     ):
         assert a.shape == m.shape
         if a.shape == b.shape:

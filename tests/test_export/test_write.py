@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from kpu_mm.export import graphs, read_student, write_student
 from kpu_mm.models.backbones import load_exported
-from kpu_mm.models.projectors import load_projectors
+from kpu_mm.models.student import load_student
 from kpu_mm.structures import Features
 
 
@@ -34,7 +34,7 @@ def images():
 def expected(distilled, images):
     student = distilled[2].student
     with torch.no_grad():
-        return student.extract(student.normalise(images))
+        return student.encode(images)
 
 
 def assert_equal(features, expected):
@@ -47,7 +47,7 @@ def test_loads_to_the_same_features(folder, images, expected):
     student = load_exported(folder, out_indices=(2,))
     assert not student.training and student.out_channels == (48,)
     with torch.no_grad():
-        assert_equal(student.extract(student.normalise(images)), expected)
+        assert_equal(student.encode(images), expected)
 
 
 def test_loads_in_a_config(folder, images, expected):
@@ -64,20 +64,18 @@ def test_loads_in_a_config(folder, images, expected):
     )
     student.init_weights()
     with torch.no_grad():
-        features = student.eval().extract(student.normalise(images))
+        features = student.eval().encode(images)
     assert_equal(features, expected)
 
 
 def test_projectors(folder, distilled, images, expected):
-    projectors = load_projectors(folder)
-    model = distilled[2]
-    assert set(projectors) == {'teacher', 'other'}
-    for name, levels in model.pairs.items():
-        maps = tuple(expected.maps[level] for _, level in levels)
+    links = load_student(folder).links
+    assert set(links) == {'teacher', 'other'}
+    for name, link in distilled[2].links.items():
+        maps = tuple(expected.maps[level] for _, level in link.levels.pairs)
         features = Features(expected.summary, maps)
         with torch.no_grad():
-            got = projectors[name](features)
-            assert_equal(got, model.projectors['s2t'][name](features))
+            assert_equal(links[name].s2t(features), link.s2t(features))
 
 
 def test_config_and_card(folder, distilled):
@@ -90,8 +88,9 @@ def test_config_and_card(folder, distilled):
     assert config['input']['mean'] == [123.675, 116.28, 103.53]
     teacher = config['teachers']['teacher']
     assert teacher['summary_channels'] == 48
-    assert teacher['map_channels'] == [48] * len(model.pairs['teacher'])
-    assert teacher['pairs'] == [list(p) for p in model.pairs['teacher']]
+    pairs = model.links['teacher'].levels.pairs
+    assert teacher['map_channels'] == [48] * len(pairs)
+    assert teacher['pairs'] == [list(pair) for pair in pairs]
     assert teacher['strides'] == [14]
     card = (folder / 'README.md').read_text()
     assert config['sentinel']['sha256'] in card
@@ -108,7 +107,7 @@ def test_importing_backbones_leaves_training_out():
     code = (
         'import sys, kpu_mm.models.backbones\n'
         "bad = ('open_clip', 'kpu_mm.datasets', 'kpu_mm.engine', "
-        "'kpu_mm.models.teachers', 'kpu_mm.models.distillers')\n"
+        "'kpu_mm.models.teachers', 'kpu_mm.models.kpu_distiller')\n"
         'assert not set(bad) & set(sys.modules), set(bad) & set(sys.modules)'
     )
     subprocess.run([sys.executable, '-c', code], check=True)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from kpu_mm.models.encoder import Encoder, mask_maps
+from kpu_mm.models.encoder import Encoder, level_masks
 from kpu_mm.registry import MODELS
 
 
@@ -52,7 +52,7 @@ def test_masks_take_the_nearest_pixel():
     maps = [torch.zeros(1, 5, 2, 3), torch.zeros(1, 5, 1, 1)]
     mask = torch.zeros(1, 4, 6, dtype=torch.bool)
     mask[:, :2, :3] = True
-    fine, coarse = mask_maps(maps, mask)
+    fine, coarse = level_masks(maps, mask)
     assert fine.tolist() == [[[[True, True, False], [False, False, False]]]]
     assert coarse.tolist() == [[[[True]]]]
-    assert mask_maps(maps, None) is None
+    assert level_masks(maps, None) is None

@@ -76,13 +76,6 @@ def type_of_teachers(config):
         teacher['config']['type'] = 'payload.Teacher'
 
 
-def type_of_wrapped_teachers(config):
-    for teacher in config['teachers'].values():
-        teacher['config'] = dict(
-            type='kpu_mm.UnpaddedTeacher', teacher=dict(type='payload.Inner')
-        )
-
-
 def config_file_of_teachers(config):
     for teacher in config['teachers'].values():
         teacher['config'] = dict(
@@ -92,24 +85,12 @@ def config_file_of_teachers(config):
         )
 
 
-def cache_of_teachers(config):
-    for teacher in config['teachers'].values():
-        teacher['config'] = dict(
-            type='kpu_mm.CachedTeacher',
-            cache='cache',
-            teacher=dict(type='payload'),
-            check_weights=False,
-        )
-
-
 EDITS = [
-    cache_of_teachers,
     type_of_backbone,
     bare_type_of_backbone,
     type_of_norm,
     init_cfg,
     type_of_teachers,
-    type_of_wrapped_teachers,
     config_file_of_teachers,
 ]
 READERS = {

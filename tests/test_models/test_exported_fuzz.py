@@ -37,10 +37,10 @@ def expected(exported):
 def outputs(student):
     images = torch.linspace(0, 255, 3 * 64 * 64).view(1, 3, 64, 64)
     backbone = student.backbone
-    found = backbone.extract(backbone.normalise(images))
+    found = backbone.encode(images)
     tensors = [found.summary, *found.maps]
-    for name in sorted(student.projectors):
-        summary, maps, _ = student.head(name)(found, (64, 64))
+    for name in sorted(student.links):
+        summary, maps, _ = student.link(name).infer(found, (64, 64))
         tensors += [summary, *maps]
     return tensors
 

@@ -22,7 +22,7 @@ def test_detector_s_backbone(distilled, config, tmp_path):
     torch.save(dict(state_dict=state), tmp_path / 'detector.pth')
     detector = dict(type='mmdet.DINO', backbone=config['student'])
     student = read_student(detector, tmp_path / 'detector.pth')
-    assert not student.projectors and not student.teachers
+    assert not student.links and not student.teachers
     for name, value in model.student.state_dict().items():
         assert torch.equal(student.backbone.state_dict()[name], value)
 
@@ -95,32 +95,35 @@ def test_levels_come_from_the_checkpoint(distilled, config):
     _, checkpoint, model = distilled
     for teacher in config['teachers'].values():
         teacher['source'] = '/not/on/this/machine'
-    levels = read_student(config, checkpoint).levels
-    assert {k: list(v.pairs) for k, v in levels.items()} == model.pairs
-    assert levels['teacher'].strides == (14,)
-    assert levels['other'].strides == (16,)
+    links = read_student(config, checkpoint).links
+    for name, link in links.items():
+        assert link.levels == model.links[name].levels
+    assert links['teacher'].levels.strides == (14,)
+    assert links['other'].levels.strides == (16,)
 
 
-def test_checkpoint_without_levels(distilled, config, tmp_path):
-    state = dict(distilled[2].state_dict())
-    del state['level_record._extra_state']
-    torch.save(dict(state_dict=state), tmp_path / 'old.pth')
-    student = read_student(config, tmp_path / 'old.pth')
-    assert not student.levels and student.projectors
-    folder = write_student(student, tmp_path / 'out')
-    assert not load_student(folder).levels
+def test_checkpoint_of_an_earlier_layout(distilled, config, tmp_path):
+    state = {
+        f'projectors.s2t.{name}': value
+        for name, value in distilled[2].links['other'].s2t.state_dict().items()
+    }
+    old = {**distilled[2].student.state_dict(prefix='student.'), **state}
+    torch.save(dict(state_dict=old), tmp_path / 'old.pth')
+    with pytest.raises(RuntimeError, match=r'old\.pth.*train again'):
+        read_student(config, tmp_path / 'old.pth')
 
 
 def test_exported_folder_is_the_same_student(distilled, config, tmp_path):
     student = read_student(config, distilled[1])
     folder = write_student(student, tmp_path / 'out')
     loaded = load_student(folder)
-    assert loaded.levels == student.levels
+    for name, link in student.links.items():
+        assert loaded.links[name].levels == link.levels
     assert loaded.arguments == student.arguments
     assert loaded.teachers == student.teachers
     for ours, theirs in (
         (loaded.backbone, student.backbone),
-        (loaded.projectors['other'], student.projectors['other']),
+        (loaded.links['other'].s2t, student.links['other'].s2t),
     ):
         for name, value in theirs.state_dict().items():
             if not name.endswith('_extra_state'):

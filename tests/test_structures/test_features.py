@@ -1,6 +1,7 @@
+import numpy as np
 import torch
 
-from kpu_mm.structures import Features
+from kpu_mm.structures import Features, resize_like
 
 
 def test_outputs_by_name():
@@ -13,3 +14,49 @@ def test_outputs_by_name():
         ('map 1', coarse, other),
     ]
     assert list(Features(None, (fine,)).outputs()) == [('map 0', fine, None)]
+
+
+def test_std_over_maps_without_padding():
+    torch.manual_seed(0)
+    maps = (3 * torch.randn(2, 4, 5, 6) + 1, torch.randn(2, 8, 2, 3))
+    masks = (torch.rand(2, 1, 5, 6) > 0.4, torch.rand(2, 1, 2, 3) > 0.2)
+    values = np.concatenate(
+        [
+            m[mask.expand_as(m)].numpy()
+            for m, mask in zip(maps, masks, strict=True)
+        ]
+    )
+    torch.testing.assert_close(
+        Features(None, maps, masks).std(),
+        torch.tensor(values.astype(np.float64).std(), dtype=torch.float32),
+    )
+    everything = np.concatenate([m.flatten().numpy() for m in maps])
+    torch.testing.assert_close(
+        Features(None, maps).std().item(), float(everything.std())
+    )
+
+
+def test_bilinear_by_hand():
+    features = Features(None, (torch.tensor([[[[0.0, 4.0]]]]),))
+    like = Features(None, (torch.zeros(1, 1, 1, 4),))
+    (out,) = resize_like(features, like).maps
+    torch.testing.assert_close(
+        out.flatten(), torch.tensor([0.0, 1.0, 3.0, 4.0])
+    )
+
+
+def test_same_grid_is_untouched():
+    features = Features(torch.ones(1, 2), (torch.randn(1, 3, 5, 7),))
+    out = resize_like(features, features)
+    assert out.maps[0] is features.maps[0]
+    assert out.summary is features.summary
+
+
+def test_a_cell_with_a_share_of_padding_is_not_valid():
+    # columns 0 and 1 valid, 2 and 3 padding; doubled: column 3 mixes 1 and 2
+    m = torch.tensor([[[[1.0, 1.0, 9.0, 9.0]]]])
+    mask = torch.tensor([[[[True, True, False, False]]]])
+    like = Features(None, (torch.zeros(1, 1, 1, 8),))
+    out = resize_like(Features(None, (m,), (mask,)), like)
+    assert out.masks[0].flatten().tolist() == [True] * 3 + [False] * 5
+    assert (out.maps[0][out.masks[0]] == 1).all()

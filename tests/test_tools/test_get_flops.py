@@ -38,7 +38,11 @@ def test_with_teachers_and_projectors(distilled, tmp_path):
     assert done.returncode == 0, done.stderr
     cost = json.loads(out.read_text())
     for term in ('s2t', 't2s', 'rec'):
-        expected = sum(p.numel() for p in model.projectors[term].parameters())
+        expected = sum(
+            p.numel()
+            for link in model.links.values()
+            for p in getattr(link, term).parameters()
+        )
         assert cost[f'projectors: {term}']['trained'] == expected
     teacher = cost['teacher: other']
     assert teacher['trained'] == 0 and teacher['flops'] > 0

@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from kpu_mm.models.projectors import load_projectors
+from kpu_mm.models.student import load_student
 from kpu_mm.registry import MODELS
 from kpu_mm.utils.command_line import build_runner
 from kpu_mm.weights.checkpoint_file import read_checkpoint
@@ -62,9 +62,9 @@ def assert_exports(config, checkpoint, out):
     assert done.returncode == 0, done.stderr[-3000:]
     model = MODELS.build(Config.fromfile(config).model)
     model.load_state_dict(read_checkpoint(checkpoint)['state_dict'])
-    for teacher, exported in load_projectors(out).items():
-        trained = model.projectors['s2t'][teacher]
-        normalizer = model.normalizers[teacher]
+    for teacher, link in load_student(out).links.items():
+        exported, trained = link.s2t, model.links[teacher].s2t
+        normalizer = model.links[teacher].normalizer
         for folded, own, affine in (
             (exported.summary, trained.summary, normalizer.summary),
             (exported.maps[0], trained.maps[0], normalizer.maps[0]),
@@ -141,7 +141,7 @@ def test_two_processes_fit_as_one(write_config, tmp_path):
         read_checkpoint(tmp_path / d / 'iter_6.pth')['state_dict']
         for d in ('one', 'two')
     )
-    keys = [k for k in one if k.startswith('normalizers.')]
+    keys = [k for k in one if '.normalizer.' in k]
     assert any(k.endswith('summary.weight') for k in keys)
     for key in keys:
         a, b = one[key].double(), two[key].double()

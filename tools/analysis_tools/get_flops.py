@@ -100,7 +100,7 @@ def distiller_rows(model: Any, images: Any) -> list[Row]:
     rows: list[Row] = [
         (f'projectors: {term}', counts, None)
         for term, counts in count_parameters(
-            model.projectors, lambda name: name.split('.')[0]
+            model.links, lambda name: name.split('.')[1]
         ).items()
     ]
     for name, teacher in model.teachers.items():

@@ -8,6 +8,7 @@ from .joint_checkpoint_hook import JointCheckpointHook
 from .module_clip_hook import ModuleClipHook
 from .non_finite_hook import NonFiniteHook
 from .normalizer_fit_hook import NormalizerFitHook
+from .second_loss_hook import SecondLossHook
 from .skipped_images_hook import SkippedImagesHook
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     'ModuleClipHook',
     'NonFiniteHook',
     'NormalizerFitHook',
+    'SecondLossHook',
     'SkippedImagesHook',
 ]

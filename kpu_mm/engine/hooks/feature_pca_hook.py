@@ -60,15 +60,11 @@ class FeaturePCAHook(Hook):
             images = batch['images'][: self.num_images]
             mask = batch['mask']
             mask = None if mask is None else mask[: len(images)]
-            stored = {
-                name: features.first(len(images))
-                for name, features in batch.get('features', {}).items()
-            }
-            for name in model.taught_by[stream]:
-                label = model.label(name, stream).replace('/', '-')
+            for name in model.streams.of_stream[stream]:
+                label = model.streams.label(name, stream).replace('/', '-')
                 runner.visualizer.add_image(
                     f'pca_{label}',
-                    _draw(model, name, images, mask, stored),
+                    _draw(model, name, images, mask),
                     step=batch_idx + 1,
                 )
         model.train()
@@ -76,16 +72,16 @@ class FeaturePCAHook(Hook):
 
 @torch.no_grad()
 def _draw(
-    model: Any,
-    name: str,
-    images: Tensor,
-    mask: Tensor | None,
-    stored: dict[str, Any],
+    model: Any, name: str, images: Tensor, mask: Tensor | None
 ) -> np.ndarray:
     """Panels of image, teacher and student, one below the other."""
-    student, teacher = model.extract(name, images, mask, stored)
-    if 's2t' in model.projectors:
-        student = model.projectors['s2t'][name](student)
+    link = model.links[name]
+    student, teacher = link.pair(
+        model.student.encode(images, mask),
+        link.targets(model.teachers[name].encode(images, mask)),
+    )
+    if link.s2t is not None:
+        student = link.to_teacher(student, like=teacher)
     panels = [
         feature_panel(image, [teacher.maps[0][i], student.maps[0][i]])
         for i, image in enumerate(images)

@@ -8,6 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from kpu_mm.models.normalizers import fit_normalizers
 from kpu_mm.registry import HOOKS
 
 
@@ -47,8 +48,10 @@ class NormalizerFitHook(Hook):
         model: Any = runner.model
         if is_model_wrapper(model):
             model = model.module
-        normalizers = getattr(model, 'normalizers', {})
-        if all(normalizer.fitted for normalizer in normalizers.values()):
+        normalizers = [
+            link.normalizer for link in getattr(model, 'links', {}).values()
+        ]
+        if all(n is None or n.fitted for n in normalizers):
             return
         if runner.iter > 0:
             raise RuntimeError(
@@ -61,7 +64,7 @@ class NormalizerFitHook(Hook):
         try:
             # the very features that training will see, in its precision
             with runner.optim_wrapper.optim_context(runner.model):
-                names = model.fit_normalizers(loader.loaders, self.num_images)
+                names = fit_normalizers(model, loader.loaders, self.num_images)
         finally:
             loader.close()
         runner.logger.info(

@@ -165,9 +165,6 @@ def _check_teacher(config: Any, key: str) -> None:
             f'{key}.type must be the name of a teacher of kpu_mm, but is '
             f'{kind!r}'
         )
-    # an export holds the teacher itself; a cache would read another folder
-    if kind.endswith('CachedTeacher'):
-        raise ValueError(f'{key}.type must be no CachedTeacher')
     path = config.get('config')
     if isinstance(path, str) and not _TOOLBOX_CONFIG.fullmatch(path):
         raise ValueError(
@@ -181,7 +178,7 @@ def _check_teacher(config: Any, key: str) -> None:
 
 def _check_levels(teacher: _Teacher, key: str, num_levels: int) -> None:
     pairs, strides = teacher.get('pairs'), teacher.get('strides')
-    if pairs is None and strides is None:
+    if pairs is None and strides is None and 'map_channels' not in teacher:
         return
     if pairs is None or not strides or min(strides) < 1:
         raise ValueError(f'{key} must have both pairs and positive strides')

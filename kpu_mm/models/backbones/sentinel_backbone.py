@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kpu_mm.structures import Features
 
-from ..encoder import mask_maps
+from ..encoder import level_masks
 from .outputs import Outputs
 from .sentinel import IMAGENET_MEAN, IMAGENET_STD, Sentinel
 from .sentinel_checkpoints import SentinelCheckpoints
@@ -93,7 +93,7 @@ class SentinelBackbone(SentinelCheckpoints):
         # A compiled student has another function as its attribute extract,
         # so what is called here must be looked up on the object.
         features = self.extract(self.normalise(images, mask))
-        return features._replace(masks=mask_maps(features.maps, mask))
+        return features._replace(masks=level_masks(features.maps, mask))
 
     @abstractmethod
     def extract(self, images: Tensor) -> Features:

@@ -1,8 +1,13 @@
 """Balancers: losses per image and teacher -> one scalar."""
 
-from .base_balancer import Balance, BaseBalancer, EqualBalancer
-from .famo_balancer import FAMOBalancer
-from .scale_balancers import AdaLossBalancer, UncertaintyBalancer
+from .base_balancer import (
+    AdaLossBalancer,
+    Balance,
+    BaseBalancer,
+    EqualBalancer,
+    UncertaintyBalancer,
+)
+from .famo_balancer import FAMOBalancer, SecondForward
 from .teacher_drop_balancer import TeacherDropBalancer
 
 __all__ = [
@@ -11,6 +16,7 @@ __all__ = [
     'BaseBalancer',
     'EqualBalancer',
     'FAMOBalancer',
+    'SecondForward',
     'TeacherDropBalancer',
     'UncertaintyBalancer',
 ]

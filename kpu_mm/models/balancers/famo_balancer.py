@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from torch import Tensor
+from mmengine.dist import all_reduce
+from torch import Tensor, nn
+from torch.utils.checkpoint import get_device_states, set_device_states
 
 from kpu_mm.registry import MODELS
 
-from ..average_over_ranks import average_over_ranks
 from .base_balancer import Balance, BaseBalancer
 
 # as in the authors' code, https://github.com/Cranial-XIX/FAMO
@@ -30,8 +31,9 @@ class FAMOBalancer(BaseBalancer):
     The losses after the step are those of the same images, as in the
     paper's Algorithm 1 and the authors' code: one more forward of student
     and projectors per step, without gradient and without the teachers,
-    whose features are kept. With gradient accumulation, the images are
-    those of the last of the accumulated batches.
+    whose features are kept. ``dict(type='kpu_mm.SecondLossHook')`` among the
+    hooks of the config does it. With gradient accumulation, the images
+    are those of the last of the accumulated batches.
 
     The loss is a logarithm and may be negative. All processes weigh by the
     losses' means over all processes.
@@ -90,7 +92,8 @@ class FAMOBalancer(BaseBalancer):
             losses: For all teachers, one value per image, (B,).
         """
         own = self.means(losses)
-        common = average_over_ranks(own.detach().clone())
+        common = own.detach().clone()
+        all_reduce(common, op='mean')
         # The value is the mean over all processes, the gradient is local:
         # data parallelism averages the gradients afterwards.
         distances = self._distances(own + (common - own.detach()))
@@ -108,7 +111,8 @@ class FAMOBalancer(BaseBalancer):
             losses: For all teachers, one value per image, (B,), after the
                 step that followed the last :meth:`forward`.
         """
-        after = average_over_ranks(self.means(losses))
+        after = self.means(losses)
+        all_reduce(after, op='mean')
         fall = self._before.log() - self._distances(after).log()
         z = self.logits.softmax(0)
         # gradient of sum_t z_t fall_t with respect to the logits:
@@ -133,3 +137,42 @@ class FAMOBalancer(BaseBalancer):
         self.logits.grad = grad
         adam.step()
         self.logits.grad = None
+
+
+class SecondForward:
+    """Computes the losses of a step once more, after the optimiser's step.
+
+    The second forward draws the random numbers that the first one, which
+    follows the construction, has drawn (drop path). So only what has changed
+    in the model makes a difference. It restores the random state and the
+    model's buffers (BatchNorm's statistics) afterwards.
+
+    Args:
+        model: What the function runs.
+        losses: Computes the losses; takes nothing.
+    """
+
+    def __init__(
+        self, model: nn.Module, losses: Callable[[], dict[str, Tensor]]
+    ) -> None:
+        self.model = model
+        self.losses = losses
+        self.state = torch.get_rng_state()
+        self.device_states = get_device_states(next(model.parameters()))
+
+    @torch.no_grad()
+    def __call__(self) -> dict[str, Tensor]:
+        """Compute the losses without gradients.
+
+        Returns:
+            For each teacher, one value per image, (B,).
+        """
+        before = [buffer.clone() for buffer in self.model.buffers()]
+        devices, _ = self.device_states
+        with torch.random.fork_rng(devices):
+            torch.set_rng_state(self.state)
+            set_device_states(*self.device_states)
+            losses = self.losses()
+        for buffer, value in zip(self.model.buffers(), before, strict=True):
+            buffer.copy_(value)
+        return losses

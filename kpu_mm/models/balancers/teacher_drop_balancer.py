@@ -6,12 +6,16 @@ from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
-from mmengine.dist import broadcast, get_rank, get_world_size
+from mmengine.dist import (
+    all_reduce,
+    broadcast,
+    get_rank,
+    get_world_size,
+)
 from torch import Tensor
 
 from kpu_mm.registry import MODELS
 
-from ..average_over_ranks import average_over_ranks
 from .base_balancer import Balance, BaseBalancer
 
 
@@ -84,14 +88,17 @@ class TeacherDropBalancer(BaseBalancer):
             values = torch.stack([losses[name] for name in self.teachers])
         kept = self._kept(values.detach())  # (T, B) or (T, 1)
         # divided by what all processes keep, not only this one
-        weights = kept / average_over_ranks(kept.sum())
+        count = kept.sum()
+        all_reduce(count, op='mean')
+        weights = kept / count
         return Balance((weights * values).sum(), self.named(weights.sum(1)))
 
     def _kept(self, values: Tensor) -> Tensor:
         if not self.training:
             return torch.ones_like(values)
         if not self.per_image:
-            values = average_over_ranks(values.clone())
+            values = values.clone()
+            all_reduce(values, op='mean')
         return keep_worst(values, self._draw(values), self.drop_prob)
 
     def _draw(self, values: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ from math import ceil, log2
 
 from torch import Tensor, nn
 
-from ..projectors.resize import bilinear
+from kpu_mm.structures import bilinear
+
 from .pyramid_level import PyramidLevel
 
 STRIDES = (4, 8, 16, 32)

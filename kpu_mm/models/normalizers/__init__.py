@@ -1,11 +1,12 @@
 """Normalisers: a teacher's features -> targets that balance teachers."""
 
-from .base_normalizer import AffineMap, BaseNormalizer
-from .phis_normalizer import PHISNormalizer
-from .standard_normalizers import GlobalStandardNormalizer, StandardNormalizer
-from .whitening_normalizers import (
+from .base_normalizer import AffineMap, BaseNormalizer, fit_normalizers
+from .phis_normalizers import (
+    GlobalStandardNormalizer,
     HCANormalizer,
     PCANormalizer,
+    PHISNormalizer,
+    StandardNormalizer,
     WhiteningNormalizer,
     ZCANormalizer,
 )
@@ -20,4 +21,5 @@ __all__ = [
     'StandardNormalizer',
     'WhiteningNormalizer',
     'ZCANormalizer',
+    'fit_normalizers',
 ]

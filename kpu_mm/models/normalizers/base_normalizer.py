@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from mmengine.dist import broadcast, get_world_size
 from torch import Tensor, nn
 
-from kpu_mm.structures import Features, Moments
+from kpu_mm.structures import Features, Moments, valid_vectors
 from kpu_mm.weights.state_dict import json_from_tensor, json_to_tensor
 
 
@@ -206,3 +207,70 @@ class BaseNormalizer(nn.Module):
                 for a, m in zip(self.maps, features.maps, strict=True)
             )
         return features._replace(summary=summary, maps=maps)
+
+
+@torch.no_grad()
+def fit_normalizers(
+    distiller: Any,
+    loaders: Mapping[str, Iterable[Mapping[str, Any]]],
+    num_images: int,
+) -> list[str]:
+    """Fit those normalisers of a distiller that have no statistics yet.
+
+    All processes share the images and get the same statistics.
+
+    Args:
+        distiller: A :class:`KPUDistiller`.
+        loaders: For each stream, endless batches of its images.
+        num_images: Number of images of each stream, rounded up to whole
+            batches.
+
+    Returns:
+        The teachers whose normalisers were fitted.
+
+    Raises:
+        ValueError: If the features of a teacher do not define a normaliser.
+    """
+    unfitted = {
+        name: link.normalizer
+        for name, link in distiller.links.items()
+        if link.normalizer is not None and not link.normalizer.fitted
+    }
+    found: dict[str, dict[str, Moments]] = {name: {} for name in unfitted}
+    for stream, teachers in distiller.streams.of_stream.items():
+        measured = {name: found[name] for name in teachers if name in found}
+        if measured:
+            _measure(distiller, measured, loaders[stream], num_images)
+    for name, moments in found.items():
+        together = {k: m.over_ranks().cpu() for k, m in moments.items()}
+        try:
+            unfitted[name].fit(together)
+        except ValueError as error:
+            raise ValueError(
+                f"normalizer of teacher '{name}', {error}"
+            ) from error
+        for buffer in unfitted[name].buffers():
+            # Ranks solve alike, but not to the last bit on all machines.
+            broadcast(buffer)
+    return list(unfitted)
+
+
+def _measure(
+    distiller: Any,
+    found: Mapping[str, dict[str, Moments]],
+    batches: Iterable[Mapping[str, Any]],
+    num_images: int,
+) -> None:
+    """Add a stream's images to the moments of teachers' outputs."""
+    for batch in batches:
+        data = distiller.data_preprocessor(batch, False)
+        for name, moments in found.items():
+            teacher = distiller.teachers[name]
+            features = teacher.encode(data['images'], data['mask'])
+            for output, values, mask in features.outputs():
+                new = Moments.of(valid_vectors(values, mask))
+                old = moments.get(output)
+                moments[output] = new if old is None else old + new
+        num_images -= len(batch['images']) * get_world_size()
+        if num_images <= 0:
+            break

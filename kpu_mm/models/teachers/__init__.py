@@ -1,7 +1,6 @@
 """Frozen teachers: raw images in, features out."""
 
 from .base_teacher import BaseTeacher
-from .cached_teacher import CachedTeacher, describe_teacher
 from .clip_teacher import CLIPTeacher
 from .dino_teacher import DINOTeacher
 from .grounding_dino_teacher import GroundingDINOTeacher, InjectedMaps
@@ -10,12 +9,10 @@ from .mosaic_teacher import MosaicTeacher
 from .teacher_bank import TeacherBank
 from .timm_teacher import TimmTeacher
 from .transformers_teacher import TransformersTeacher
-from .unpadded_teacher import UnpaddedTeacher, each_alone
 
 __all__ = [
     'BaseTeacher',
     'CLIPTeacher',
-    'CachedTeacher',
     'DINOTeacher',
     'GroundingDINOTeacher',
     'InjectedMaps',
@@ -24,7 +21,4 @@ __all__ = [
     'TeacherBank',
     'TimmTeacher',
     'TransformersTeacher',
-    'UnpaddedTeacher',
-    'describe_teacher',
-    'each_alone',
 ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from kpu_mm.structures import Features
 
-from ..encoder import mask_maps, resize_mask
+from ..encoder import level_masks, resize_mask
 from ..frozen import FrozenModule
 
 
@@ -99,7 +98,7 @@ class BaseTeacher(FrozenModule):
         """
         images, mask = self.prepare(images, mask)
         summary, maps = self.extract(images, mask)
-        return Features(summary, maps, mask_maps(maps, mask))
+        return Features(summary, maps, level_masks(maps, mask))
 
     def prepare(
         self, images: Tensor, mask: Tensor | None = None
@@ -170,21 +169,6 @@ class BaseTeacher(FrozenModule):
         Returns:
             The summary (B, D) or None, and the maps (B, C, H, W).
         """
-
-    def recall(self, stored: Any) -> Features:
-        """Read stored features instead of running the model.
-
-        Args:
-            stored: Not used: :class:`CachedTeacher` alone reads them.
-
-        Raises:
-            ValueError: Always, as this teacher has its model.
-        """
-        raise ValueError(
-            f'the stream brings stored features of a {type(self).__name__}, '
-            'which computes its own; make the teacher a kpu_mm.CachedTeacher, '
-            "or leave it out of `features` of the stream's dataset."
-        )
 
     @torch.no_grad()
     def probe(self, size: int = 128) -> None:

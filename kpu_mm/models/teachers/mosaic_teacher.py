@@ -11,7 +11,7 @@ from torch import Tensor
 from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
 
-from ..encoder import mask_maps
+from ..encoder import level_masks
 from .base_teacher import BaseTeacher
 from .teacher_bank import build_teacher
 
@@ -112,7 +112,7 @@ class MosaicTeacher(BaseTeacher):
         for m, stride in zip(features.maps, self.strides, strict=True):
             parts = untile(m, k)[: len(images)]  # (B, C, h, w)
             maps.append(parts[..., : height // stride, : width // stride])
-        return Features(None, tuple(maps), mask_maps(maps, mask))
+        return Features(None, tuple(maps), level_masks(maps, mask))
 
     def extract(
         self, images: Tensor, mask: Tensor | None

@@ -9,7 +9,7 @@ from torch import Tensor
 from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
 
-from ..encoder import mask_maps
+from ..encoder import level_masks
 from ..student import open_student
 from ..unseen import Unseen
 from .teacher_encoder import check_out_type, select
@@ -39,8 +39,7 @@ class ProjectedBackbone(Unseen):
 
     Raises:
         FileNotFoundError: If something is missing.
-        RuntimeError: If the checkpoint is broken, or does not record which
-            levels its projectors take.
+        RuntimeError: If the checkpoint is broken.
         ValueError: If the student has no such teacher, or that teacher no
             summary.
     """
@@ -55,11 +54,11 @@ class ProjectedBackbone(Unseen):
         super().__init__()
         student = open_student(source, config)
         self.student = student.backbone
-        self.head = student.head(teacher)
+        self.link = student.link(teacher)
         self.out_type = out_type
-        self.strides = self.head.strides
-        self.channels = self.head.channels
-        self.summary_channels = self.head.summary_channels
+        self.strides = self.link.levels.strides
+        self.channels = self.link.channels
+        self.summary_channels = self.link.summary_channels
         check_out_type(out_type, self.summary_channels)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -81,8 +80,7 @@ class ProjectedBackbone(Unseen):
             images: Normalised images, (B, 3, H, W).
         """
         size = (images.shape[-2], images.shape[-1])
-        features: Features = self.head(self.student.extract(images), size)
-        return features
+        return self.link.infer(self.student.extract(images), size)
 
     def encode(self, images: Tensor, mask: Tensor | None = None) -> Features:
         """What the teacher would say of raw images.
@@ -96,4 +94,4 @@ class ProjectedBackbone(Unseen):
             Summary and maps; with masks of the maps if ``mask`` is given.
         """
         features = self.extract(self.student.normalise(images, mask))
-        return features._replace(masks=mask_maps(features.maps, mask))
+        return features._replace(masks=level_masks(features.maps, mask))

@@ -64,8 +64,7 @@ class TeacherEncoder(Unseen):
             mask: True where a pixel is real and not padding, (B, H, W)
                 bool; None if all are. Defaults to None.
         """
-        features: Features = self.teacher(images, mask)
-        return features
+        return self.teacher.encode(images, mask)
 
 
 def check_out_type(out_type: str, summary_channels: int | None) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 from torch import Size, Tensor
 
 from kpu_mm.registry import MODELS
+from kpu_mm.structures import bilinear
 
-from ..projectors.resize import bilinear
 from .text_head import TextHead
 
 

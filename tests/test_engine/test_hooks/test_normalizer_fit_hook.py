@@ -19,7 +19,7 @@ def runner(run_config):
     cfg.train_dataloader.dino.num_workers = 0
     model = dict(cfg.model, normalizer=dict(type='kpu_mm.PHISNormalizer'))
     model = MODELS.build(model)
-    optimizer = torch.optim.SGD(model.projectors.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(model.links.parameters(), lr=0.1)
     return SimpleNamespace(
         model=model,
         train_loop=SimpleNamespace(
@@ -48,11 +48,15 @@ def test_fits_to_the_images_training_begins_with(runner, precision):
         )
     NormalizerFitHook(num_images=8).before_train(runner)
     model, loader = runner.model, runner.train_loop.dataloader
-    assert all(n.fitted for n in model.normalizers.values())
+    assert all(link.normalizer.fitted for link in model.links.values())
     found = first_images(loader)
     # eight images are two batches of four
     with runner.optim_wrapper.optim_context(model):
-        maps = [model.teach('dino', step['dino']).maps[0] for step in found]
+        teacher, link = model.teachers['dino'], model.links['dino']
+        maps = [
+            link.targets(teacher.encode(step['dino'])).maps[0]
+            for step in found
+        ]
     variances = torch.cat(maps).var((0, 2, 3), correction=0)
     torch.testing.assert_close(
         variances, torch.ones_like(variances), rtol=1e-4, atol=0
@@ -78,10 +82,11 @@ def test_training_does_not_notice(runner):
 
 def test_statistics_of_a_checkpoint_stay(runner):
     NormalizerFitHook(num_images=4).before_train(runner)
-    before = runner.model.normalizers['dino'].maps[0].mean.clone()
+    mean = runner.model.links['dino'].normalizer.maps[0].mean
+    before = mean.clone()
     runner.seed, runner.iter = 8, 3
     NormalizerFitHook(num_images=8).before_train(runner)
-    assert torch.equal(runner.model.normalizers['dino'].maps[0].mean, before)
+    assert torch.equal(mean, before)
 
 
 def test_resumed_from_a_run_without_normalizer(runner):

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from kpu_mm.models.normalizers import PHISNormalizer
-from kpu_mm.models.normalizers.phis_normalizer import (
+from kpu_mm.models.normalizers.phis_normalizers import (
     balanced_rotation,
     principal_axes,
 )

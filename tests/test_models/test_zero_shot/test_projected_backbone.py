@@ -6,9 +6,9 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
+from kpu_mm.analysis.distilled import extract_pairs
 from kpu_mm.export import read_student, write_student
 from kpu_mm.models import ProjectedBackbone
-from kpu_mm.models.projectors import resize
 from kpu_mm.registry import MODELS
 
 
@@ -39,20 +39,17 @@ def test_gives_what_was_compared_with_the_teacher(
     model = distilled[2]
     backbone = ProjectedBackbone(checkpoint, 'other')
     with torch.no_grad():
-        student, teacher = model.extract('other', images)
-        expected = model.projectors['s2t']['other'](
-            resize(student, like=teacher)
-        )
+        link = model.links['other']
+        student, teacher = extract_pairs(model, 'other', images)
+        expected = link.to_teacher(student, like=teacher)
         features = backbone.encode(images)
-    own = [
-        i for i, (_, level) in enumerate(model.pairs['other']) if level == 2
-    ]
+    own = [i for i, (_, level) in enumerate(link.levels.pairs) if level == 2]
     assert torch.equal(features.summary, expected.summary)
     # 70 rows are 4 patches of 16 for the teacher, ceil(70 / 16) here
     assert features.maps[0].shape == (2, 48, 5, 6)
     with torch.no_grad():
-        whole = model.extract('other', images[..., :64, :])
-        like = model.projectors['s2t']['other'](resize(*whole))
+        whole = extract_pairs(model, 'other', images[..., :64, :])
+        like = link.to_teacher(*whole)
         ours = backbone.encode(images[..., :64, :])
     assert torch.equal(ours.maps[0], like.maps[own[0]])
 
@@ -89,10 +86,10 @@ def test_masks_and_padding(checkpoint, images):
 def test_state_comes_from_its_source(checkpoint):
     owner = nn.Sequential(ProjectedBackbone(checkpoint, 'other')).train()
     assert not owner.state_dict() and not list(owner.parameters())
-    before = owner[0].head.maps[0][0].weight.clone()
+    before = owner[0].link.s2t.maps[0][0].weight.clone()
     # weights of the encoder it stands in for are not taken
     owner.load_state_dict({'0.stem.weight': torch.ones(3)}, strict=True)
-    assert torch.equal(owner[0].head.maps[0][0].weight, before)
+    assert torch.equal(owner[0].link.s2t.maps[0][0].weight, before)
 
 
 def test_clear_messages(run, checkpoint, distilled, tmp_path):
@@ -106,9 +103,9 @@ def test_clear_messages(run, checkpoint, distilled, tmp_path):
     with pytest.raises(FileNotFoundError, match='There are 0 configs'):
         ProjectedBackbone(alone, 'other')
     state = dict(distilled[2].state_dict())
-    del state['level_record._extra_state']
+    state['level_record._extra_state'] = torch.zeros(1)
     torch.save(dict(state_dict=state), tmp_path / 'old.pth')
-    with pytest.raises(RuntimeError, match='save it again'):
+    with pytest.raises(RuntimeError, match='train again'):
         ProjectedBackbone(
             str(tmp_path / 'old.pth'), 'other', config=str(run / 'run.py')
         )
@@ -117,8 +114,10 @@ def test_clear_messages(run, checkpoint, distilled, tmp_path):
 def test_projector_sees_student_maps_only(checkpoint, images):
     """A projector that is linear gives the student's maps back."""
     backbone = ProjectedBackbone(checkpoint, 'other')
-    backbone.head.summary = nn.Identity()
-    backbone.head.maps = nn.ModuleList([nn.Identity()])
+    # the MLP of the pair that inference uses
+    (k,) = backbone.link.closest
+    for part in ('summary', f'maps.{k}'):
+        backbone.link.s2t.set_submodule(part, nn.Identity())
     with torch.no_grad():
         x = backbone.student.normalise(images)
         features, own = backbone.extract(x), backbone.student.extract(x)

@@ -1,5 +1,0 @@
-"""Distillers."""
-
-from .kpu_distiller import KPUDistiller
-
-__all__ = ['KPUDistiller']

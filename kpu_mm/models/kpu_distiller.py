@@ -1,0 +1,312 @@
+"""KPUDistiller: several frozen teachers, one student, no labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kpu_mm.registry import MODELS
+from kpu_mm.structures import Features
+
+from .balancers import SecondForward
+from .distill_log import Comparison, log_values, std_ratios
+from .level_map import map_levels
+from .multi_stream_model import MultiStreamModel, Streams
+from .teacher_link import TERMS, TeacherLink, build_link
+from .teacher_streams import TeacherStreams
+from .teachers import TeacherBank
+
+__all__ = ['KPUDistiller']
+
+Targets = Mapping[str, Mapping[str, Features]]
+
+
+@MODELS.register_module()
+class KPUDistiller(MultiStreamModel):
+    """Knowledge preservation and unification.
+
+    KPU (https://arxiv.org/abs/2508.14707). Teachers stay outside of
+    parameters, checkpoints, optimiser and DDP.
+
+    Args:
+        student: Config of the student, a backbone that is an encoder.
+        teachers: Configs of the teachers by name.
+        streams: For a teacher whose images are not those of the stream of
+            its own name, the name of another stream, or names of several.
+            Several teachers may share one; for a teacher each of its streams
+            counts the same. Defaults to None.
+        terms: Weights of the loss terms 's2t' (student to teacher), 't2s'
+            (unification) and 'rec' (reconstruction, needs 't2s'); a term
+            that is left out is off. With 's2t' on, 't2s' and 'rec' use only
+            the closest level of each teacher map. Defaults to 1.0 for all
+            three.
+        normalizer: Config of what the teachers' features go through before
+            they are compared; one is built for each teacher. Defaults to
+            None, they are compared as they are.
+        projector: Config of the projectors. Defaults to
+            ``dict(type='kpu_mm.MLPProjector')``.
+        align: Config of L_align. Defaults to
+            ``dict(type='kpu_mm.AlignLoss')``.
+        balancer: Config of what weighs teachers against each other.
+            Defaults to ``dict(type='kpu_mm.EqualBalancer')``.
+        backward: 'joint', one backward over all streams as in the paper, or
+            'per_stream': the same gradients with the activation memory of
+            one stream. Defaults to 'joint'.
+        compile: Arguments of ``torch.compile`` for the student and each
+            teacher; None compiles nothing. Defaults to None.
+        channels_last: Keep convolution weights and images in the
+            channels-last layout. Defaults to False.
+        init_cfg: Initialisation of the whole distiller. Defaults to None.
+
+    Attributes:
+        links: For each teacher, its :class:`TeacherLink`.
+        streams: Which teacher sees which streams.
+
+    Raises:
+        ValueError: If an option has a value that is not listed, no teacher
+            is given, or options do not go together.
+    """
+
+    def __init__(
+        self,
+        student: dict[str, Any],
+        teachers: dict[str, dict[str, Any]],
+        streams: dict[str, str | Sequence[str]] | None = None,
+        terms: dict[str, float] | None = None,
+        normalizer: dict[str, Any] | None = None,
+        projector: dict[str, Any] | None = None,
+        align: dict[str, Any] | None = None,
+        balancer: dict[str, Any] | None = None,
+        backward: str = 'joint',
+        compile: dict[str, Any] | None = None,
+        channels_last: bool = False,
+        init_cfg: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(backward=backward, init_cfg=init_cfg)
+        self.terms = dict(terms or dict.fromkeys(TERMS, 1.0))
+        _check_options(self.terms, teachers)
+        self.streams = TeacherStreams(teachers, streams or {})
+        self.student = MODELS.build(
+            student, default_args=dict(out_type='features')
+        )
+        self.teachers = TeacherBank(teachers)
+        self.align = MODELS.build(align or dict(type='kpu_mm.AlignLoss'))
+        self.balancer = MODELS.build(
+            balancer or dict(type='kpu_mm.EqualBalancer'),
+            default_args=dict(
+                teachers=list(teachers), streams=self.streams.of_teacher
+            ),
+        )
+        if backward == 'per_stream' and not self.balancer.separable:
+            raise ValueError(
+                f'{type(self.balancer).__name__} weighs the losses of all '
+                "streams against each other: set backward='joint'."
+            )
+        level_maps = map_levels(
+            {name: t.strides for name, t in self.teachers.items()},
+            self.student.strides,
+        )
+        self.links: Mapping[str, TeacherLink] = nn.ModuleDict(  # type: ignore[assignment]
+            {
+                name: build_link(
+                    level_maps[name],
+                    self.student,
+                    teacher,
+                    self.terms,
+                    projector or dict(type='kpu_mm.MLPProjector'),
+                    normalizer,
+                )
+                for name, teacher in self.teachers.items()
+            }
+        )
+        self.memory_format = torch.contiguous_format
+        if channels_last:
+            self.memory_format = torch.channels_last
+            self.to(memory_format=torch.channels_last)
+        if compile is not None:
+            self.student.extract = torch.compile(
+                self.student.extract, **compile
+            )
+            for teacher in self.teachers.values():
+                teacher.compile(**compile)
+        self._hide_frozen_from_ddp()
+        self.second_forward: SecondForward | None = None
+
+    # ---- the method -------------------------------------------------------
+
+    def loss(self, streams: Streams) -> dict[str, Tensor]:
+        """L_KPU over the given streams.
+
+        Args:
+            streams: For each stream ``images`` (B, 3, H, W), raw RGB in
+                [0, 255], and ``mask`` (B, H, W), True where the image is, or
+                None where all is.
+
+        Returns:
+            ``loss``, and for the log each term, each standard deviation and
+            each teacher's weight.
+        """
+        targets = {
+            stream: {
+                name: self.links[name].targets(
+                    self.teachers[name].encode(*self._inputs(batch))
+                )
+                for name in self.streams.of_stream[stream]
+            }
+            for stream, batch in streams.items()
+        }
+        if self.balancer.needs_second_loss and torch.is_grad_enabled():
+            self._keep_second_forward(streams, targets)
+        compared = self.compare(streams, targets)
+        loss, weights = self.balancer(self.teacher_losses(compared))
+        named = {self.streams.label(*key): c for key, c in compared.items()}
+        return dict(loss=loss, **log_values(named, weights))
+
+    def compare(
+        self, streams: Streams, targets: Targets
+    ) -> dict[tuple[str, str], Comparison]:
+        """Compare the student with each teacher on each of its streams.
+
+        Args:
+            streams: As :meth:`loss` takes them.
+            targets: For each stream and teacher, the normalised features.
+
+        Returns:
+            A comparison for each (teacher, stream).
+        """
+        return {
+            (name, stream): self.terms_of(name, student, teacher)
+            for stream, batch in streams.items()
+            for student in [self.student.encode(*self._inputs(batch))]
+            for name, teacher in targets[stream].items()
+        }
+
+    def terms_of(
+        self, name: str, student: Features, targets: Features
+    ) -> Comparison:
+        """The terms of the loss, equations 1 to 3.
+
+        Args:
+            name: The teacher.
+            student: The student's summary and all of its levels.
+            targets: The teacher's summary and all of its maps, normalised.
+        """
+        link, losses, unified = self.links[name], {}, None
+        x, x_t = link.pair(student, targets)
+        if 's2t' in self.terms:
+            losses['s2t'] = self.align(link.to_teacher(x, like=x_t), x_t)
+        if 't2s' in self.terms:
+            y, y_t = link.pair_unified(x, x_t)
+            unified = link.to_student(y_t, like=y)
+            losses['t2s'] = self.align(y, unified)
+            if 'rec' in self.terms:
+                again = link.reconstruct(unified, like=y_t)
+                losses['rec'] = self.align(y_t, again)
+        return Comparison(losses, x_t, unified)
+
+    def teacher_losses(
+        self, compared: Mapping[tuple[str, str], Comparison]
+    ) -> dict[str, Tensor]:
+        """Each teacher's weighted terms, one value per image, (B,).
+
+        Args:
+            compared: What :meth:`compare` gave.
+        """
+        parts: dict[str, list[Tensor]] = {}
+        for (name, _), comparison in compared.items():
+            weighted = [
+                self.terms[term] * loss
+                for term, loss in comparison.losses.items()
+            ]
+            parts.setdefault(name, []).append(torch.stack(weighted).sum(0))
+        return {
+            name: self.streams.join(name, losses)
+            for name, losses in parts.items()
+        }
+
+    # ---- what MMEngine calls ----------------------------------------------
+
+    def forward(self, streams: Streams, mode: str = 'loss') -> dict[str, Any]:
+        """Losses of the streams, or the student's features of them.
+
+        Args:
+            streams: As :meth:`loss` takes them.
+            mode: 'loss', or 'tensor' for the student's features by stream.
+                Defaults to 'loss'.
+
+        Raises:
+            ValueError: If a stream has no teacher, or the mode is another.
+        """
+        known = self.streams.of_stream
+        unknown = set(streams) - set(known)
+        if unknown:
+            raise ValueError(
+                f'streams {sorted(unknown)} have no teacher; the streams of '
+                f'the teachers are {sorted(known)}.'
+            )
+        if mode == 'loss':
+            return self.loss(streams)
+        if mode == 'tensor':
+            return {
+                stream: self.student.encode(*self._inputs(batch))
+                for stream, batch in streams.items()
+            }
+        raise ValueError(
+            f"mode={mode!r}: a distiller knows 'loss' and 'tensor'."
+        )
+
+    @property
+    def stream_names(self) -> tuple[str, ...]:
+        """The streams that the teachers see."""
+        return tuple(self.streams.of_stream)
+
+    def parse_losses(
+        self, losses: dict[str, Tensor]
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Add the ratio of the teachers' standard deviations to the log."""
+        return super().parse_losses({**losses, **std_ratios(losses)})
+
+    def _keep_second_forward(self, streams: Streams, targets: Targets) -> None:
+        """Let SecondLossHook measure the losses after the step."""
+        if not self.training:
+            return
+        if self.second_forward is not None:
+            raise RuntimeError(
+                f'{type(self.balancer).__name__} learns from the losses after '
+                "each step: add dict(type='kpu_mm.SecondLossHook') to the "
+                'hooks of the config.'
+            )
+        compare = partial(self.compare, streams, targets)
+        self.second_forward = SecondForward(
+            self, lambda: self.teacher_losses(compare())
+        )
+
+    def _inputs(
+        self, batch: Mapping[str, Any]
+    ) -> tuple[Tensor, Tensor | None]:
+        images = batch['images'].contiguous(memory_format=self.memory_format)
+        return images, batch.get('mask')
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Any:
+        """Take the teachers along when the model moves."""
+        super()._apply(fn, recurse)
+        self.teachers.apply(fn)
+        return self
+
+
+def _check_options(
+    terms: Mapping[str, float], teachers: Mapping[str, Any]
+) -> None:
+    if not teachers:
+        raise ValueError('`teachers` is empty: name at least one teacher.')
+    if set(terms) - set(TERMS):
+        raise ValueError(f'terms={dict(terms)}: choose from {TERMS}.')
+    if 'rec' in terms and 't2s' not in terms:
+        raise ValueError(
+            "terms: 'rec' reconstructs teachers from 't2s'; switch on both "
+            'or neither.'
+        )

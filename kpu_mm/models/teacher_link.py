@@ -1,0 +1,284 @@
+"""TeacherLink: all that lies between the student and one teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from kpu_mm.registry import MODELS
+from kpu_mm.structures import Features, bilinear, resize_like
+
+from .level_map import LevelMap
+from .normalizers import BaseNormalizer
+
+TERMS = ('s2t', 't2s', 'rec')
+
+
+class TeacherLink(nn.Module):
+    """Level map, normaliser and projectors between student and teacher.
+
+    KPU (https://arxiv.org/abs/2508.14707). Nothing else resizes or projects
+    features from the student to a teacher or back. The level map is a part
+    of the state dict; loading compares it, since a projector of other levels
+    is another projector.
+
+    Args:
+        levels: Which teacher map meets which student level.
+        student_strides: Strides of the student's levels.
+        projectors: h_s2t, h_t2s and h_rec by 's2t', 't2s' and 'rec'; a term
+            that is off has none. Each has an MLP for each pair of levels,
+            h_t2s and h_rec for those of :attr:`unified`.
+        normalizer: What a teacher's features go through before they are
+            compared. Defaults to None, they are compared as they are.
+
+    Attributes:
+        closest: For each teacher map, the index of its closest pair.
+        unified: The indices of the pairs that t2s and rec use.
+    """
+
+    def __init__(
+        self,
+        levels: LevelMap,
+        student_strides: Sequence[int],
+        projectors: Mapping[str, nn.Module],
+        normalizer: BaseNormalizer | None = None,
+    ) -> None:
+        super().__init__()
+        self.levels = levels
+        self.student_strides = tuple(student_strides)
+        self.closest = levels.closest(student_strides)
+        self.unified = unified_pairs(levels, student_strides, projectors)
+        self.s2t: Any = projectors.get('s2t')
+        self.t2s: Any = projectors.get('t2s')
+        self.rec: Any = projectors.get('rec')
+        self.normalizer: Any = normalizer
+
+    # ---- training ---------------------------------------------------------
+
+    def targets(self, teacher: Features) -> Features:
+        """Normalise a teacher's features.
+
+        Args:
+            teacher: The teacher's summary and all of its maps.
+        """
+        if self.normalizer is None:
+            return teacher
+        normalised: Features = self.normalizer(teacher)
+        return normalised
+
+    def pair(
+        self, student: Features, targets: Features
+    ) -> tuple[Features, Features]:
+        """Lay out student's and teacher's maps pair by pair.
+
+        Args:
+            student: The student's summary and all of its levels.
+            targets: The teacher's summary and all of its maps.
+
+        Returns:
+            X and X^t, with a map for each pair.
+        """
+        maps, levels = zip(*self.levels.pairs, strict=True)
+        return student.select(levels), targets.select(maps)
+
+    def pair_unified(
+        self, x: Features, x_t: Features
+    ) -> tuple[Features, Features]:
+        """Keep the pairs that t2s and rec use.
+
+        Args:
+            x: X as :meth:`pair` gave it.
+            x_t: X^t as :meth:`pair` gave it.
+        """
+        return x.select(self.unified), x_t.select(self.unified)
+
+    def to_teacher(self, x: Features, like: Features) -> Features:
+        """h_s2t(X), on the grids of X^t.
+
+        Args:
+            x: The student's paired maps.
+            like: The teacher's paired maps, for their sizes.
+        """
+        projected: Features = self.s2t(resize_like(x, like))
+        return projected
+
+    def to_student(
+        self, x_t: Features, like: Features | None = None
+    ) -> Features:
+        """h_t2s(X^t), on the grids of X.
+
+        Args:
+            x_t: The teacher's maps of the unified pairs.
+            like: The student's maps of these pairs, for their sizes.
+                Defaults to None, the teacher's own sizes.
+        """
+        projected: Features = self.t2s(x_t)
+        return projected if like is None else resize_like(projected, like)
+
+    def reconstruct(self, unified: Features, like: Features) -> Features:
+        """h_rec(h_t2s(X^t)), on the grids of X^t.
+
+        Args:
+            unified: What :meth:`to_student` gave.
+            like: The teacher's maps of the unified pairs, for their sizes.
+        """
+        projected: Features = self.rec(resize_like(unified, like))
+        return projected
+
+    # ---- inference --------------------------------------------------------
+
+    @property
+    def summary_channels(self) -> int | None:
+        """Channels of the summary that :meth:`infer` gives, if any."""
+        summary = self.s2t.summary
+        return None if summary is None else summary[-1].out_features
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of the maps that :meth:`infer` gives."""
+        return tuple(self.s2t.maps[k][-1].out_features for k in self.closest)
+
+    def infer(self, student: Features, size: tuple[int, int]) -> Features:
+        """What the student takes the teacher's features to be.
+
+        Each map of the teacher comes from the student level of the closest
+        stride, resized to the teacher's grid and projected.
+
+        Args:
+            student: The student's summary and all of its levels.
+            size: Height and width of the images.
+
+        Returns:
+            In the teacher's own space the summary (B, D), None for a teacher
+            without one, and its maps,
+            (B, C_i, ceil(H / s_i), ceil(W / s_i)).
+        """
+        levels = [self.levels.pairs[k][1] for k in self.closest]
+        maps = tuple(
+            # -(-side // stride) would be wrong: ONNX divides towards zero
+            bilinear(m, tuple((side + stride - 1) // stride for side in size))
+            if stride != self.student_strides[level]
+            else m
+            for m, level, stride in zip(
+                student.select(levels).maps,
+                levels,
+                self.levels.strides,
+                strict=True,
+            )
+        )
+        projected: Features = self.s2t(
+            student._replace(maps=maps, masks=None), mlps=self.closest
+        )
+        if self.normalizer is not None:
+            projected = self.normalizer.invert(projected)
+        return projected
+
+    def fold_normalizer(self) -> None:
+        """Move the inverse normaliser into the last layers of h_s2t.
+
+        The results of :meth:`infer` stay the same, at no cost. PHI-S
+        (https://arxiv.org/abs/2410.01680), appendix A.6.
+        """
+        normalizer, self.normalizer = self.normalizer, None
+        if normalizer is None:
+            return
+        if normalizer.summary is not None and self.s2t.summary is not None:
+            normalizer.summary.fold_into(self.s2t.summary[-1])
+        for mlp, (i, _) in zip(self.s2t.maps, self.levels.pairs, strict=True):
+            normalizer.maps[i].fold_into(mlp[-1])
+
+    # ---- checkpoints ------------------------------------------------------
+
+    def get_extra_state(self) -> Tensor:
+        """The level map, as JSON in a uint8 tensor."""
+        return self.levels.to_tensor()
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Check that a checkpoint's projectors fit the level map.
+
+        Raises:
+            RuntimeError: If they were trained for another one.
+        """
+        saved = LevelMap.from_tensor(state)
+        if saved != self.levels:
+            raise RuntimeError(
+                "the checkpoint's projectors connect (teacher map, student "
+                f'level) {saved.pairs} at strides {saved.strides}, but this '
+                f'model connects {self.levels.pairs} at '
+                f'{self.levels.strides}; use the teachers that it was trained '
+                'with, or give this one another name.'
+            )
+
+
+def unified_pairs(
+    levels: LevelMap, student_strides: Sequence[int], terms: Mapping[str, Any]
+) -> tuple[int, ...]:
+    """The pairs that t2s and rec use.
+
+    A student level that only joined a coarser teacher map learns from it in
+    s2t, on the map's grid; t2s, on the level's own grid, would over-smooth
+    it. Without s2t it has nothing else to learn from, and all pairs are used.
+
+    Args:
+        levels: The level map.
+        student_strides: Strides of the student's levels.
+        terms: Whatever is in use, by term.
+    """
+    if 's2t' in terms:
+        return levels.closest(student_strides)
+    return tuple(range(len(levels.pairs)))
+
+
+def build_link(
+    levels: LevelMap,
+    student: Any,
+    teacher: Any,
+    terms: Mapping[str, float],
+    projector: dict[str, Any],
+    normalizer: dict[str, Any] | None,
+) -> TeacherLink:
+    """Build the link to one teacher, with new projectors.
+
+    Args:
+        levels: Which teacher map meets which student level.
+        student: The student, an encoder.
+        teacher: The teacher, an encoder.
+        terms: The loss terms in use.
+        projector: Config of a projector.
+        normalizer: Config of a normaliser; None for none.
+    """
+    unified = unified_pairs(levels, student.strides, terms)
+    projectors = {}
+    for term in terms:
+        used = range(len(levels.pairs)) if term == 's2t' else unified
+        maps = [teacher.channels[levels.pairs[k][0]] for k in used]
+        summary = teacher.summary_channels
+        ends = [
+            (summary and student.embed_dims, [student.embed_dims] * len(maps)),
+            (summary, maps),
+        ]
+        if term == 't2s':
+            ends.reverse()
+        (in_summary, in_channels), (out_summary, out_channels) = ends
+        projectors[term] = MODELS.build(
+            projector,
+            default_args=dict(
+                in_summary=in_summary,
+                in_channels=in_channels,
+                out_summary=out_summary,
+                out_channels=out_channels,
+            ),
+        )
+    channels = dict(
+        summary_channels=teacher.summary_channels, channels=teacher.channels
+    )
+    return TeacherLink(
+        levels,
+        student.strides,
+        projectors,
+        None
+        if normalizer is None
+        else MODELS.build(normalizer, default_args=channels),
+    )
