@@ -14,7 +14,8 @@ from tokenizers import (
 )
 from transformers import BertTokenizerFast, PreTrainedTokenizerFast
 
-from .digit_scenes import CAPTIONS, COLOURS, DIGIT_WORDS
+from .digit_scenes import CAPTIONS
+from .materials import COLOURS, DIGIT_WORDS
 
 # GroundingDINO knows these by the ids of BERT's vocabulary.
 _BERT_IDS = {'[PAD]': 0, '[UNK]': 100, '[CLS]': 101, '[SEP]': 102}

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .digit_scenes.materials import COLOURS, materials
+from .materials import COLOURS, materials
 from .scene_pool import SIZE, PoolBatch
 
 # share of a cell that a digit must cover, by stride

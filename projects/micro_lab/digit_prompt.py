@@ -12,7 +12,7 @@ from kpu_mm.models.zero_shot import Boxes
 
 from .captions import FIRST_DIGIT
 from .dense_heads import normalise
-from .digit_scenes import DIGIT_WORDS
+from .materials import DIGIT_WORDS
 
 _START, _END, _DOT = 101, 102, 1012
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from .captions import caption_tokenizer, caption_words
 from .dense_heads import DenseHeads, augment, normalise
-from .digit_scenes import CAPTIONS, COLOURS, DIGIT_WORDS
+from .digit_scenes import CAPTIONS
+from .materials import COLOURS, DIGIT_WORDS
 from .scene_pool import SIZE, PoolBatch
 
 CONTEXT = 12

@@ -16,7 +16,8 @@ from torchvision.ops import box_convert
 from kpu_mm.models.zero_shot import Boxes
 from kpu_mm.structures import Features
 
-from .digit_scenes import CAPTIONS, DIGIT_WORDS
+from .digit_scenes import CAPTIONS
+from .materials import DIGIT_WORDS
 from .scene_pool import SIZE, Pool, PoolBatch
 
 PROMPTS = [text for text in CAPTIONS if 'colour' not in text]

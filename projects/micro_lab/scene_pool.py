@@ -1,4 +1,4 @@
-"""Digit scenes as arrays, composed once and kept on disk."""
+"""Digit scenes as arrays, which are composed once and kept on disk."""
 
 from __future__ import annotations
 
@@ -11,23 +11,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .digit_scenes.materials import COLOURS, Split
-from .digit_scenes.scene import MAX_DIGITS, Scene, scene
+from .digit_scenes import MAX_DIGITS, scene
+from .materials import COLOURS, Split
 
-SIZE = 64
+SIZE = 64  # pixels, height and width
 
 
 class Pool(NamedTuple):
-    """N scenes; digits that are not there have number -1.
+    """N scenes with room for five digits each.
+
+    Absent digits have class, scan and colour -1.
 
     Args:
         images: (N, H, W, 3) uint8.
-        instances: Which digit of the scene is in sight, from 1; 0 for none,
-            (N, H, W) uint8.
-        digits: (N, 5) int64.
-        scans: (N, 5) int64.
+        instances: Number of the visible digit in its scene, from 1; 0 for
+            background, (N, H, W) uint8.
+        digits: Classes, (N, 5) int64.
+        scans: Indices of the scans in their split, (N, 5) int64.
         colours: Indices of COLOURS, (N, 5) int64.
-        boxes: (N, 5, 4) int64.
+        boxes: x1, y1, x2, y2 in pixels, (N, 5, 4) int64.
     """
 
     images: np.ndarray
@@ -38,10 +40,10 @@ class Pool(NamedTuple):
     boxes: np.ndarray
 
     def batch(self, indices: np.ndarray) -> PoolBatch:
-        """Take scenes as tensors.
+        """Return some scenes as tensors.
 
         Args:
-            indices: (B,).
+            indices: Indices of the scenes, (B,).
         """
         return PoolBatch(
             *(torch.from_numpy(np.asarray(a[indices])) for a in self)
@@ -49,7 +51,7 @@ class Pool(NamedTuple):
 
 
 class PoolBatch(NamedTuple):
-    """Scenes of a pool as tensors of the same shapes."""
+    """Scenes of a pool as tensors; see :class:`Pool` for the fields."""
 
     images: Tensor
     instances: Tensor
@@ -60,16 +62,17 @@ class PoolBatch(NamedTuple):
 
 
 def load_pool(folder: Path, split: Split, seed: int, count: int) -> Pool:
-    """Map the pool in a folder, composing it if it is not there.
+    """Open a pool memory-mapped, and compose it first if it is missing.
 
     Args:
-        folder: Where pools are kept.
+        folder: Folder of all pools.
         split: 'train' or 'test'.
-        seed: Series of scenes.
+        seed: Seed of the series of scenes.
         count: Number of scenes.
     """
     place = folder / f'{split}-{seed}-{count}-{SIZE}'
     if not place.is_dir():
+        # The rename at the end makes the pool appear only when complete.
         temporary = place.with_name(f'{place.name}.{os.getpid()}.tmp')
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
@@ -89,19 +92,17 @@ def _compose(folder: Path, split: Split, seed: int, count: int) -> None:
         np.full((count, MAX_DIGITS), -1),
         np.zeros((count, MAX_DIGITS, 4), np.int64),
     )
+    names = list(COLOURS)
     for index in range(count):
-        _fill(pool, index, scene(split, seed, index, SIZE))
+        made = scene(split, seed, index, SIZE)
+        number = len(made.digits)
+        order = np.arange(1, number + 1)[:, None, None]
+        pool.images[index] = made.image
+        # Masks do not overlap: (N, H, W) -> (H, W).
+        pool.instances[index] = (made.masks * order).sum(0)
+        pool.digits[index, :number] = made.digits
+        pool.scans[index, :number] = made.scans
+        pool.colours[index, :number] = [names.index(c) for c in made.colours]
+        pool.boxes[index, :number] = made.boxes
     for name, values in pool._asdict().items():
         np.save(folder / f'{name}.npy', values)
-
-
-def _fill(pool: Pool, index: int, made: Scene) -> None:
-    number = len(made.digits)
-    order = np.arange(1, number + 1)[:, None, None]
-    pool.images[index] = made.image
-    pool.instances[index] = (made.masks * order).sum(0)
-    pool.digits[index, :number] = made.digits
-    pool.scans[index, :number] = made.scans
-    names = list(COLOURS)
-    pool.colours[index, :number] = [names.index(c) for c in made.colours]
-    pool.boxes[index, :number] = made.boxes

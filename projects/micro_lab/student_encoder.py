@@ -15,7 +15,7 @@ from kpu_mm.models.teachers import CLIPTeacher
 from kpu_mm.models.zero_shot import Boxes, GroundingDecoder, ProjectedBackbone
 from kpu_mm.structures import Features
 
-from .digit_scenes import DIGIT_WORDS
+from .materials import DIGIT_WORDS
 from .micro_scores import average_precision, look, zero_shot
 from .scene_pool import Pool
 

@@ -4,7 +4,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from projects.micro_lab.digit_scenes import write_digit_scenes
+from projects.micro_lab.make_digit_scenes import write_digit_scenes
 from projects.micro_lab.reproduce import CONFIGS
 
 SCENES = 16

@@ -10,7 +10,7 @@ from torchvision.ops import box_convert
 
 from projects.micro_lab import micro_scores
 from projects.micro_lab.digit_prompt import find_digits
-from projects.micro_lab.digit_scenes import DIGIT_WORDS
+from projects.micro_lab.materials import DIGIT_WORDS
 from projects.micro_lab.micro_scores import (
     average_precision,
     cell_classes,

@@ -9,8 +9,12 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from PIL import Image
 
-from projects.micro_lab.digit_scenes import scene, write, write_digit_scenes
-from projects.micro_lab.digit_scenes.write import run_lengths
+from projects.micro_lab import make_digit_scenes
+from projects.micro_lab.digit_scenes import scene
+from projects.micro_lab.make_digit_scenes import (
+    run_lengths,
+    write_digit_scenes,
+)
 
 CONFIG = Path(__file__).parents[1] / 'configs/_base_/digit_scenes.py'
 COUNT = 8
@@ -139,7 +143,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
     def fail(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(write, 'scene', fail)
+    monkeypatch.setattr(make_digit_scenes, 'scene', fail)
     with pytest.raises(KeyboardInterrupt):
         write_digit_scenes(tmp_path / 'new', 'train', 0, 2)
     assert not list(tmp_path.iterdir())

@@ -1,19 +1,69 @@
 from __future__ import annotations
 
+import io
+import pickle
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from kpu_mm.datasets import UnlabeledImages
+from projects.micro_lab import materials as parts
 from projects.micro_lab.digit_scenes import (
-    COLOURS,
-    DIGIT_WORDS,
     MAX_DIGITS,
-    materials,
+    DigitSceneSource,
     scene,
     tight_box,
 )
+from projects.micro_lab.materials import (
+    COLOURS,
+    DIGIT_WORDS,
+    PHOTOGRAPHS,
+    materials,
+)
+from projects.micro_lab.scene_pool import load_pool
+
+
+def test_splits_share_nothing():
+    train, test = materials('train'), materials('test')
+    assert not set(PHOTOGRAPHS['train']) & set(PHOTOGRAPHS['test'])
+    assert len(train.scans) == 1400 and len(test.scans) == 397
+    # a scan of one split is none of the other, pixel by pixel
+    seen = {scan.tobytes() for scan in train.scans}
+    assert not seen & {scan.tobytes() for scan in test.scans}
+
+
+@pytest.mark.parametrize('split', ['train', 'test'])
+def test_scans_hold_ink_and_every_digit(split):
+    found = materials(split)
+    assert found.scans.shape[1:] == (10, 10)
+    assert found.scans.min() == 0 and found.scans.max() == 1
+    assert not found.scans[:, [0, -1]].any()
+    assert not found.scans[:, :, [0, -1]].any()
+    counts = np.bincount(found.digits)
+    assert len(counts) == 10 and counts.min() > 30
+    for photograph in found.photographs:
+        assert photograph.mode == 'RGB' and max(photograph.size) <= 512
+
+
+def test_the_first_scan_is_a_zero():
+    # first row of the file, as UCI publishes it
+    row = [0, 0, 5, 13, 9, 1, 0, 0]
+    np.testing.assert_allclose(
+        16 * materials('train').scans[0, 1, 1:-1], row, atol=1e-5
+    )
+    assert materials('train').digits[0] == 0
+
+
+def test_says_what_is_missing(monkeypatch):
+    with pytest.raises(ValueError, match="no split 'val'"):
+        materials('val')
+    monkeypatch.setattr(parts, 'find_spec', lambda name: None)
+    materials.cache_clear()
+    with pytest.raises(ImportError, match='pip install scikit-learn'):
+        materials('train')
 
 
 @pytest.fixture(scope='module')
@@ -27,7 +77,7 @@ def equal(a, b):
     )
 
 
-def test_is_a_pure_function_of_its_arguments(scenes):
+def test_scene_is_a_pure_function_of_its_arguments(scenes):
     assert equal(scene('train', 5, 17), scenes[17])
     others = [
         scene('train', 5, 18),
@@ -37,7 +87,7 @@ def test_is_a_pure_function_of_its_arguments(scenes):
     assert not any(equal(other, scenes[17]) for other in others)
 
 
-def test_is_the_same_in_a_process_without_the_toolboxes(scenes):
+def test_scene_is_the_same_in_a_process_without_the_toolboxes(scenes):
     code = (
         'import sys; from projects.micro_lab.digit_scenes import scene;'
         "s = scene('train', 5, 17); print(s.image.tobytes().hex());"
@@ -129,3 +179,60 @@ def test_sizes_show_the_same_composition():
     assert large.image.shape == (96, 96, 3)
     assert large.masks.shape[1:] == (96, 96)
     assert small.digits[0] == large.digits[0]
+
+
+def test_source_reads_the_scenes_of_its_series():
+    source = DigitSceneSource('test', seed=2, count=5, size=96)
+    assert len(source) == 5
+    copy = pickle.loads(pickle.dumps(source))
+    with Image.open(io.BytesIO(copy.read(4))) as file:
+        assert np.array_equal(file, scene('test', 2, 4, 96).image)
+    assert source.name(4) == 'digit scene test/2/4'
+
+
+def test_source_refuses_what_is_not_there():
+    with pytest.raises(IndexError, match=r'outside 0\.\.4'):
+        DigitSceneSource(count=5).read(5)
+    with pytest.raises(ValueError, match="no split 'val'"):
+        DigitSceneSource('val')
+
+
+def test_source_feeds_the_unlabelled_dataset():
+    dataset = UnlabeledImages(
+        dict(type='kpu_mm.DigitSceneSource', count=3),
+        [
+            dict(type='kpu_mm.DecodeResize', shortest=64, longest=64),
+            dict(type='kpu_mm.PackImage'),
+        ],
+    )
+    pictures = {dataset[i]['image'].numpy().tobytes() for i in range(3)}
+    expected = {
+        scene('train', 0, i).image.transpose(2, 0, 1).tobytes()
+        for i in range(3)
+    }
+    assert pictures == expected
+
+
+def test_pool_holds_the_scenes(pool):
+    for index in range(24):
+        made = scene('test', 4, index)
+        number = len(made.digits)
+        assert np.array_equal(pool.images[index], made.image)
+        for which in range(number):
+            mask = pool.instances[index] == which + 1
+            assert np.array_equal(mask, made.masks[which])
+            colour = list(COLOURS)[pool.colours[index, which]]
+            assert colour == made.colours[which]
+        for name in ('digits', 'scans', 'boxes'):
+            values = getattr(pool, name)[index]
+            assert np.array_equal(values[:number], getattr(made, name))
+        assert (pool.digits[index, number:] == -1).all()
+
+
+def test_pool_is_composed_once(pool, pools):
+    (place,) = pools.iterdir()
+    before = (place / 'images.npy').stat().st_mtime_ns
+    again = load_pool(pools, 'test', seed=4, count=24)
+    assert np.array_equal(again.images, pool.images)
+    assert (place / 'images.npy').stat().st_mtime_ns == before
+    assert [p.name for p in pools.iterdir()] == [place.name]

@@ -1,29 +1,34 @@
-"""One labelled scene: handwritten digits on a crop of a photograph."""
+"""Digit scenes: small labelled pictures, composed when they are needed.
+
+A scene shows one to five handwritten digits on a crop of a photograph.
+"""
 
 from __future__ import annotations
 
+import io
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from kpu_mm.datasets.hashing import stable_hash
+from kpu_mm.registry import DATASETS
 
 from .materials import COLOURS, DIGIT_WORDS, Split, materials
 
 MAX_DIGITS = 5
-# side of a digit's frame, in sides of the scene
+# Sides of a digit's frame as shares of the scene's side: the dominant digit,
+# and all others. The dominant one is at least _DOMINANCE times as large.
 _LARGE = (0.34, 0.55)
 _SMALL = (0.20, 0.36)
-# the dominant digit is so many times as large as the next one
 _DOMINANCE = 1.3
 _MAX_ANGLE = np.deg2rad(20)
-# ink that begins to show, and ink that hides all below it
+# Ink below the first level is transparent, ink above the second is opaque.
 _INK_RANGE = (0.25, 0.65)
-# every digit keeps so much of its area in sight
+# Later digits may cover at most a tenth of an earlier one.
 _MIN_VISIBLE = 0.9
 _PLACE_ATTEMPTS = 12
-# mean difference to what lies below, in grey levels
+# Mean difference between a digit's colour and its background, in grey levels.
 _MIN_CONTRAST = 60
 _COLOUR_JITTER = 18
 _NOISE = 4.0
@@ -38,19 +43,19 @@ CAPTIONS = (
 
 
 class Scene(NamedTuple):
-    """A picture and everything that is known of it.
+    """A picture with all its labels.
 
-    Of N digits the first is the dominant one, clearly the largest; later
-    ones lie in front of earlier ones.
+    The first of its N digits is the dominant one, which is clearly the
+    largest. Later digits lie in front of earlier ones.
 
     Args:
         image: RGB, (H, W, 3) uint8.
-        digits: What they are, (N,) int64.
-        scans: Which scans of the split they are, (N,) int64.
-        colours: The name of each one's colour, N.
-        masks: Pixels in sight, (N, H, W) bool.
-        boxes: Tight boxes of the masks, x1, y1, x2, y2 with the ends
-            outside, (N, 4) int64.
+        digits: Classes, (N,) int64.
+        scans: Indices of the scans in their split, (N,) int64.
+        colours: Names of the colours, N.
+        masks: Visible pixels of each digit, (N, H, W) bool.
+        boxes: Tight boxes x1, y1, x2, y2 of the masks, where x2 and y2 are
+            exclusive, (N, 4) int64.
         caption: A sentence about the dominant digit.
     """
 
@@ -64,25 +69,27 @@ class Scene(NamedTuple):
 
     @property
     def label(self) -> int:
-        """The dominant digit."""
+        """The class of the dominant digit."""
         return int(self.digits[0])
 
     @property
     def semantic(self) -> np.ndarray:
-        """0 for background, else 1 + digit; (H, W) uint8."""
+        """0 for background and 1 + digit elsewhere, (H, W) uint8."""
+        # No pixel belongs to two masks, so the sum picks one class.
+        # (N, H, W) -> (H, W)
         classes = (self.digits + 1)[:, None, None]
         return (self.masks * classes).sum(0).astype(np.uint8)
 
 
 def scene(split: Split, seed: int, index: int, size: int = 64) -> Scene:
-    """Compose a scene, always the same for the same arguments.
+    """Compose a scene; equal arguments always give the equal scene.
 
     Args:
         split: 'train' or 'test', which share neither scans nor photographs.
-        seed: Chooses an endless series of scenes.
-        index: Number of the scene in its series.
-        size: Height and width in pixels; the composition is much the same
-            at any. Defaults to 64.
+        seed: Seed of an endless series of scenes.
+        index: Index of the scene in its series.
+        size: Height and width in pixels. The composition is nearly the same
+            at every size. Defaults to 64.
     """
     random = np.random.default_rng(stable_hash('scene', split, seed, index))
     scans, digits, photographs = materials(split)
@@ -121,21 +128,17 @@ def scene(split: Split, seed: int, index: int, size: int = 64) -> Scene:
 
 
 def tight_box(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """The smallest box around a mask.
+    """Return the smallest box around a mask.
 
     Args:
         mask: (H, W) bool, not empty.
 
     Returns:
-        x1, y1, x2, y2; the ends lie outside.
+        x1, y1, x2, y2, where x2 and y2 are exclusive.
     """
     rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
-    return (
-        int(columns[0]),
-        int(rows[0]),
-        int(columns[-1]) + 1,
-        int(rows[-1]) + 1,
-    )
+    x1, y1 = int(columns[0]), int(rows[0])
+    return x1, y1, int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def _background(
@@ -168,25 +171,21 @@ def _frame_sizes(size: int, random: np.random.Generator) -> list[float]:
 def _warp(
     scan: np.ndarray, frame: float, random: np.random.Generator
 ) -> np.ndarray:
-    """Enlarge and turn a scan; its opacity without empty edges, (h, w)."""
+    """Enlarge and rotate a scan; its opacity without empty edges, (h, w)."""
     angle = random.uniform(-_MAX_ANGLE, _MAX_ANGLE)
-    cells = (scan.shape[0] - 2) / frame  # of the scan, for each pixel
+    cells = (scan.shape[0] - 2) / frame  # scan pixels per scene pixel
+    # 1.4 is about the diagonal of a unit square, so no rotation is cut off.
     side = int(np.ceil(1.4 * scan.shape[0] / cells))
     cos, sin = cells * np.cos(angle), cells * np.sin(angle)
-    # from the centre of a target pixel to a place in the scan
+    # Pillow wants the map from target pixels back to scan pixels, here around
+    # the centres of both.
     middle, centre = scan.shape[0] / 2, side / 2
-    coefficients = (
-        cos,
-        sin,
-        middle - (cos + sin) * centre,
-        -sin,
-        cos,
-        middle - (cos - sin) * centre,
-    )
+    offset_x = middle - (cos + sin) * centre
+    offset_y = middle - (cos - sin) * centre
     warped = Image.fromarray(scan).transform(
         (side, side),
         Image.Transform.AFFINE,
-        coefficients,
+        (cos, sin, offset_x, -sin, cos, offset_y),
         Image.Resampling.BICUBIC,
     )
     faint, full = _INK_RANGE
@@ -202,17 +201,17 @@ def _place(
     size: int,
     random: np.random.Generator,
 ) -> tuple[tuple[slice, slice], np.ndarray] | None:
-    """Find a place where a digit hides little of earlier ones.
+    """Find a position where a digit hides little of the earlier ones.
 
     Args:
         shape: Pixels of the digit, (h, w) bool.
-        masks: What is in sight of earlier ones, (size, size) bool.
-        limits: Pixels of each that must stay in sight.
+        masks: Visible pixels of the earlier digits, (size, size) bool.
+        limits: Number of pixels of each that must stay visible.
         size: Side of the scene.
-        random: Chooses.
+        random: Source of the positions.
 
     Returns:
-        Rows and columns, and the mask (size, size); None without a place.
+        Rows and columns, and the mask (size, size); None if no attempt fits.
     """
     height, width = shape.shape
     for _ in range(_PLACE_ATTEMPTS):
@@ -232,15 +231,64 @@ def _place(
 def _contrasting(
     below: np.ndarray, random: np.random.Generator
 ) -> tuple[np.ndarray, str]:
-    """Choose a colour that stands out from the pixels (P, 3) below it."""
+    """Choose a colour that differs from the pixels (P, 3) it will cover."""
     names = list(COLOURS)
-    differences: list[float] = []
     colours = np.array([COLOURS[name] for name in names], np.float32)
     colours += random.uniform(-_COLOUR_JITTER, _COLOUR_JITTER, colours.shape)
     order = random.permutation(len(names))
+    differences: list[float] = []
     for choice in order:
         differences.append(np.abs(below - colours[choice]).mean())
         if differences[-1] > _MIN_CONTRAST:
             break
     best = order[int(np.argmax(differences))]
     return colours[best].astype(np.float32), names[best]
+
+
+@DATASETS.register_module()
+class DigitSceneSource:
+    """Digit scenes as images without labels, composed when they are read.
+
+    It needs scikit-learn and scikit-image, and no files.
+
+    Args:
+        split: 'train' or 'test'. Defaults to 'train'.
+        seed: Seed of the series of scenes. Defaults to 0.
+        count: Number of scenes. Defaults to 20000.
+        size: Height and width in pixels. Defaults to 64.
+
+    Raises:
+        ImportError: If a package is missing.
+        ValueError: If there is no such split.
+    """
+
+    def __init__(
+        self,
+        split: Split = 'train',
+        seed: int = 0,
+        count: int = 20_000,
+        size: int = 64,
+    ) -> None:
+        # Read here, so that a missing package is reported before the workers
+        # of a loader start.
+        materials(split)
+        self._split: Split = split
+        self._seed = seed
+        self._count = count
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._count
+
+    def name(self, index: int) -> str:
+        """Return split, seed and index of a scene."""
+        return f'digit scene {self._split}/{self._seed}/{index}'
+
+    def read(self, index: int) -> bytes:
+        """Return the scene as PNG."""
+        if not 0 <= index < self._count:
+            raise IndexError(f'{index} is outside 0..{self._count - 1}.')
+        made = scene(self._split, self._seed, index, self._size)
+        file = io.BytesIO()
+        Image.fromarray(made.image).save(file, 'PNG', compress_level=1)
+        return file.getvalue()

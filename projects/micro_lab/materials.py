@@ -1,4 +1,4 @@
-"""What digit scenes are made of: scans, photographs, colours, words."""
+"""The parts of digit scenes: scans, photographs, colours and words."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ COLOURS = {
     'white': (245, 245, 245),
     'black': (15, 15, 15),
 }
-# Scans and photographs that no training sees; the scans come writer by
-# writer, so the last ones are of other hands.
+# The scans are sorted by writer, so a cut by position gives the test split
+# writers that the training split does not have.
 FIRST_TEST_SCAN = 1400
 PHOTOGRAPHS: dict[Split, tuple[str, ...]] = {
     'train': (
@@ -62,8 +62,9 @@ class Materials(NamedTuple):
     """Scans and photographs of one split.
 
     Args:
-        scans: Ink in [0, 1] with a margin of one, (N, 10, 10) float32.
-        digits: What each scan shows, (N,) int64.
+        scans: Ink in [0, 1] with a margin of one pixel, (N, 10, 10)
+            float32.
+        digits: The digit of each scan, (N,) int64.
         photographs: RGB images with sides of 512 pixels at most.
     """
 
@@ -74,7 +75,7 @@ class Materials(NamedTuple):
 
 @cache
 def materials(split: Split) -> Materials:
-    """Read the scans and photographs of a split.
+    """Read the scans and photographs of a split, once per process.
 
     The scans are `scikit-learn's handwritten digits
     <https://doi.org/10.24432/C50P49>`_, the photographs are
@@ -92,19 +93,20 @@ def materials(split: Split) -> Materials:
         raise ValueError(
             f"Digit scenes have no split {split!r}; use 'train' or 'test'."
         )
-    # Importing scikit-learn takes a second and three more packages.
+    # The file is read directly, because importing scikit-learn takes a second
+    # and pulls in three more packages.
     table = np.loadtxt(
         _package_folder('sklearn', 'scikit-learn')
         / 'datasets/data/digits.csv.gz',
         delimiter=',',
     )
-    part = slice(FIRST_TEST_SCAN)
-    if split == 'test':
-        part = slice(FIRST_TEST_SCAN, None)
-    ink = table[part, :-1].reshape(-1, 8, 8).astype(np.float32) / 16
+    table = np.split(table, [FIRST_TEST_SCAN])[split == 'test']
+    # The last column is the label; ink has levels 0 to 16.
+    # (N, 64) -> (N, 8, 8)
+    ink = table[:, :-1].reshape(-1, 8, 8).astype(np.float32) / 16
     return Materials(
         np.pad(ink, ((0, 0), (1, 1), (1, 1))),
-        table[part, -1].astype(np.int64),
+        table[:, -1].astype(np.int64),
         tuple(_read_photograph(name) for name in PHOTOGRAPHS[split]),
     )
 
@@ -121,7 +123,7 @@ def _package_folder(name: str, distribution: str) -> Path:
     spec = find_spec(name)
     if spec is None or not spec.submodule_search_locations:
         raise ImportError(
-            f'Digit scenes are made from data that come with {distribution}; '
+            f'Digit scenes use data that come with {distribution}; '
             f'run `pip install {distribution}`.'
         )
     return Path(spec.submodule_search_locations[0])
