@@ -3,7 +3,7 @@ _base_ = './default_runtime.py'
 custom_hooks = [
     dict(type='kpu_mm.NonFiniteHook'),
     dict(type='kpu_mm.ClassCountHook'),
-    dict(type='kpu_mm.BackboneFitHook'),
+    dict(type='kpu_mm.BackboneCheckHook'),
 ]
 # metrics at the iteration they are of
 default_hooks = dict(logger=dict(log_metric_by_epoch=False))

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS
 from torch import nn
 
-from kpu_mm.engine.split_checkpoint import split_checkpoint, tasks_in
+from kpu_mm.engine.checkpoint_hooks import split_checkpoint, tasks_in
 from kpu_mm.weights.checkpoint_file import read_checkpoint
 
 from .base_inferencer import ImageInferencer

@@ -1,36 +1,29 @@
-"""What drives training: runner, loop, hooks, optimiser, data parallelism."""
+"""What drives training: runners, loops, hooks, optimisers, wrappers."""
 
-from .data_parallel import KPUDistributedDataParallel
-from .hooks import (
+from .check_hooks import BackboneCheckHook, ClassCountHook
+from .checkpoint_hooks import (
     AtomicCheckpointHook,
-    BackboneFitHook,
-    ClassCountHook,
-    FeaturePCAHook,
     JointCheckpointHook,
-    ModuleClipHook,
-    NonFiniteHook,
-    NormalizerFitHook,
-    SecondLossHook,
-    SkippedImagesHook,
+    split_checkpoint,
+    tasks_in,
 )
+from .distill_hooks import FeaturePCAHook, NormalizerFitHook, SecondLossHook
 from .knn_test_loop import KNNTestLoop
-from .kpu_runner import KPUFlexibleRunner, KPURunner
-from .multi_stream_train_loop import MultiStreamTrainLoop
-from .multi_task_test_loop import MultiTaskTestLoop
-from .multi_task_val_loop import MultiTaskValLoop
+from .model_wrappers import KPUDistributedDataParallel, Unwrapped
 from .optimizers import (
     AutocastOptimWrapper,
     LayerDecayConstructor,
     TrainableConstructor,
 )
-from .resumable_train_loop import ResumableTrainLoop
-from .split_checkpoint import split_checkpoint, tasks_in
-from .unwrapped import Unwrapped
+from .runner import KPUFlexibleRunner, KPURunner
+from .step_hooks import ModuleClipHook, NonFiniteHook, SkippedImagesHook
+from .test_loops import MultiTaskTestLoop, MultiTaskValLoop
+from .train_loops import MultiStreamTrainLoop, ResumableTrainLoop
 
 __all__ = [
     'AtomicCheckpointHook',
     'AutocastOptimWrapper',
-    'BackboneFitHook',
+    'BackboneCheckHook',
     'ClassCountHook',
     'FeaturePCAHook',
     'JointCheckpointHook',

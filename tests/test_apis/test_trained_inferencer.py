@@ -16,7 +16,7 @@ from kpu_mm.apis import (
     DetectionInferencer,
     SegmentationInferencer,
 )
-from kpu_mm.engine.split_checkpoint import split_checkpoint
+from kpu_mm.engine.checkpoint_hooks import split_checkpoint
 from kpu_mm.registry import MODELS
 from tests.runs import ROOT
 

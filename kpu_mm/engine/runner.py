@@ -1,4 +1,4 @@
-"""A runner that never leaves a half-written checkpoint behind."""
+"""Runners that never leave a half-written checkpoint behind."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
-from mmengine.logging import MMLogger
+from mmengine.logging import HistoryBuffer, MMLogger
 from mmengine.runner import FlexibleRunner, Runner
 from torch.utils.data import DataLoader
 
@@ -20,13 +22,11 @@ from kpu_mm.datasets import MultiStreamLoader
 from kpu_mm.registry import RUNNERS
 from kpu_mm.weights.checkpoint_file import find_fault, is_legacy
 
-from .plain_checkpoint import from_plain, to_plain
-
 LOCK_FILE = '.lock'
 
 
 class AtomicCheckpoints:
-    """Half of a runner: whole checkpoints only, and a careful resume.
+    """Mixin of runners: whole checkpoints only, and a careful resume.
 
     A checkpoint is written next to its final name, flushed to disk and then
     renamed, so a run killed at any moment leaves only whole ones. It holds
@@ -35,9 +35,9 @@ class AtomicCheckpoints:
     One run at a time trains in a work directory.
     """
 
-    # DeepSpeed and sharded FSDP write a folder for each checkpoint.
     writes_folders = False
 
+    # What MMEngine's runner brings.
     work_dir: str
     hooks: list[Any]
     logger: MMLogger
@@ -62,6 +62,8 @@ class AtomicCheckpoints:
                 out_dir, partial.name, *args, **kwargs
             )
             if is_main_process():
+                # Flushed before the rename, or a power cut could leave the
+                # name of a file whose content was never written.
                 if partial.is_file():
                     with partial.open('rb') as file:
                         os.fsync(file.fileno())
@@ -140,7 +142,11 @@ class AtomicCheckpoints:
             if (match := re.fullmatch(r'(?:iter|epoch)_(\d+)', path.stem))
         ]
         for _, path in sorted(found, reverse=True):
-            fault = self._find_fault(path)
+            # DeepSpeed and sharded FSDP write a folder for each checkpoint.
+            if self.writes_folders and path.is_dir():
+                fault = None if any(path.iterdir()) else 'is an empty folder'
+            else:
+                fault = find_fault(path)
             if fault is None:
                 return path
             self.logger.warning(
@@ -154,18 +160,10 @@ class AtomicCheckpoints:
             )
         return None
 
-    def _find_fault(self, path: Path) -> str | None:
-        if self.writes_folders and path.is_dir():
-            return None if any(path.iterdir()) else 'is an empty folder'
-        return find_fault(path)
-
     def _keep_two_checkpoints(self) -> None:
-        """Keep the last checkpoint until the next one is written.
-
-        MMEngine's hook deletes the oldest of ``max_keep_ckpts`` before it
-        writes the next: with 1 a run killed in between would have none.
-        kpu_mm.AtomicCheckpointHook has a better order.
-        """
+        # MMEngine's hook deletes the oldest of max_keep_ckpts before it
+        # writes the next: with 1 a run killed in between would have none.
+        # AtomicCheckpointHook deletes afterwards.
         for hook in self.hooks:
             is_stock = type(hook) is CheckpointHook
             if is_stock and hook.max_keep_ckpts == 1:
@@ -191,8 +189,8 @@ class KPUFlexibleRunner(AtomicCheckpoints, FlexibleRunner):
     def train_dataloader(self) -> Any:
         """The loader that FlexibleRunner measures: one of torch's own.
 
-        It asks for a batch size and an epoch's length, which strategies log
-        or use as defaults; the train loop itself advances all streams.
+        Strategies log its batch size and the length of an epoch, or use them
+        as defaults; the train loop itself advances all streams.
         """
         loader: DataLoader | MultiStreamLoader = super().train_dataloader
         if isinstance(loader, MultiStreamLoader):
@@ -227,3 +225,51 @@ def only_run(work_dir: Path) -> Iterator[None]:
                 'wait for its end, or pass another --work-dir.'
             ) from error
         yield
+
+
+def to_plain(checkpoint: dict[str, Any]) -> None:
+    """Replace what is no tensor and no plain value, in place.
+
+    MMEngine's message hub saves numpy scalars, and numpy arrays inside its
+    own class, for which a reader must allow more than weights.
+
+    Args:
+        checkpoint: What MMEngine's runner is about to save.
+    """
+    for part in ('meta', 'message_hub', 'param_schedulers'):
+        if part in checkpoint:
+            checkpoint[part] = _plain(checkpoint[part])
+
+
+def from_plain(checkpoint: dict[str, Any]) -> None:
+    """Restore the histories that :func:`to_plain` replaced, in place.
+
+    Args:
+        checkpoint: What was loaded; a checkpoint of MMEngine's own runner
+            stays as it is.
+    """
+    scalars = checkpoint.get('message_hub', {}).get('log_scalars', {})
+    for name, value in scalars.items():
+        if isinstance(value, dict):
+            scalars[name] = HistoryBuffer(
+                value['log_history'].cpu().numpy(),
+                value['count_history'].cpu().numpy(),
+                value['max_length'],
+            )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, HistoryBuffer):
+        logs, counts = value.data
+        return dict(
+            log_history=torch.from_numpy(np.array(logs)),
+            count_history=torch.from_numpy(np.array(counts)),
+            max_length=value.max_length,
+        )
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_plain(item) for item in value)
+    return value

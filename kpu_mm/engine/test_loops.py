@@ -1,4 +1,4 @@
-"""Validation of every task of a model, each with its own metrics."""
+"""Validation and test of every task of a model, with its own metrics."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from kpu_mm.registry import LOOPS
 class MultiTaskValLoop(BaseLoop):
     """Validate a :class:`MultiTaskModel`, one task after the other.
 
-    Hooks see one validation with the metrics of all tasks, the task's name
-    in front: ``ade20k/mIoU``. The loop's ``dataloader`` and ``evaluator``
-    are those of the task at work. Configs of datasets and metrics say in
-    ``_scope_`` which toolbox they are of.
+    Hooks see one validation with the metrics of all tasks, each named after
+    its task: ``ade20k/mIoU``. The loop's ``dataloader`` and ``evaluator``
+    are those of the current task. ``_scope_`` in the configs of datasets and
+    metrics names their toolbox.
 
     Args:
         runner: The runner.
@@ -54,6 +54,8 @@ class MultiTaskValLoop(BaseLoop):
             name: runner.build_evaluator(evaluator[name])
             for name in dataloader
         }
+        # MMEngine's loops have one dataloader and one evaluator, which hooks
+        # look at; `run_task` puts those of its task in their place.
         super().__init__(runner, next(iter(self.dataloaders.values())))
         self.evaluator = next(iter(self.evaluators.values()))
         self.fp16 = fp16
@@ -97,9 +99,17 @@ class MultiTaskValLoop(BaseLoop):
             now = dict(batch_idx=i, data_batch=batch)
             self.runner.call_hook(f'before_{self.stage}_iter', **now)
             with autocast(enabled=self.fp16):
+                # A model of several tasks takes and gives one entry a task.
                 outputs = step(dict(streams={task: batch}))[task]
             self.evaluator.process(data_samples=outputs, data_batch=batch)
             self.runner.call_hook(
                 f'after_{self.stage}_iter', outputs=outputs, **now
             )
         return self.evaluator.evaluate(len(dataset))
+
+
+@LOOPS.register_module()
+class MultiTaskTestLoop(MultiTaskValLoop):
+    """:class:`MultiTaskValLoop` for tests, with the same arguments."""
+
+    stage = 'test'

@@ -1,4 +1,4 @@
-"""A train loop that continues exactly where it was stopped."""
+"""Train loops that continue exactly where they were stopped."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from mmengine.runner.utils import set_random_seed
 
 from kpu_mm.datasets import MultiStreamLoader, StreamLoader, build_stream
+from kpu_mm.models.multi_stream_model import MultiStreamModel
 from kpu_mm.registry import LOOPS
+
+from .model_wrappers import unwrap
 
 
 @LOOPS.register_module()
@@ -51,6 +54,8 @@ class ResumableTrainLoop(IterBasedTrainLoop):
             val_interval,
             dynamic_intervals,
         )
+        # It takes the place of MMEngine's iterator, which would draw and
+        # throw away all batches up to the iteration of a resumed run.
         self.dataloader_iterator = _LoopIterator(loader, runner)
 
     def build_loader(
@@ -71,7 +76,7 @@ class ResumableTrainLoop(IterBasedTrainLoop):
             self.dataloader_iterator.close()
 
     def run_iter(self, data_batch: Any) -> None:
-        """One training step.
+        """Take one training step.
 
         Args:
             data_batch: What the loader yields.
@@ -83,11 +88,39 @@ class ResumableTrainLoop(IterBasedTrainLoop):
         super().run_iter(data_batch)
 
 
-class _LoopIterator:
-    """What ``IterBasedTrainLoop`` asks of its iterator.
+@LOOPS.register_module()
+class MultiStreamTrainLoop(ResumableTrainLoop):
+    """Resumable training over {name: batch} of several streams.
 
-    The loader starts at the first request, when a resumed runner knows its
-    seed and its iteration.
+    Takes the arguments of :class:`ResumableTrainLoop`, of which
+    ``dataloader`` has one dataloader's config for each stream.
+    """
+
+    def build_loader(self, dataloader: dict[str, Any]) -> MultiStreamLoader:
+        """Build the loader of all streams.
+
+        Args:
+            dataloader: For each stream's name, its dataloader's config.
+        """
+        return MultiStreamLoader(dataloader)
+
+    def run(self) -> Any:
+        """Train, if the streams are those that the model needs.
+
+        Raises:
+            ValueError: If a stream is missing or is not used.
+        """
+        model = unwrap(self.runner.model)
+        if isinstance(model, MultiStreamModel):
+            model.check_streams(self.dataloader.loaders)
+        return super().run()
+
+
+class _LoopIterator:
+    """The iterator that ``IterBasedTrainLoop`` needs.
+
+    The loader starts at the first ``next``: only then does a resumed runner
+    know its seed and its iteration.
     """
 
     def __init__(
@@ -98,6 +131,7 @@ class _LoopIterator:
         self._iterator: Iterator[Any] | None = None
 
     def skip_iter(self, num_iters: int) -> None:
+        # The order is a function of the position, so nothing is read here.
         self._loader.start_at(num_iters)
 
     def __next__(self) -> Any:

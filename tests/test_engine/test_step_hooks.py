@@ -1,14 +1,37 @@
 import copy
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.logging import MessageHub
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from torch import nn
 
-from kpu_mm.engine import ModuleClipHook
+from kpu_mm.engine import ModuleClipHook, NonFiniteHook, SkippedImagesHook
 from kpu_mm.registry import MODELS
+
+
+def test_names_what_is_not_finite():
+    hook = NonFiniteHook()
+    runner = SimpleNamespace(work_dir='work_dirs/x')
+    hook.after_train_iter(runner, 3, outputs={'loss': 1.0, 's2t/a': 2.0})
+    with pytest.raises(FloatingPointError, match='iteration 5: s2t/a = nan'):
+        hook.after_train_iter(
+            runner, 4, outputs={'loss': 1.0, 's2t/a': float('nan')}
+        )
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_losses_that_are_still_tensors(value):
+    hook = NonFiniteHook()
+    runner = SimpleNamespace(work_dir='work_dirs/x')
+    loss = torch.ones((), requires_grad=True)
+    hook.after_train_iter(runner, 3, outputs={'loss': loss, 'acc': 1.0})
+    bad = {'loss': loss, 'loss_cls': loss * value}
+    with pytest.raises(FloatingPointError, match=f'loss_cls = {value}'):
+        hook.after_train_iter(runner, 4, outputs=bad)
 
 
 class Hub(dict):
@@ -132,3 +155,43 @@ def test_refuses_what_it_could_not_clip(name, reason):
     runner, hook = run(model, {name: 1.0})
     with pytest.raises(ValueError, match=reason):
         hook.before_train(runner)
+
+
+def make_runner(name):
+    runner = Mock()
+    runner.message_hub = MessageHub.get_instance(name)
+    return runner
+
+
+def batch(skipped):
+    images = torch.zeros(4, 3, 8, 8)
+    return dict(streams=dict(a=dict(images=images, skipped=skipped)))
+
+
+def warnings(runner):
+    return [c.args[0] for c in runner.logger.warning.call_args_list]
+
+
+def test_named_counted_and_kept_in_the_message_hub():
+    runner = make_runner('skip_count')
+    hook = SkippedImagesHook(interval=2)
+    hook.before_train_iter(runner, 0, batch([('x.jpg', 'truncated')]))
+    assert not warnings(runner)
+    hook.before_train_iter(runner, 1, batch([('y.jpg', 'empty')]))
+    assert warnings(runner) == [
+        'skipped x.jpg: truncated',
+        'skipped y.jpg: empty',
+        '2 of 10 images skipped so far.',
+    ]
+    # a resumed run has a new hook and the old message hub
+    hook = SkippedImagesHook(interval=1)
+    hook.before_train_iter(runner, 2, batch([('z.jpg', 'empty')]))
+    assert warnings(runner)[-1] == '3 of 15 images skipped so far.'
+
+
+def test_limit():
+    runner = make_runner('skip_limit')
+    hook = SkippedImagesHook(max_share=0.19, min_images=8, interval=1)
+    hook.before_train_iter(runner, 0, batch([('a', ''), ('b', '')]))
+    with pytest.raises(RuntimeError, match='2 of 10 images could not be read'):
+        hook.before_train_iter(runner, 1, batch([]))
