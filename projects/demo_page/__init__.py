@@ -1,19 +1,4 @@
-"""A local web page: a student beside its untouched teachers.
+"""A local web page that compares a student with its original teachers.
 
-:mod:`.page`, :mod:`.tabs` and :mod:`.request_guard` need Gradio, the rest does
-not.
+Only :mod:`.page`, :mod:`.tabs` and :mod:`.request_guard` need Gradio.
 """
-
-from .answers import Answers
-from .comparison import Comparison
-from .find_source import find_source
-from .inferencer_pool import InferencerPool
-from .uploads import UploadFolder
-
-__all__ = [
-    'Answers',
-    'Comparison',
-    'InferencerPool',
-    'UploadFolder',
-    'find_source',
-]

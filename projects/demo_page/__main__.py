@@ -1,8 +1,8 @@
-"""Serve a page that shows a student beside its untouched teachers.
+"""Serve a page that compares a student with its original teachers.
 
-For images that are uploaded: features as colours, zero-shot classes, boxes
-for a text, and how well a text fits each position. It runs on a CPU, and only
-this machine's browsers reach it unless --host says otherwise.
+For an uploaded image it shows features as colours, zero-shot classes, boxes
+for a text, and the similarity of a text with each position. It runs on a CPU.
+Only browsers on this machine can reach it, unless --host says otherwise.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def parse_args() -> argparse.Namespace:
         nargs='+',
         action=DictAction,
         default={},
-        help='where teachers are, if not where they were at the run: '
+        help='where the teachers are, if they moved since the run: '
         'clip.model=local-dir:/data/clip grounding_dino.source=/data/gd',
     )
     parser.add_argument('--device', help='such as cpu or cuda:0')
@@ -65,17 +65,15 @@ def main() -> None:
             "`pip install 'kpu_mm[page]'` or `pip install -r "
             'requirements/page.txt`.'
         )
-    # Imported late: a wrong argument is answered at once.
-    from . import (
-        Answers,
-        Comparison,
-        InferencerPool,
-        UploadFolder,
-        find_source,
-    )
+    # These imports take seconds, and a wrong argument is reported before.
+    from .answers import Answers
+    from .comparison import Comparison
+    from .inferencer_pool import InferencerPool, find_source
     from .page import build_page, check_address, serve
+    from .uploads import UploadFolder
 
-    # Gradio asks its own server whether it is there.
+    # Gradio checks its own server with a request, which must not go through
+    # a proxy.
     around = os.environ.get('no_proxy', os.environ.get('NO_PROXY', ''))
     os.environ['no_proxy'] = f'{around},localhost,{args.host}'.lstrip(',')
     teacher_cfgs = Config()
@@ -94,7 +92,8 @@ def main() -> None:
     except (ImportError, OSError, RuntimeError, ValueError) as error:
         refuse(str(error))
     print(f'The page is at {address}; Ctrl-C ends it.', flush=True)
-    # ends in the same way, which deletes what was uploaded
+    # SIGTERM ends the program as Ctrl-C does, so that exit handlers delete
+    # the uploads.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     page.block_thread()
 

@@ -1,4 +1,4 @@
-"""Comparison: a student's answers beside those of its teachers."""
+"""The same inference by a student and by its original teachers."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from kpu_mm.visualization import heat_overlay
 
 from .inferencer_pool import ENCODERS, InferencerPool
 
-# the 80 that are the Inferencers' default take a CPU long
+# One prompt instead of the 80 of the Inferencers, which are slow on a CPU.
 TEMPLATES = ('a photo of a {}.',)
-
-
-Prediction = dict[str, Any]  # see kpu_mm.apis
+# The format is that of kpu_mm.apis.
+Prediction = dict[str, Any]
 
 
 class Answer(NamedTuple):
-    """What an Inferencer gives for one image, drawn.
+    """The prediction of an Inferencer for one image.
 
     Args:
         prediction: See :mod:`kpu_mm.apis`.
@@ -32,11 +31,11 @@ class Answer(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """Answers to one question.
+    """Answers of both encoders.
 
     Args:
-        student: With the student's features in the teacher's place.
-        teacher: Of the untouched teacher.
+        student: The answer with the student as the teacher's image encoder.
+        teacher: The answer of the original teacher.
     """
 
     student: Answer
@@ -44,106 +43,113 @@ class Pair(NamedTuple):
 
 
 class Comparison:
-    """A student's answers beside those of its untouched teachers.
+    """Runs a student and its original teachers on the same image.
 
     Args:
-        pool: What answers.
+        pool: The Inferencers.
     """
 
     def __init__(self, pool: InferencerPool) -> None:
         self.pool = pool
 
     def features(self, image: np.ndarray, teacher: str) -> Pair:
-        """The finest map in a teacher's space, as colours of its PCA.
+        """Draw the finest map in a teacher's space by its PCA.
 
-        Equal features have equal colours in both pictures: the directions
-        are those of the teacher's map.
+        Equal features have equal colours in both pictures, because both use
+        the principal components of the teacher's map.
 
         Args:
             image: BGR uint8, (H, W, 3).
             teacher: Name of the teacher.
         """
-        ask = partial(self._draw, 'features', teacher, image, map_index=0)
-        of_teacher = ask('teacher')
+        draw = partial(self._draw, 'features', teacher, image, map_index=0)
+        of_teacher = draw('teacher')
         like = of_teacher.prediction['maps'][0]
-        return Pair(ask('student', like=like), of_teacher)
+        return Pair(draw('student', like=like), of_teacher)
 
     def classes(
         self, image: np.ndarray, teacher: str, names: Sequence[str]
     ) -> tuple[Prediction, Prediction]:
-        """How well classes fit an image, for student and teacher.
+        """Classify an image, zero-shot; student first, then teacher.
 
         Args:
             image: BGR uint8, (H, W, 3).
             teacher: Name of a CLIP.
-            names: The classes to choose from.
+            names: The classes.
 
         Raises:
-            ValueError: If there is no class, a name that says nothing, or
-                one that is too long.
+            ValueError: If there is no class, or a name is empty or too long.
         """
-        ask = partial(self._ask, 'classes', teacher, image)
-        student, untouched = (
-            ask(encoder, classes=names, templates=TEMPLATES)
-            for encoder in ENCODERS
-        )
-        return student['predictions'][0], untouched['predictions'][0]
+        student, original = self._classify('classes', teacher, image, names)
+        return student, original
 
     def boxes(
         self, image: np.ndarray, teacher: str, text: str, threshold: float
     ) -> Pair:
-        """Boxes of what a text speaks of.
+        """Detect the objects that a text names.
 
         Args:
             image: BGR uint8, (H, W, 3).
             teacher: Name of a GroundingDINO.
-            text: The text.
-            threshold: Boxes are kept that score more.
+            text: The text prompt.
+            threshold: Only boxes with a higher score are kept.
 
         Raises:
-            ValueError: If the text says nothing, or is too long.
+            ValueError: If the text names nothing or is too long.
         """
-        ask = partial(self._draw, 'boxes', teacher, image)
+        draw = partial(self._draw, 'boxes', teacher, image)
         return Pair(
-            *(ask(e, texts=text, threshold=threshold) for e in ENCODERS)
+            *(draw(e, texts=text, threshold=threshold) for e in ENCODERS)
         )
 
     def heat(self, image: np.ndarray, teacher: str, text: str) -> Pair:
-        """How well a text fits each pixel.
+        """Draw the similarity of a text with each pixel.
 
-        Both pictures have one scale, from the lowest to the highest
-        similarity in any of them.
+        Both pictures use one scale, from the lowest to the highest
+        similarity in either.
 
         Args:
             image: BGR uint8, (H, W, 3).
             teacher: Name of a CLIP.
-            text: The text.
+            text: The text prompt.
 
         Raises:
-            ValueError: If the text says nothing, or is too long.
+            ValueError: If the text names nothing or is too long.
         """
-        ask = partial(self._ask, 'heat', teacher, image, score_maps='cosine')
-        predictions = [
-            ask(encoder, classes=[text], templates=TEMPLATES)['predictions'][0]
-            for encoder in ENCODERS
-        ]
+        predictions = self._classify(
+            'heat', teacher, image, [text], score_maps='cosine'
+        )
         heats = [prediction['scores'][0] for prediction in predictions]
         low = min(float(heat.min()) for heat in heats)
         high = max(float(heat.max()) for heat in heats)
-        rgb = image[..., ::-1]
+        rgb = image[..., ::-1]  # BGR -> RGB
         pictures = (heat_overlay(rgb, heat, low, high) for heat in heats)
         return Pair(*map(Answer, predictions, pictures))
 
-    def _draw(self, *args: Any, **question: Any) -> Answer:
-        result = self._ask(*args, return_vis=True, **question)
+    def _classify(
+        self,
+        task: str,
+        teacher: str,
+        image: np.ndarray,
+        names: Sequence[str],
+        **options: Any,
+    ) -> list[Prediction]:
+        options |= dict(classes=names, templates=TEMPLATES)
+        return [
+            self._infer(task, teacher, image, e, **options)['predictions'][0]
+            for e in ENCODERS
+        ]
+
+    def _draw(self, *args: Any, **options: Any) -> Answer:
+        result = self._infer(*args, return_vis=True, **options)
         return Answer(result['predictions'][0], result['visualization'][0])
 
-    def _ask(
+    def _infer(
         self,
         task: str,
         teacher: str,
         image: np.ndarray,
         encoder: str,
-        **question: Any,
+        **options: Any,
     ) -> dict[str, Any]:
-        return self.pool.get(task, teacher, encoder)(image, **question)
+        return self.pool.get(task, teacher, encoder)(image, **options)

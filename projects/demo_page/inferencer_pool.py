@@ -1,11 +1,14 @@
-"""InferencerPool: the Inferencers of a student and its teachers."""
+"""The Inferencers of a student and its teachers, which share weights."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 from kpu_mm.apis.base_inferencer import ImageInferencer
 from kpu_mm.apis.classification_inferencer import (
@@ -13,6 +16,7 @@ from kpu_mm.apis.classification_inferencer import (
 )
 from kpu_mm.apis.detection_inferencer import ZeroShotDetectionInferencer
 from kpu_mm.apis.feature_inferencer import FeatureInferencer
+from kpu_mm.apis.find_config import Model, find_config, is_student
 from kpu_mm.apis.segmentation_inferencer import ZeroShotSegmentationInferencer
 from kpu_mm.models.student import read_teachers
 from kpu_mm.models.teachers import (
@@ -22,50 +26,34 @@ from kpu_mm.models.teachers import (
 )
 from kpu_mm.registry import find_model
 
-from .weight_pool import WeightPool
-
-
-class Task(NamedTuple):
-    """What can be asked for.
-
-    Args:
-        inferencer: The class that answers.
-        kind: The teachers that it works with.
-    """
-
-    inferencer: type[ImageInferencer]
-    kind: type
-
-
-TASKS = dict(
-    features=Task(FeatureInferencer, BaseTeacher),
-    classes=Task(ZeroShotClassificationInferencer, CLIPTeacher),
-    boxes=Task(ZeroShotDetectionInferencer, GroundingDINOTeacher),
-    heat=Task(ZeroShotSegmentationInferencer, CLIPTeacher),
+# For each task its Inferencer and the class of teachers that it works with.
+TASKS: dict[str, tuple[type[ImageInferencer], type]] = dict(
+    features=(FeatureInferencer, BaseTeacher),
+    classes=(ZeroShotClassificationInferencer, CLIPTeacher),
+    boxes=(ZeroShotDetectionInferencer, GroundingDINOTeacher),
+    heat=(ZeroShotSegmentationInferencer, CLIPTeacher),
 )
 ENCODERS = ('student', 'teacher')
 
 
 class InferencerPool:
-    """Each Inferencer once, and once what several of them have in common.
+    """Builds each Inferencer once and keeps equal weights in memory once.
 
     Args:
         student: A folder that ``tools/export.py`` wrote, or a checkpoint of
             a distillation run.
-        device: Where to compute; None takes a GPU if there is one. Defaults
-            to None.
+        device: Device of the models; None takes a GPU if there is one.
+            Defaults to None.
         teacher_cfgs: For teachers by name, arguments that differ from those
-            of the run, such as ``dict(clip=dict(model=...))`` where they
-            moved. Defaults to None.
+            of the run, such as ``dict(clip=dict(model=...))`` for a teacher
+            that moved. Defaults to None.
 
     Attributes:
-        teachers: For each task the names of the teachers it can be done
-            with.
+        teachers: For each task the names of the teachers that support it.
 
     Raises:
         FileNotFoundError: If the student is missing.
-        ValueError: If there are arguments for a teacher that it does not
-            have.
+        ValueError: If the student has no such teacher as teacher_cfgs names.
     """
 
     def __init__(
@@ -97,11 +85,11 @@ class InferencerPool:
         self._loading = threading.Lock()
 
     def load(self) -> None:
-        """Load all there is now, and not when it is first asked for.
+        """Build all Inferencers now instead of at their first use.
 
         Raises:
-            FileNotFoundError: If something is missing.
-            RuntimeError: If something is broken or does not fit.
+            FileNotFoundError: If a file is missing.
+            RuntimeError: If a file is broken or weights do not fit.
         """
         for task, teachers in self.teachers.items():
             for teacher in teachers:
@@ -109,7 +97,7 @@ class InferencerPool:
                     self.get(task, teacher, encoder)
 
     def get(self, task: str, teacher: str, encoder: str) -> ImageInferencer:
-        """What answers for one side.
+        """Return an Inferencer, which is built at the first call.
 
         Args:
             task: One of :data:`TASKS`.
@@ -117,7 +105,7 @@ class InferencerPool:
             encoder: 'student' or 'teacher'.
 
         Raises:
-            ValueError: If the task cannot be done with that teacher.
+            ValueError: If that teacher does not support the task.
         """
         if teacher not in self.teachers[task]:
             raise ValueError(
@@ -125,6 +113,7 @@ class InferencerPool:
                 f'{self.teachers[task]}.'
             )
         key = (task, teacher, encoder)
+        # Gradio calls from several threads.
         with self._loading:
             if key not in self._loaded:
                 self._loaded[key] = self._build(*key)
@@ -132,10 +121,10 @@ class InferencerPool:
             return self._loaded[key]
 
     def _build(self, task: str, teacher: str, encoder: str) -> ImageInferencer:
-        build: Any = TASKS[task].inferencer
+        build: Any = TASKS[task][0]
         changes = self.teacher_cfgs.get(teacher)
         if task == 'features' and encoder == 'student':
-            changes = None  # its teacher is not built
+            changes = None  # this Inferencer does not build the teacher
         inferencer: ImageInferencer = build(
             self.student,
             device=self.device,
@@ -145,3 +134,65 @@ class InferencerPool:
             show_progress=False,
         )
         return inferencer
+
+
+class WeightPool:
+    """Makes equal weights of frozen models one tensor in memory.
+
+    A student or teacher is loaded again for every task. Models that are
+    trained must not share weights in this way.
+    """
+
+    def __init__(self) -> None:
+        # Candidates have the same shape, type, device and sum.
+        self._kept: dict[tuple[Any, ...], list[Tensor]] = {}
+
+    def share(self, model: nn.Module) -> None:
+        """Replace a model's weights by equal ones of earlier models.
+
+        Args:
+            model: The model, whose other weights join the pool.
+        """
+        # model.to(device) works in this way too, and thus reaches external
+        # modules, which are not in state_dict().
+        model._apply(self._find)
+
+    def _find(self, weight: Tensor) -> Tensor:
+        weight = weight.detach()
+        if weight.nbytes < 1024:  # too small to be worth a comparison
+            return weight
+        key = weight.shape, weight.dtype, weight.device, float(weight.sum())
+        same = self._kept.setdefault(key, [])
+        for other in same:
+            if torch.equal(weight, other):
+                return other
+        same.append(weight)
+        return weight
+
+
+def find_source(model: Model) -> str:
+    """Return the student that a user's ``--model`` leads to.
+
+    Args:
+        model: A student, or a zero-shot config that names one: the config's
+            name, its path, or the config itself.
+
+    Returns:
+        The exported folder or the checkpoint.
+
+    Raises:
+        FileNotFoundError: If there is no such config.
+        ValueError: If the config names no student.
+    """
+    if is_student(model):
+        return str(model)
+    parts = find_config(model).get('model', {})
+    for key in ('backbone', 'encoder'):
+        source = (parts.get(key) or {}).get('source')
+        if source is not None:
+            return str(source)
+    raise ValueError(
+        f"the config '{model}' names no student; pass a folder that "
+        'tools/export.py wrote, a checkpoint, or a config such as '
+        "'zero_shot/coco/kpu-vitb'."
+    )

@@ -1,48 +1,105 @@
-"""The page and its server."""
+"""The page, its example images, and its server."""
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import gradio as gr
 from starlette.middleware import Middleware
 
 from .answers import MAX_SIDE, Answers
-from .examples import Example, find_examples
 from .request_guard import RequestGuard
 from .tabs import build_tabs
 from .uploads import UploadFolder
 
 _INTRODUCTION = """\
-# A student beside its teachers
+# A student and its teachers, side by side
 
-`{student}` was distilled from {teachers}. **Student**: its features in the
-place of a teacher's own image encoder, before that teacher's text encoder
-and decoder. **Teacher**: the same teacher, untouched.
+`{student}` was distilled from {teachers}. **Student**: it replaces the
+teacher's image encoder, while text encoder and decoder stay the teacher's.
+**Teacher**: the original teacher.
 """
 _CSS = Path(__file__).with_name('page.css')
-_WAITING = 16  # requests; one runs at a time
+_MAX_QUEUE = 16  # waiting requests; one runs at a time
+
+
+class Example(NamedTuple):
+    """A photograph to try the page on.
+
+    Args:
+        path: The image.
+        texts: Content of the text box, by task.
+    """
+
+    path: Path
+    texts: dict[str, str]
+
+
+# File of scikit-image, class names, text for boxes, text for the heat map.
+_EXAMPLES = (
+    (
+        'chelsea.png',
+        'cat, dog, tiger, fox, teddy bear',
+        'a cat with green eyes.',
+        'nose',
+    ),
+    (
+        'coffee.png',
+        'cup of coffee, bowl of soup, glass of wine, clock',
+        'a cup of coffee on a saucer. a spoon.',
+        'spoon',
+    ),
+    (
+        'astronaut.png',
+        'astronaut, fire fighter, race driver, pilot',
+        'a woman in an orange suit. a flag. a space shuttle.',
+        'space shuttle',
+    ),
+    (
+        'rocket.jpg',
+        'rocket, lighthouse, church tower, candle',
+        'a rocket on a launch pad.',
+        'rocket',
+    ),
+    (
+        'motorcycle_left.png',
+        'motorcycle, bicycle, car, garage',
+        'a motorcycle in a garage. a wheel.',
+        'wheel',
+    ),
+)
+
+
+def find_examples() -> list[Example]:
+    """List the examples; none without scikit-image, which has the files."""
+    package = find_spec('skimage')
+    if package is None or package.origin is None:
+        return []
+    data = Path(package.origin).parent / 'data'
+    return [
+        Example(data / name, dict(classes=classes, boxes=boxes, heat=heat))
+        for name, classes, boxes, heat in _EXAMPLES
+        if (data / name).is_file()
+    ]
 
 
 def build_page(answers: Answers) -> gr.Blocks:
-    """Lay the page out.
+    """Build the page.
 
     Args:
         answers: The functions behind the buttons.
-
-    Returns:
-        The page.
     """
-    # read when a component is made: where it keeps its pictures
+    # Gradio's components read this folder when they are constructed.
     os.environ['GRADIO_TEMP_DIR'] = str(answers.uploads.folder)
     pool, examples = answers.comparison.pool, find_examples()
     with gr.Blocks(
-        title='kpu_mm: a student beside its teachers',
+        title='kpu_mm: a student and its teachers',
         analytics_enabled=False,
-        # uploads and pictures are deleted after an hour, and at the end
+        # Seconds between two clean-ups, and the age of files they delete.
         delete_cache=(600, 3600),
     ) as page:
         gr.Markdown(
@@ -66,10 +123,16 @@ def build_page(answers: Answers) -> gr.Blocks:
                     f'than {MAX_SIDE} on a side are scaled down.',
                     elem_classes='hint',
                 )
-                gallery = _gallery(examples) if examples else None
+                if examples:
+                    gallery = gr.Dataset(
+                        components=[gr.Image(render=False)],
+                        samples=[[str(example.path)] for example in examples],
+                        type='index',
+                        label='Examples',
+                    )
             with gr.Column(scale=3, min_width=480):
                 texts = build_tabs(answers, image)
-        if gallery is not None:
+        if examples:
             gallery.click(
                 lambda i: [
                     str(examples[i].path),
@@ -80,21 +143,12 @@ def build_page(answers: Answers) -> gr.Blocks:
                 api_visibility='private',
                 show_progress='hidden',
             )
-    page.queue(max_size=_WAITING)
+    page.queue(max_size=_MAX_QUEUE)
     return page
 
 
-def _gallery(examples: Sequence[Example]) -> gr.Dataset:
-    return gr.Dataset(
-        components=[gr.Image(render=False)],
-        samples=[[str(example.path)] for example in examples],
-        type='index',
-        label='Examples',
-    )
-
-
 def check_address(host: str, port: int) -> None:
-    """Find out whether a page can be served there.
+    """Check that a server can listen at an address.
 
     Args:
         host: Address to listen at.
@@ -119,17 +173,17 @@ def serve(
     host: str = '127.0.0.1',
     port: int = 7860,
 ) -> str:
-    """Start to serve the page, and nothing else of Gradio.
+    """Serve the page, without the other routes of Gradio.
 
     Args:
-        page: What :func:`build_page` gave.
+        page: The page of :func:`build_page`.
         uploads: The folder that the page was built with.
-        host: Address to listen at. Defaults to this machine's own, which
-            others cannot reach.
+        host: Address to listen at. Defaults to '127.0.0.1', which other
+            machines cannot reach.
         port: Port to listen at. Defaults to 7860.
 
     Returns:
-        The page's address. The server runs on in a thread.
+        The page's address. The server runs in a thread.
 
     Raises:
         OSError: If the port is taken; see :func:`check_address`.
@@ -146,7 +200,7 @@ def serve(
         enable_monitoring=False,
         footer_links=[],
         quiet=True,
-        # the system's fonts: nothing is fetched from elsewhere
+        # System fonts only, because others would come from another host.
         theme=gr.themes.Soft(
             font=['system-ui', 'sans-serif'], font_mono=['monospace']
         ),

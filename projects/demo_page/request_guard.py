@@ -1,4 +1,4 @@
-"""RequestGuard: only the requests that the page's own script sends."""
+"""A guard that passes on only the requests of the page's own script."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .uploads import UploadFolder
 
-# Room for the longest text with every character as a \uXXXX pair.
+# Bytes of an event. The longest text fits, even if JSON writes each of its
+# characters as two \uXXXX escapes.
 MAX_EVENT = 2**16
-# Headers and boundaries of a form around one file.
+# Bytes for headers and boundaries of a form around one file.
 FORM_MARGIN = 2**14
 
 _FILE = '/gradio_api/file='
 _UPLOAD = '/gradio_api/upload'
 _JOIN = '/gradio_api/queue/join'
-# All that a browser reads. Not in it, as they fetch from other hosts, read
-# stored states or run functions by name: proxy=, deep_link, component_server,
-# run, call, custom_component, process_recording, vibe-*.
+# All paths that a browser reads. Excluded, because they fetch from other
+# hosts, read stored states or run functions by name: proxy=, deep_link,
+# component_server, run, call, custom_component, process_recording, vibe-*.
 _PAGES = re.compile(
     r'/|/config|/theme\.css|/favicon\.ico|/robots\.txt|/manifest\.json'
     r'|/(assets|static|svelte)(/[\w\-@]+(\.[\w\-@]+)*)+'
@@ -42,17 +43,18 @@ _UNKNOWN = 'this page has nothing at this address.'
 
 
 class RequestGuard:
-    """Answers all but the page's own requests with one sentence.
+    """Middleware that refuses all but the page's own requests.
 
-    Gradio has a general interface: redirects, downloads of URLs, functions
-    by name, values of any shape. A server that is asked by anyone answers
-    only what is listed here, and passes on values that it has checked.
+    Gradio's interface is general: it has redirects, downloads of URLs,
+    functions by name and values of any shape. This guard answers only the
+    routes that are listed here, and passes on only values that it checked.
 
     Args:
         app: Gradio's application.
-        page: The page, whose events say which values they take.
+        page: The page, whose events define the values they take.
         uploads: The only folder that requests may name.
-        shown: Files outside it that the page shows: its examples.
+        shown: Files outside that folder which the page shows, namely its
+            examples. Defaults to ().
     """
 
     def __init__(
@@ -70,7 +72,7 @@ class RequestGuard:
     async def __call__(
         self, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """Pass a request on, or answer it."""
+        """Pass a request on, or refuse it."""
         if scope['type'] == 'lifespan':
             await self.app(scope, receive, send)
         elif scope['type'] == 'websocket':
@@ -100,9 +102,9 @@ class RequestGuard:
         return True
 
     async def _upload(self, request: Request) -> Response:
-        """Store one image, in place of Gradio's route, which takes any file.
+        """Store one image; Gradio's own route takes any file.
 
-        The client expects a list of paths, or a text that it shows.
+        The client expects a list of paths, or an error text to show.
         """
         limit = self.uploads.max_bytes + FORM_MARGIN
         if not 0 < _length(request.headers) <= limit:
@@ -113,7 +115,7 @@ class RequestGuard:
                 if not isinstance(file, UploadFile):
                     raise ValueError(_WRONG)
                 data, name = await file.read(), file.filename or ''
-        # what Starlette and its parser raise at a form that is none
+        # Starlette and its parser raise these for a malformed form.
         except (HTTPException, LookupError, ValueError, ClientDisconnect):
             return PlainTextResponse(_WRONG, 400)
         try:
@@ -122,12 +124,12 @@ class RequestGuard:
             )
         except ValueError as error:
             return PlainTextResponse(str(error), 400)
-        # Gradio deletes these when they are an hour old
+        # Gradio deletes the files of this set when they are an hour old.
         self.page.upload_file_set.add(str(path))
         return JSONResponse([str(path)])
 
     async def _join(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Put an event into the queue, made anew from checked values."""
+        """Queue an event that is rebuilt from checked values."""
         if not 0 < _length(Headers(scope=scope)) <= MAX_EVENT:
             await _refuse(413, 'the text is too long.')(scope, receive, send)
             return
@@ -144,11 +146,12 @@ class RequestGuard:
             return
         body = json.dumps(event).encode()
 
-        async def replay() -> dict[str, Any]:
+        async def receive_event() -> dict[str, Any]:
             nonlocal body
             part, body = body, b''
             if part:
                 return {'type': 'http.request', 'body': part}
+            # After the body Gradio waits for a disconnect.
             return dict(await receive())
 
         scope = _plain(scope)
@@ -157,10 +160,10 @@ class RequestGuard:
             (b'content-length', str(len(body)).encode()),
             *(h for h in scope['headers'] if not h[0].startswith(b'content-')),
         ]
-        await self.app(scope, replay, send)
+        await self.app(scope, receive_event, send)
 
     def _check(self, sent: Any) -> dict[str, Any]:
-        """The fields that an event needs, checked; others are dropped."""
+        """Return the checked fields that an event needs, without others."""
         if not isinstance(sent, dict):
             raise _Refusal(_WRONG)
         index, session = sent.get('fn_index'), sent.get('session_hash')
@@ -207,12 +210,12 @@ class RequestGuard:
             path = self.uploads.find(named)
         except ValueError as error:
             raise _Refusal(str(error)) from error
-        # no url: Gradio would download it
+        # Without a url, which Gradio would download.
         return dict(path=str(path), meta=dict(_type='gradio.FileData'))
 
 
 class _Refusal(ValueError):
-    """A sentence for who sent the request."""
+    """The message may be sent to the client."""
 
 
 def _refuse(status: int, sentence: str) -> Response:
@@ -220,21 +223,21 @@ def _refuse(status: int, sentence: str) -> Response:
 
 
 def _length(headers: Headers) -> int:
-    """What the request says, which the server holds it to; 0 if nothing."""
+    """Content-Length, which the server enforces; 0 if it is missing."""
     text = headers.get('content-length', '')
     return int(text) if re.fullmatch(r'[0-9]{1,12}', text) else 0
 
 
 def _is_text(value: str) -> bool:
-    """Whether it can be encoded: JSON may hold halves of characters."""
+    """Whether it can be encoded; JSON may contain lone surrogates."""
     return not any('\ud800' <= character <= '\udfff' for character in value)
 
 
 def _plain(scope: Scope) -> Scope:
-    """Without options of Gradio's that the page does not use.
+    """Remove options of Gradio that the page does not use.
 
-    A query may name a stored state (``deep_link``) or a page; only the queue
-    needs one, the session's. A range is not needed for an image.
+    A query could name a stored state (``deep_link``) or another page; the
+    queue needs only the session. Images need no range requests.
     """
     query = scope['query_string']
     session = re.fullmatch(rb'session_hash=\w{1,64}', query)

@@ -1,4 +1,4 @@
-"""The page's tabs: a question, a button, and two answers."""
+"""The page's tabs: each has inputs, a button and two columns of results."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from .inferencer_pool import ENCODERS
 
 
 class _Tab(NamedTuple):
-    """What is in a tab.
+    """Content of a tab.
 
     Args:
-        task: Name of the task, and of the function that answers.
-        label: What the tab is called.
-        about: What it shows.
-        button: What its button says.
-        inputs: Makers of what users set besides the teacher, a text first.
-        outputs: Makers of what an answer consists of.
+        task: Name of the task and of the method of :class:`Answers`.
+        label: Title of the tab.
+        about: Description.
+        button: Text on the button.
+        inputs: Constructors of the input components besides image and
+            teacher; a text box comes first.
+        outputs: Constructors of the result components.
     """
 
     task: str
@@ -62,7 +63,7 @@ _TABS = (
     _Tab(
         'boxes',
         'Boxes',
-        "Boxes of what a text speaks of, by the teacher's own decoder.",
+        "Boxes of the objects that a text names, by the teacher's decoder.",
         'Find boxes',
         (
             partial(_text, label='Text; a full stop ends a phrase'),
@@ -90,14 +91,14 @@ _TABS = (
 
 
 def build_tabs(answers: Answers, image: gr.Image) -> dict[str, gr.Textbox]:
-    """Lay out a tab for each task that the student has a teacher for.
+    """Build a tab for each task that one of the teachers supports.
 
     Args:
         answers: The functions behind the buttons.
-        image: Where the image is uploaded.
+        image: The component for the image.
 
     Returns:
-        For each task with a text, where it is typed.
+        The text box of each task that has one.
     """
     texts: dict[str, gr.Textbox] = {}
     for tab in _TABS:
@@ -115,7 +116,7 @@ def _build_tab(
     tab: _Tab, answers: Answers, image: gr.Image, teachers: list[str]
 ) -> list[Any]:
     gr.Markdown(tab.about)
-    with gr.Group(elem_id=f'{tab.task}-question'):
+    with gr.Group(elem_id=f'{tab.task}-inputs'):
         typed = [make() for make in tab.inputs]
         teacher = gr.Radio(
             teachers,
@@ -138,12 +139,12 @@ def _build_tab(
                 shown += [make() for make in tab.outputs]
     gr.on(
         [button.click, *(box.submit for box in typed[:1])],
-        told(getattr(answers, tab.task)),
+        show_errors(getattr(answers, tab.task)),
         [image, teacher, *typed],
         shown,
-        # Gradio would open the image before any limit is looked at
+        # Otherwise Gradio would decode the image before its size is checked.
         preprocess=False,
-        # one request of all at a time: each fills the processor
+        # One request of all tabs at a time, because each uses all cores.
         concurrency_limit=1,
         concurrency_id='models',
         api_visibility='private',
@@ -151,22 +152,22 @@ def _build_tab(
     return typed
 
 
-def told(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Tell users what went wrong; the traceback goes into the log.
+def show_errors(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Make the page show errors; the traceback goes into the log.
 
     Args:
-        function: What happens at a click; takes the path of the image, or
-            None, and what was typed.
+        function: Handler of a click. It takes the path of the image, or
+            None, and the values of the inputs.
 
     Returns:
-        The function for what the browser sends. What it raises is a
-        ``gr.Error``, which Gradio shows and logs.
+        A handler of what the browser sends. It raises ``gr.Error`` only,
+        which Gradio shows and logs.
     """
 
     @functools.wraps(function)
-    def tell(upload: dict[str, Any] | None, *typed: Any) -> Any:
+    def handle(upload: dict[str, Any] | None, *typed: Any) -> Any:
         try:
-            # no dict is no upload, which the function says
+            # The function itself refuses values other than a path.
             path = upload['path'] if isinstance(upload, dict) else upload
             return function(path, *typed)
         except (FileNotFoundError, ValueError) as error:
@@ -174,8 +175,8 @@ def told(function: Callable[..., Any]) -> Callable[..., Any]:
         except Exception as error:
             raise gr.Error(
                 f'This should not have happened ({type(error).__name__}); '
-                "the server's log tells more.",
+                "the server's log has the details.",
                 title='Unexpected error',
             ) from error
 
-    return tell
+    return handle

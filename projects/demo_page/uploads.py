@@ -1,4 +1,4 @@
-"""UploadFolder: the one place that the page reads files from."""
+"""The folder of uploads, the only one that the page reads files from."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from typing import Any
 
 from PIL import Image
 
-# What cameras and browsers write. Pillow knows many more formats, some of
-# which start other programs (EPS) or have had weak decoders.
+# The formats of cameras and browsers. Pillow reads many more, of which some
+# start other programs (EPS) and some had vulnerable decoders.
 FORMATS = ('AVIF', 'BMP', 'GIF', 'JPEG', 'PNG', 'TIFF', 'WEBP')
-# One sentence for every path that is not an upload: a different one for
-# paths that exist would tell which files the server has.
+# One message for every path that is not an upload. Different messages would
+# reveal which files exist on the server.
 NOT_UPLOADED = 'the image is not among the uploads of this page; upload it.'
 NO_IMAGE = f'the upload is not an image; this page takes {", ".join(FORMATS)}.'
 
 
 class UploadFolder:
-    """Stores uploaded images and reads these back, and nothing else.
+    """Stores uploaded images and reads no other files.
 
     Args:
         max_bytes: Larger files are neither stored nor read.
-        parent: Where the folder is made. Defaults to ``GRADIO_TEMP_DIR`` or
-            the system's folder for temporary files.
+        parent: Folder to create the new folder in. Defaults to None, which
+            means ``GRADIO_TEMP_DIR`` or the system's temporary folder.
 
     Attributes:
         folder: The new folder, which only this user can open.
@@ -41,27 +41,27 @@ class UploadFolder:
         parent = parent or os.environ.get('GRADIO_TEMP_DIR')
         if parent:
             Path(parent).mkdir(parents=True, exist_ok=True)
-        # a folder of its own: /tmp/gradio is shared by all pages of a machine
+        # A new folder, because all pages of a machine share /tmp/gradio.
         made = tempfile.mkdtemp(prefix='kpu_mm_page_', dir=parent)
         self.folder = Path(made).resolve()
 
     @property
     def too_large(self) -> str:
-        """The sentence for a file above the limit."""
+        """The message for a file above the limit."""
         return (
             'the upload exceeds the maximum allowed size of '
             f'{self.max_bytes / 2**20:g} MB.'
         )
 
     def store(self, name: str, data: bytes) -> Path:
-        """Keep an upload if it is an image.
+        """Store an upload if it is an image.
 
         Args:
             name: The file's name, as the browser sent it.
-            data: The file.
+            data: The file's content.
 
         Returns:
-            Where it lies now.
+            The path of the stored file.
 
         Raises:
             ValueError: If it is too large or not an image.
@@ -70,7 +70,7 @@ class UploadFolder:
             raise ValueError(self.too_large)
         if not _is_image(data):
             raise ValueError(NO_IMAGE)
-        # the hash keeps equal names apart and cannot be guessed
+        # The hash separates equal names and cannot be guessed.
         folder = self.folder / hashlib.sha256(data).hexdigest()
         folder.mkdir(exist_ok=True)
         safe = re.sub(r'[^\w.\- ]', '', Path(name).name).lstrip('.')
@@ -79,41 +79,43 @@ class UploadFolder:
         return path
 
     def find(self, path: Any) -> Path:
-        """The regular file inside the folder that a request names.
+        """Return the regular file of the folder that a request names.
 
         Args:
-            path: Anything that a request may hold.
+            path: Any value that a request contains.
 
         Returns:
-            The file, without links.
+            The path of the file with links resolved.
 
         Raises:
-            ValueError: If it is not one; the same sentence always.
+            ValueError: If it is no such file; the message is always the
+                same.
         """
         try:
-            # Lexically first: the file system is not asked about others.
+            # This test is lexical, so other paths never reach the file
+            # system.
             named = Path(os.path.normpath(path))
             if self.folder in named.parents:
                 real = named.resolve(strict=True)
-                # again without links, which may lead out of the folder
+                # A link may lead out of the folder, so test the real path.
                 if self.folder in real.parents and real.is_file():
                     return real
         except (OSError, RuntimeError, TypeError, ValueError):
-            pass  # names no file: a loop of links, a NUL byte, a number ...
+            pass  # no path at all: a loop of links, a NUL byte, a number ...
         raise ValueError(NOT_UPLOADED)
 
     def read(self, path: Any) -> bytes:
-        """An upload's content.
+        """Return the content of an upload.
 
         Args:
-            path: Anything that a request may hold.
+            path: Any value that a request contains.
 
         Raises:
-            ValueError: If it is no upload, or too large.
+            ValueError: If it is no upload or too large.
         """
         file = self.find(path)
-        # should the file have been replaced since it was found: no link is
-        # followed, and a FIFO does not block
+        # The file may have been replaced since it was found: follow no link,
+        # and do not block on a FIFO.
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
             handle = os.open(file, flags)
@@ -139,7 +141,7 @@ def _is_image(data: bytes) -> bool:
             with Image.open(io.BytesIO(data), formats=FORMATS):
                 return True
         except Image.DecompressionBombError:
-            return True  # its size is told when it is asked about
-        # a plugin raises anything at a damaged header
+            return True  # decoding it later reports the size
+        # Plugins raise anything for a damaged header.
         except Exception:
             return False

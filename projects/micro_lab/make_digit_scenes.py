@@ -100,7 +100,10 @@ def run_lengths(mask: np.ndarray) -> list[int]:
 
 
 def _write_all(folder: Path, scenes: Iterable[Scene]) -> None:
-    images, instances, captions, labels = [], [], [], []
+    images: list[dict[str, Any]] = []
+    instances: list[dict[str, Any]] = []
+    captions: list[dict[str, Any]] = []
+    labels: list[str] = []
     for number, made in enumerate(scenes):
         name = f'{number:06d}.png'
         Image.fromarray(made.image).save(folder / 'images' / name)

@@ -1,13 +1,11 @@
-"""A student's page, without its server."""
+"""The parts of a student's page, without its server."""
 
 import pytest
 
-from projects.demo_page import (
-    Answers,
-    Comparison,
-    InferencerPool,
-    UploadFolder,
-)
+from projects.demo_page.answers import Answers
+from projects.demo_page.comparison import Comparison
+from projects.demo_page.inferencer_pool import InferencerPool
+from projects.demo_page.uploads import UploadFolder
 
 MAX_BYTES = 2**20
 MAX_PIXELS = 100_000
@@ -15,9 +13,9 @@ MAX_PIXELS = 100_000
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch, uploads):
-    """Text embeddings are kept below the working directory."""
+    """Text embeddings are written below the working directory."""
     monkeypatch.chdir(tmp_path)
-    # a page that is built sets it
+    # build_page changes it
     monkeypatch.setenv('GRADIO_TEMP_DIR', str(uploads.folder))
 
 

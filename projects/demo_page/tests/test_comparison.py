@@ -10,8 +10,7 @@ from kpu_mm.apis import (
     ZeroShotSegmentationInferencer,
 )
 from kpu_mm.visualization import heat_overlay
-from projects.demo_page import Comparison
-from projects.demo_page.comparison import TEMPLATES
+from projects.demo_page.comparison import TEMPLATES, Comparison
 from projects.demo_page.inferencer_pool import ENCODERS
 
 
@@ -25,12 +24,12 @@ def image(pictures):
     return mmcv.imread(pictures / 'a.png')
 
 
-def alone(kind, student_dir, image, encoder, teacher=None, **question):
-    """What an Inferencer of its own gives."""
+def alone(kind, student_dir, image, encoder, teacher=None, **options):
+    """The result of a separate Inferencer."""
     inferencer = kind(
         student_dir, device='cpu', encoder=encoder, teacher=teacher
     )
-    result = inferencer(image, return_vis=True, **question)
+    result = inferencer(image, return_vis=True, **options)
     return result['predictions'][0], result['visualization'][0]
 
 

@@ -1,4 +1,7 @@
 import pytest
+import torch
+from mmengine.config import Config
+from torch import nn
 
 from kpu_mm.apis import (
     FeatureInferencer,
@@ -8,8 +11,12 @@ from kpu_mm.apis import (
 )
 from kpu_mm.export import write_student
 from kpu_mm.models.student import read_student
-from projects.demo_page import InferencerPool
-from projects.demo_page.inferencer_pool import ENCODERS
+from projects.demo_page.inferencer_pool import (
+    ENCODERS,
+    InferencerPool,
+    WeightPool,
+    find_source,
+)
 
 
 def test_teachers_of_each_task(pool):
@@ -77,7 +84,7 @@ def test_teachers_that_moved(student_dir, siglip_text_dir):
     moved = pool.get('classes', 'clip', 'teacher').model.head.bank
     assert moved.model.logit_bias is not None
     # the projector needs no teacher
-    assert pool.get('features', 'clip', 'student').model.head is not None
+    assert pool.get('features', 'clip', 'student').model.link is not None
 
 
 def test_tasks_without_a_teacher(distilled, tmp_path):
@@ -98,3 +105,65 @@ def test_wrong_arguments(student_dir, tmp_path):
         InferencerPool(student_dir, 'cpu', dict(dino=dict(source='x')))
     with pytest.raises(FileNotFoundError):
         InferencerPool(tmp_path / 'missing', 'cpu')
+
+
+def test_equal_weights_become_one():
+    first = nn.Linear(64, 64)
+    second = nn.Sequential(nn.Linear(64, 64), nn.BatchNorm1d(64))
+    second[0].load_state_dict(first.state_dict())
+    second[1].register_buffer('table', first.weight.detach().clone())
+    third = nn.Linear(64, 64)
+    with torch.no_grad():
+        # the same sum, so that only a look at all values tells them apart
+        third.weight.copy_(first.weight.flip(0))
+    states = [
+        {k: v.clone() for k, v in m.state_dict().items()}
+        for m in (first, second, third)
+    ]
+    pool = WeightPool()
+    for model in (first, second, third):
+        pool.share(model)
+    for model, state in zip((first, second, third), states, strict=True):
+        for name, value in model.state_dict().items():
+            assert torch.equal(value, state[name])
+    address = first.weight.data_ptr()
+    assert second[0].weight.data_ptr() == address
+    assert second[1].table.data_ptr() == address
+    assert third.weight.data_ptr() != address
+
+
+def test_small_weights_and_other_types_are_left_alone():
+    first, second = nn.Linear(8, 8), nn.Linear(8, 8)
+    second.load_state_dict(first.state_dict())
+    large, half = nn.Linear(64, 64), nn.Linear(64, 64).half()
+    half.load_state_dict(large.half().state_dict())
+    pool = WeightPool()
+    for model in (first, second, large.float(), half):
+        pool.share(model)
+    assert first.weight.data_ptr() != second.weight.data_ptr()
+    assert half.weight.dtype == torch.half and large.weight.is_floating_point()
+    assert half.weight.data_ptr() != large.weight.data_ptr()
+
+
+def test_students_and_configs(tmp_path):
+    assert find_source(tmp_path) == str(tmp_path)
+    assert find_source('run/iter_1.pth') == 'run/iter_1.pth'
+    for name in ('imagenet', 'coco', 'ade20k'):
+        named = find_source(f'zero_shot/{name}/kpu-vitb')
+        assert named == 'work_dirs/kpu_vitb/iter_40000.pth'
+    config = dict(model=dict(backbone=dict(source='mine')))
+    assert find_source(Config(config)) == 'mine'
+
+
+@pytest.mark.parametrize(
+    'config',
+    ['zero_shot/coco/grounding-dino-swint', 'distill/kpu_vitb', dict(a=1)],
+)
+def test_configs_without_a_student(config):
+    with pytest.raises(ValueError, match='names no student'):
+        find_source(config)
+
+
+def test_nothing_of_that_name():
+    with pytest.raises(FileNotFoundError, match='nosuch'):
+        find_source('nosuch')

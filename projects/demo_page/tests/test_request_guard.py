@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from projects.demo_page.page import build_page, serve
-from projects.demo_page.tabs import told
+from projects.demo_page.tabs import show_errors
 from projects.demo_page.uploads import NO_IMAGE, NOT_UPLOADED
 
 WRONG = 'this is not a request of the page; reload it.'
@@ -48,8 +48,8 @@ class Client:
         *numbers, teacher = rest
         return [image, teacher, text, *numbers]
 
-    def join(self, **question):
-        return self.http.post(f'{API}/queue/join', json=question)
+    def join(self, **event):
+        return self.http.post(f'{API}/queue/join', json=event)
 
     def ask(self, task, data):
         """The sentence of a refusal or error, or what the event gave."""
@@ -157,7 +157,9 @@ def test_no_other_file_is_read(client, answers, pictures, tmp_path, task):
         # the button's function by itself, without the guard
         teacher, *typed = client.values(task, None)[1:]
         with pytest.raises(Exception, match=NOT_UPLOADED):
-            told(getattr(answers, task))(dict(path=path), teacher, *typed)
+            show_errors(getattr(answers, task))(
+                dict(path=path), teacher, *typed
+            )
 
 
 @pytest.mark.slow
@@ -251,11 +253,11 @@ def test_uploads_are_images_within_the_limit(client, answers, pictures):
 
 @pytest.mark.slow
 def test_long_texts_are_not_tokenised(client, image):
-    question = client.values('heat', image)
-    question[2] = 'a' * 5000
-    assert '5000 characters; this page takes' in client.ask('heat', question)
-    question[2] = 'a' * 1_000_000
-    assert client.ask('heat', question) == 'the text is too long.'
+    event = client.values('heat', image)
+    event[2] = 'a' * 5000
+    assert '5000 characters; this page takes' in client.ask('heat', event)
+    event[2] = 'a' * 1_000_000
+    assert client.ask('heat', event) == 'the text is too long.'
 
 
 def mutate(rng, value, depth=0):
@@ -288,15 +290,15 @@ def test_seeded_fuzz_of_requests(client, image):
     for count in range(300):
         task = rng.choice(list(ASKED))
         session = f'fuzz{count}'
-        question = dict(
+        event = dict(
             fn_index=client.fn(task),
             session_hash=session,
             data=client.values(task, image),
             event_data=None,
             trigger_id=None,
         )
-        question = mutate(rng, question)
-        body = json.dumps(question).encode()
+        event = mutate(rng, event)
+        body = json.dumps(event).encode()
         if rng.random() < 0.2:
             cut = rng.randrange(len(body))
             body = body[:cut] + rng.randbytes(rng.randrange(9)) + body[cut:]

@@ -21,10 +21,13 @@ from kpu_mm.apis import (
     ZeroShotSegmentationInferencer,
 )
 from kpu_mm.visualization import heat_overlay
+from projects.demo_page.tests.browser import (
+    SECONDS,
+    Page,
+    asked_hosts,
+    open_chromium,
+)
 from tests.runs import ENV, ROOT
-
-from .chromium import asked_hosts, open_chromium
-from .page_user import SECONDS, Page
 
 TOOL = ('-m', 'projects.demo_page')
 PHOTOGRAPH = Path(skimage.__file__).parent / 'data' / 'chelsea.png'
@@ -100,18 +103,18 @@ def photograph(page):
     return mmcv.imread(PHOTOGRAPH)
 
 
-def infer(kind, run_dir, side, image, teacher=None, **question):
+def infer(kind, run_dir, side, image, teacher=None, **options):
     inferencer = kind(
         run_dir / 'iter_1.pth', device='cpu', encoder=side, teacher=teacher
     )
-    result = inferencer(image, return_vis=True, **question)
+    result = inferencer(image, return_vis=True, **options)
     return result['predictions'][0], result['visualization'][0]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('teacher', ['clip', 'grounding_dino'])
 def test_features(page, photograph, zero_shot_run, teacher):
-    (choice,) = page.find(f'#features-question input[value={teacher}]')
+    (choice,) = page.find(f'#features-inputs input[value={teacher}]')
     before = page.addresses('#features-teacher img')
     choice.click()
     page.ask('features')
@@ -269,7 +272,7 @@ def test_it_goes_on_with_an_example(page):
     page.find('button.gallery-item')[0].click()
     page.wait(lambda: page.shows_upload(PHOTOGRAPH))
     page.open('classes')
-    (box,) = page.find('#classes-question textarea')
+    (box,) = page.find('#classes-inputs textarea')
     page.wait(lambda: 'teddy bear' in box.get_attribute('value'))
     page.ask('classes')
     page.wait(lambda: 'teddy bear' in page.find('#classes-student')[0].text)
