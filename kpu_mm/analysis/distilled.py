@@ -14,7 +14,6 @@ from kpu_mm.models.backbones import KPUBackbone
 from kpu_mm.models.encoder import level_masks
 from kpu_mm.models.kpu_distiller import KPUDistiller
 from kpu_mm.models.student import check_layout
-from kpu_mm.models.teachers.base_teacher import to_map
 from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
 from kpu_mm.weights.state_dict import load_state
@@ -76,11 +75,8 @@ def extract_sentinel(
         CLS token (B, C) and map of patch tokens (B, C, h, w), both after the
         final norm.
     """
-    sentinel = student.sentinel
-    tokens, grid, rope = sentinel.embed(student.normalise(images, mask))
-    tokens = sentinel.norm(sentinel.run(tokens, rope, 0, sentinel.num_layers))
-    patches = to_map(tokens[:, sentinel.num_prefix :], grid)
-    return Features(tokens[:, 0], (patches,), level_masks([patches], mask))
+    summary, m = student.sentinel(student.normalise(images, mask))
+    return Features(summary, (m,), level_masks([m], mask))
 
 
 def all_models(distiller: KPUDistiller) -> dict[str, Extract]:

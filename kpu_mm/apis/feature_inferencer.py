@@ -13,7 +13,7 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 from kpu_mm.models.backbones import KPUBackbone
-from kpu_mm.models.backbones.outputs import check_choice
+from kpu_mm.models.backbones.base_backbone import check_choice
 from kpu_mm.models.student import Student
 from kpu_mm.models.teacher_link import TeacherLink
 from kpu_mm.models.teachers import TeacherBank

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.structures import PixelData
 from torch import Tensor
 
-from kpu_mm.models.backbones.outputs import check_choice
+from kpu_mm.models.backbones.base_backbone import check_choice
 
 from .base_inferencer import ImageInferencer
 from .classification_inferencer import set_classes

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from mmengine.config import Config
 
-from kpu_mm.models.backbones.outputs import check_choice
+from kpu_mm.models.backbones.base_backbone import check_choice
 
 from .base_inferencer import ImageInferencer
 from .find_config import Model, is_student

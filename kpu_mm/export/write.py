@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from kpu_mm.models.backbones.base_backbone import IMAGENET_MEAN, IMAGENET_STD
 from kpu_mm.models.backbones.exported_config import (
     check_description,
     fingerprint,
     hash_files,
 )
-from kpu_mm.models.backbones.sentinel import IMAGENET_MEAN, IMAGENET_STD
 from kpu_mm.models.backbones.sentinel_backbone import SentinelBackbone
 from kpu_mm.models.student import Student
 from kpu_mm.models.teacher_link import TeacherLink
@@ -110,7 +110,7 @@ def _fill(
     _save(
         backbone,
         folder / 'model.safetensors',
-        but=backbone.beside,
+        but=backbone.external_prefixes,
         kpu_mm=fingerprint(config),
     )
     if student.links:

@@ -45,6 +45,36 @@ class Encoder(Protocol):
         """
 
 
+def nearest_size(height: int, width: int, patch: int) -> tuple[int, int]:
+    """The multiples of a patch that are closest to a size, one at least.
+
+    Args:
+        height: Height of an image.
+        width: Width of an image.
+        patch: Side of a patch.
+
+    Returns:
+        Height and width; half a patch rounds up.
+    """
+    rows = max(1, (height + patch // 2) // patch)
+    columns = max(1, (width + patch // 2) // patch)
+    return rows * patch, columns * patch
+
+
+def to_map(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Lay out patch tokens as a map.
+
+    Args:
+        tokens: (B, N, C), row by row.
+        grid: Rows and columns of patches, N in all.
+
+    Returns:
+        (B, C, H, W).
+    """
+    # (B, N, C) -> (B, C, N) -> (B, C, H, W)
+    return tokens.transpose(1, 2).unflatten(2, grid)
+
+
 def resize_mask(mask: Tensor, size: Sequence[int]) -> Tensor:
     """Bring a mask to another size by the nearest pixel.
 

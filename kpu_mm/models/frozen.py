@@ -1,32 +1,29 @@
-"""FrozenModule: what no training step may change."""
+"""What no training step may change, and what no checkpoint holds."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
 from typing_extensions import Self
 
 
-class FrozenModule(nn.Module):
-    """A module whose parameters and mode are fixed for good.
+def freeze(module: nn.Module) -> None:
+    """Take the gradients of a module and set it to eval mode.
 
-    Every parameter and sub-module assigned to it loses ``requires_grad`` and
-    goes to eval mode at once, so a subclass cannot forget to freeze a part;
-    the ``train()`` of any owner leaves it in eval mode. Gradients still flow
-    *through* it: a subclass that wants none adds ``torch.no_grad``.
+    Args:
+        module: The module.
     """
+    module.requires_grad_(False).eval()
+
+
+class EvalModule(nn.Module):
+    """A module that stays in eval mode, whether it is trained or not."""
 
     def __init__(self) -> None:
         super().__init__()
         self.training = False
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if isinstance(value, nn.Module):
-            value.requires_grad_(False).eval()
-        elif isinstance(value, nn.Parameter):
-            value.requires_grad_(False)
-        super().__setattr__(name, value)
 
     def train(self, mode: bool = True) -> Self:
         """Stay in eval mode.
@@ -39,6 +36,23 @@ class FrozenModule(nn.Module):
             The module itself.
         """
         return super().train(False)
+
+
+class FrozenModule(EvalModule):
+    """A module whose parameters and mode are fixed for good.
+
+    Every parameter and sub-module assigned to it loses ``requires_grad`` and
+    goes to eval mode at once, so a subclass cannot forget to freeze a part;
+    the ``train()`` of any owner leaves it in eval mode. Gradients still flow
+    *through* it: a subclass that wants none adds ``torch.no_grad``.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, nn.Module):
+            freeze(value)
+        elif isinstance(value, nn.Parameter):
+            value.requires_grad_(False)
+        super().__setattr__(name, value)
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Refuse to be unfrozen.
@@ -58,3 +72,41 @@ class FrozenModule(nn.Module):
                 'build the wrapped model without it to train its weights'
             )
         return super().requires_grad_(False)
+
+
+class ExternalModule(nn.Module):
+    """A module whose parts come from files of their own, not checkpoints.
+
+    The parts are frozen, and no sub-modules: the owner's state dict,
+    parameters, optimiser, DDP and ``train()`` never meet them; they follow
+    it to a device only. Weights that a checkpoint has under the module's
+    name are ignored.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_load_state_dict_pre_hook(_ignore_weights)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, nn.Module):
+            freeze(value)
+            # not nn.Module's, which would register a sub-module
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
+        """Do to the parts what ``to()``, ``cuda()`` or ``half()`` does."""
+        super()._apply(fn, recurse)
+        for part in vars(self).values():
+            if isinstance(part, nn.Module):
+                part._apply(fn)
+        return self
+
+
+def _ignore_weights(
+    module: nn.Module, state: dict[str, Any], prefix: str, *_: Any
+) -> None:
+    """Else they would be reported as unexpected, or refused."""
+    for name in [n for n in state if n.startswith(prefix)]:
+        del state[name]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from kpu_mm.registry import MODELS
 
-from .backbones.outputs import Outputs
+from .backbones.base_backbone import Outputs
 from .multi_stream_model import MultiStreamModel, Streams
 
 __all__ = ['BackboneView', 'MultiTaskModel']

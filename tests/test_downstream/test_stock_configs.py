@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.registry import DefaultScope
 
-from kpu_mm.models.backbones import sentinel_checkpoints
+from kpu_mm.models.backbones import sentinel_backbone
 from kpu_mm.registry import MODELS
 from tests.small_models import batch_of, build, shrink
 
@@ -120,7 +120,7 @@ def test_distilled_checkpoint_in_a_stock_config(
     )
     logged = []
     monkeypatch.setattr(
-        sentinel_checkpoints,
+        sentinel_backbone,
         'print_log',
         lambda text, **_: logged.append(text),
     )

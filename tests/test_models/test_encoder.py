@@ -1,7 +1,13 @@
 import pytest
 import torch
 
-from kpu_mm.models.encoder import Encoder, level_masks
+from kpu_mm.models.encoder import (
+    Encoder,
+    level_masks,
+    nearest_size,
+    resize_mask,
+    to_map,
+)
 from kpu_mm.registry import MODELS
 
 
@@ -46,6 +52,21 @@ def test_a_compiled_extract_is_what_encode_calls(dinov2_dir):
     expected = student.extract(student.normalise(images))
     student.extract = lambda images: expected
     assert student.encode(images).summary is expected.summary
+
+
+@pytest.mark.parametrize(
+    ('size', 'expected'),
+    [((5, 14), (14, 14)), ((20, 21), (14, 28)), ((56, 62), (56, 56))],
+)
+def test_nearest_multiple_of_the_patch(size, expected):
+    assert nearest_size(*size, 14) == expected
+
+
+def test_mask_helpers():
+    mask = torch.tensor([[[1, 1, 0, 0]]]).bool()
+    assert resize_mask(mask, (2, 2)).tolist() == [[[True, False]] * 2]
+    tokens = torch.arange(6.0).view(1, 6, 1)
+    assert to_map(tokens, (2, 3))[0, 0].tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
 def test_masks_take_the_nearest_pixel():

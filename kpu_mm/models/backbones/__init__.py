@@ -2,13 +2,11 @@
 
 from .exported import load_exported
 from .kpu_backbone import KPUBackbone
-from .sentinel import Sentinel
 from .teacher_backbone import TeacherBackbone
 from .vit_backbone import ViTBackbone
 
 __all__ = [
     'KPUBackbone',
-    'Sentinel',
     'TeacherBackbone',
     'ViTBackbone',
     'load_exported',

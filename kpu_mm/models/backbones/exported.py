@@ -84,7 +84,7 @@ def load_strictly(
         name[len(prefix) :]: value
         for name, value in load_state(path).items()
         if name.startswith(prefix)
-        and not name[len(prefix) :].startswith(backbone.beside)
+        and not name[len(prefix) :].startswith(backbone.external_prefixes)
     }
     if not state:
         raise RuntimeError(
@@ -103,7 +103,9 @@ def load_strictly(
                 'here; use the config of the run.'
             )
     missing, unexpected = backbone.load_state_dict(state, strict=False)
-    missing = [n for n in missing if not n.startswith(backbone.beside)]
+    missing = [
+        n for n in missing if not n.startswith(backbone.external_prefixes)
+    ]
     if missing or unexpected:
         raise RuntimeError(
             f"'{path}' belongs to another config: "

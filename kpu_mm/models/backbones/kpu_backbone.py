@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -13,18 +14,15 @@ from torch import Tensor, nn
 from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
 
-from ..adapters import (
-    Geometry,
-    InteractionBlock,
-    SpatialPrior,
+from ..encoder import to_map
+from ..layers.deform_attention import (
     flatten_levels,
-    init_adapter,
-    merge_levels,
     reference_points,
-    split_layers,
     split_levels,
 )
-from .outputs import check_choice
+from ..layers.spatial_prior import SpatialPrior, init_adapter, merge_levels
+from ..layers.vit_adapter import Geometry, InteractionBlock
+from .base_backbone import POOLED, check_choice
 from .sentinel_backbone import SentinelBackbone
 
 
@@ -101,7 +99,15 @@ class KPUBackbone(SentinelBackbone):
         check_choice('frozen', frozen, ('sentinel', 'all', 'none'))
         super().__init__(sentinel, out_type, out_indices, init_cfg)
         norm_cfg = norm_cfg or dict(type='BN')
-        self.spans = split_layers(self.sentinel.num_layers, num_interactions)
+        depth, blocks = self.sentinel.num_layers, num_interactions
+        if not 1 <= blocks <= depth:
+            raise ValueError(
+                f'num_interactions={blocks}: the sentinel has {depth} layers, '
+                f'choose from 1 to {depth}.'
+            )
+        # First layer of the ViT in each block, and the one after its last.
+        bounds = [i * depth // blocks for i in range(blocks + 1)]
+        self.spans = list(pairwise(bounds))
         self.frozen = frozen
         dims = self.embed_dims = self.sentinel.embed_dims
 
@@ -112,7 +118,6 @@ class KPUBackbone(SentinelBackbone):
             num_points=num_points,
             value_ratio=value_ratio,
         )
-        last = num_interactions - 1
         self.interactions = nn.ModuleList(
             InteractionBlock(
                 dims,
@@ -121,10 +126,10 @@ class KPUBackbone(SentinelBackbone):
                 init_gamma=init_gamma,
                 ffn_ratio=ffn_ratio,
                 drop_path=drop_path_rate,
-                num_extractors=1 + num_extra_extractors * (i == last),
+                num_extractors=1 + num_extra_extractors * (i == blocks - 1),
                 with_cp=with_cp,
             )
-            for i in range(num_interactions)
+            for i in range(blocks)
         )
         self.up = nn.ConvTranspose2d(dims, dims, 2, stride=2)
         self.norms = nn.ModuleList(
@@ -138,27 +143,28 @@ class KPUBackbone(SentinelBackbone):
             self.requires_grad_(False)
         elif frozen == 'sentinel':
             self.sentinel.requires_grad_(False)
-        self.outputs.freeze_unused(self)
-        self._guard_checkpoints(self.sentinel, trained=frozen == 'none')
+        self._freeze_unused()
+        self._guard_checkpoints(trained=frozen == 'none')
 
-    @property
-    def out_channels(self) -> tuple[int, ...]:
-        """Channels of what :meth:`forward` gives."""
-        return self.outputs.channels(self.embed_dims)
-
-    def forward(self, images: Tensor) -> tuple[Any, ...]:
-        """Features as OpenMMLab's necks and heads take them.
-
-        Args:
-            images: Normalised images, (B, 3, H, W), H and W from 32.
-
-        Returns:
-            For ``out_type='pyramid'`` the maps of ``out_indices``, each
-            (B, C, ceil(H / stride), ceil(W / stride)); for 'summary' one
-            tensor (B, C); for 'summary_spatial' one tensor (B, 2 C); for
-            'features' what :meth:`extract` gives.
-        """
-        return self.outputs.select(self.extract(images))
+    def _freeze_unused(self) -> None:
+        """Freeze what no output depends on: DDP refuses unused gradients."""
+        kind = self.outputs.kind
+        used = {
+            'pyramid': self.outputs.indices,
+            'summary': (),
+            'summary_spatial': (POOLED,),
+            'features': (0, 1, 2, 3),
+        }[kind]
+        norms: Any = self.norms
+        unused = [norm for i, norm in enumerate(norms) if i not in used]
+        if 0 not in used:
+            unused += [self.up, self.prior.projections[0]]
+        if not used:
+            unused.append(self.interactions[-1].extractors)
+        if kind == 'pyramid':
+            unused.append(self.sentinel.norm)  # of the summary
+        for part in unused:
+            part.requires_grad_(False)
 
     def extract(self, images: Tensor) -> Features:
         """Summary and all four maps of normalised images (B, 3, H, W).
@@ -172,6 +178,7 @@ class KPUBackbone(SentinelBackbone):
                 'are too small: KPUBackbone needs 32 or more on each side.'
             )
         fine, *coarse = self.prior(images)
+        # Stride 4 has too many cells for attention: it joins at the end.
         shapes = [(m.shape[-2], m.shape[-1]) for m in coarse]
         levels = flatten_levels(
             [
@@ -195,8 +202,7 @@ class KPUBackbone(SentinelBackbone):
                 self.sentinel.run, rope=rope, start=start, stop=stop
             )
             tokens, levels = block(tokens, levels, span, geometry)
-            patches = tokens[:, geometry.num_prefix :]
-            vit_maps += split_levels(patches, [grid])
+            vit_maps.append(to_map(tokens[:, geometry.num_prefix :], grid))
         summary = self.sentinel.norm(tokens[:, 0])
         maps = split_levels(levels, shapes)
         # ceil(H / 8) rows doubled are ceil(H / 4) or one more.

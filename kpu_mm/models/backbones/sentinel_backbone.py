@@ -1,28 +1,32 @@
-"""What the backbones over a sentinel have in common."""
+"""What the backbones over a sentinel have in common, checkpoints above all."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-import torch
+from mmengine.logging import print_log
 from torch import Tensor
 
 from kpu_mm.structures import Features
+from kpu_mm.weights.state_dict import (
+    json_from_tensor,
+    json_to_tensor,
+    load_state,
+    select_prefix,
+)
 
+from ..dino_vit import DINOViT
 from ..encoder import level_masks
-from .outputs import Outputs
-from .sentinel import IMAGENET_MEAN, IMAGENET_STD, Sentinel
-from .sentinel_checkpoints import SentinelCheckpoints
+from .base_backbone import BaseBackbone
 
 
-class SentinelBackbone(SentinelCheckpoints):
-    """A backbone with a sentinel in it, trained or not.
+class SentinelBackbone(BaseBackbone):
+    """A backbone with a DINO ViT in it, the sentinel, trained or not.
 
-    Images come in as every OpenMMLab backbone takes them, normalised by the
-    data preprocessor with ImageNet's mean and standard deviation (RGB);
-    :meth:`normalise` does that for raw images.
+    Weights of a frozen sentinel stay out of the state dict, which holds its
+    name and checksum instead; loading compares them. Weights of a trained
+    one are part of it, now and after later loads into a frozen backbone.
 
     Args:
         sentinel: Hub name, local folder or config of the sentinel.
@@ -31,17 +35,12 @@ class SentinelBackbone(SentinelCheckpoints):
         init_cfg: ``dict(type='Pretrained', checkpoint=...)`` or None.
 
     Attributes:
-        strides: Pixels of the image per cell of each map.
-        embed_dims: Channels of the summary and of each map.
-        beside: What the names of parts start with that are no part of a
-            student: no distillation trains them, no export holds them.
+        external_prefixes: What the names of parts start with that are no
+            part of a student: no distillation trains them, no export holds
+            them.
     """
 
-    mean: Tensor
-    std: Tensor
-    strides: tuple[int, ...]
-    embed_dims: int
-    beside: tuple[str, ...] = ()
+    external_prefixes: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -50,13 +49,8 @@ class SentinelBackbone(SentinelCheckpoints):
         out_indices: Sequence[int],
         init_cfg: dict[str, Any] | None,
     ) -> None:
-        super().__init__(init_cfg)
-        self.outputs = Outputs(out_type, out_indices)
-        self.sentinel = Sentinel(sentinel)
-        for key, value in (('mean', IMAGENET_MEAN), ('std', IMAGENET_STD)):
-            self.register_buffer(
-                key, torch.tensor(value).view(3, 1, 1), persistent=False
-            )
+        super().__init__(out_type, out_indices, init_cfg)
+        self.sentinel = DINOViT(sentinel)
 
     def normalise(self, images: Tensor, mask: Tensor | None = None) -> Tensor:
         """Raw RGB in [0, 255] -> what the backbone takes; padding is zero.
@@ -67,16 +61,6 @@ class SentinelBackbone(SentinelCheckpoints):
         """
         images = (images.to(self.mean.dtype) - self.mean) / self.std
         return images if mask is None else images * mask.unsqueeze(1)
-
-    @property
-    def channels(self) -> tuple[int, ...]:
-        """Channels of each map that :meth:`encode` gives."""
-        return (self.embed_dims,) * len(self.strides)
-
-    @property
-    def summary_channels(self) -> int:
-        """Channels of the summary that :meth:`encode` gives."""
-        return self.embed_dims
 
     def encode(self, images: Tensor, mask: Tensor | None = None) -> Features:
         """Summary and all maps of raw images.
@@ -94,10 +78,6 @@ class SentinelBackbone(SentinelCheckpoints):
         # so what is called here must be looked up on the object.
         features = self.extract(self.normalise(images, mask))
         return features._replace(masks=level_masks(features.maps, mask))
-
-    @abstractmethod
-    def extract(self, images: Tensor) -> Features:
-        """Summary and all maps of normalised images (B, 3, H, W)."""
 
     def get_layer_depth(
         self, param_name: str, prefix: str = ''
@@ -120,3 +100,105 @@ class SentinelBackbone(SentinelCheckpoints):
         if not name.startswith('sentinel.'):
             return last, last + 1
         return self.sentinel.depth_of(name.removeprefix('sentinel.')), last + 1
+
+    def _guard_checkpoints(self, trained: bool) -> None:
+        """Set what the state dict holds; the last step of a constructor."""
+        self._sentinel_from_source = not trained
+        self._state_holds_sentinel = False
+        self._checksum = None if trained else self.sentinel.checksum()
+        self._register_state_dict_hook(_drop_sentinel)
+        self.register_load_state_dict_pre_hook(_fill_in_sentinel)
+        self.register_load_state_dict_post_hook(_compare_sentinel)
+
+    def get_extra_state(self) -> Tensor:
+        """Name and checksum of the sentinel, as JSON in a uint8 tensor."""
+        sha256 = self._checksum if self._sentinel_from_source else None
+        return json_to_tensor(dict(sentinel=self.sentinel.name, sha256=sha256))
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Check that the checkpoint belongs to this sentinel.
+
+        Raises:
+            RuntimeError: If it was trained with other sentinel weights.
+        """
+        saved = json_from_tensor(state)
+        if self._state_holds_sentinel or not self._sentinel_from_source:
+            return
+        if saved['sha256'] != self._checksum:
+            raise RuntimeError(
+                f'the checkpoint was trained with sentinel '
+                f'{saved["sentinel"]!r} (sha256 {_short(saved["sha256"])}), '
+                f'but this backbone has {self.sentinel.name!r} (sha256 '
+                f'{_short(self._checksum)}); set `sentinel` to the weights '
+                'that it was trained with.'
+            )
+
+    def init_weights(self) -> None:
+        """Load ``init_cfg``'s checkpoint, if one is given."""
+        if self.init_cfg is None or self.is_init:
+            super().init_weights()
+            return
+        if self.init_cfg.get('type') != 'Pretrained':
+            raise ValueError(
+                f'init_cfg={self.init_cfg}: {type(self).__name__} takes '
+                "dict(type='Pretrained', checkpoint=...) only."
+            )
+        path = self.init_cfg['checkpoint']
+        state = load_state(path)
+        prefix = self.init_cfg.get('prefix')
+        # The student of a distiller, the backbone of another model, or all
+        # of an exported file.
+        for name in (prefix,) if prefix else ('student.', 'backbone.'):
+            if part := select_prefix(state, name):
+                state = part
+                break
+        missing, unexpected = self.load_state_dict(state, strict=False)
+        if len(unexpected) == len(state):
+            raise RuntimeError(
+                f'{path}: no key fits {type(self).__name__}; the first are '
+                f'{list(state)[:3]}.'
+            )
+        print_log(
+            f'{type(self).__name__} loaded {path}: missing keys '
+            f'{missing or "none"}, unexpected keys {unexpected or "none"}',
+            logger='current',
+        )
+        self._is_init = True
+
+
+def _short(checksum: str | None) -> str:
+    return 'of trained weights' if checksum is None else checksum[:12]
+
+
+def _drop_sentinel(
+    module: SentinelBackbone, state: dict[str, Any], prefix: str, _: Any
+) -> None:
+    """Hook after ``state_dict()``."""
+    if module._sentinel_from_source:
+        for key in [k for k in state if k.startswith(f'{prefix}sentinel.')]:
+            del state[key]
+
+
+def _fill_in_sentinel(
+    module: SentinelBackbone, state: dict[str, Any], prefix: str, *_: Any
+) -> None:
+    """Hook before ``load_state_dict()``: no sentinel's weights are missing.
+
+    A checkpoint without them leaves them as they are.
+    """
+    prefix = f'{prefix}sentinel.'
+    module._state_holds_sentinel = any(key.startswith(prefix) for key in state)
+    if not module._state_holds_sentinel:
+        own = module.sentinel.state_dict(prefix=prefix, keep_vars=True)
+        # .data shares the memory: what is loaded is what was there
+        state.update({key: value.data for key, value in own.items()})
+
+
+def _compare_sentinel(module: SentinelBackbone, _: Any) -> None:
+    """Hook after ``load_state_dict()``.
+
+    Weights that replaced the source's belong into our checkpoints too.
+    """
+    if module._state_holds_sentinel and module._sentinel_from_source:
+        found = module.sentinel.checksum()
+        module._sentinel_from_source = found == module._checksum

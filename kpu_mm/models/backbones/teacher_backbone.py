@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
-from mmengine.model import BaseModule
 from torch import Tensor
 
 from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
 
-from ..layers import FeaturePyramid
-from .outputs import Outputs, check_choice
-from .sentinel import IMAGENET_MEAN, IMAGENET_STD
-
-if TYPE_CHECKING:
-    from ..teachers import BaseTeacher
+from ..layers.feature_pyramid import FeaturePyramid
+from .base_backbone import BaseBackbone, check_choice
 
 
 @MODELS.register_module()
-class TeacherBackbone(BaseModule):
+class TeacherBackbone(BaseBackbone):
     """Any teacher, frozen, under a trainable feature pyramid.
 
     The pyramid is ViTDet's (https://arxiv.org/abs/2203.16527): each level is
@@ -48,9 +42,6 @@ class TeacherBackbone(BaseModule):
             is that of no teacher.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(
         self,
         teacher: Mapping[str, Any],
@@ -62,18 +53,12 @@ class TeacherBackbone(BaseModule):
         # Who takes another backbone need not load the teachers' libraries.
         from ..teachers import TeacherBank
 
-        super().__init__(init_cfg)
+        super().__init__(out_type, out_indices, init_cfg)
         check_choice('out_type', out_type, ('pyramid', 'summary', 'features'))
-        self.outputs = Outputs(out_type, out_indices)
         self.bank = TeacherBank(dict(teacher=teacher))
         self.embed_dims = embed_dims
-        self.levels = self.build_levels(
-            self.outputs.indices if out_type == 'pyramid' else ()
-        )
-        for key, value in (('mean', IMAGENET_MEAN), ('std', IMAGENET_STD)):
-            self.register_buffer(
-                key, torch.tensor(value).view(3, 1, 1), persistent=False
-            )
+        if out_type == 'pyramid':
+            self.levels = self.build_levels(out_indices)
 
     def build_levels(self, indices: Sequence[int]) -> FeaturePyramid:
         """A new pyramid over the teacher's maps.
@@ -82,19 +67,16 @@ class TeacherBackbone(BaseModule):
             indices: Which of strides 4, 8, 16 and 32 it has.
         """
         return FeaturePyramid(
-            self.teacher.channels,
-            self.teacher.strides,
-            self.embed_dims,
-            indices,
+            self.channels, self.strides, self.embed_dims, indices
         )
 
     @property
-    def teacher(self) -> BaseTeacher:
+    def teacher(self) -> Any:
         """The teacher, which is no sub-module."""
         return self.bank['teacher']
 
     @property
-    def strides(self) -> tuple[int, ...]:
+    def strides(self) -> tuple[int, ...]:  # type: ignore[override]
         """Pixels of the image per cell of each of the teacher's maps."""
         return self.teacher.strides
 
@@ -108,37 +90,9 @@ class TeacherBackbone(BaseModule):
         """Channels of the teacher's summary, or of the mean of its map."""
         return self.teacher.summary_channels or self.channels[-1]
 
-    @property
-    def out_channels(self) -> tuple[int, ...]:
-        """Channels of what :meth:`forward` gives."""
-        if self.outputs.kind == 'features':
-            return self.channels
-        dims = self.embed_dims
-        if self.outputs.kind == 'summary':
-            dims = self.summary_channels
-        return self.outputs.channels(dims)
-
-    def forward(self, images: Tensor) -> tuple[Any, ...]:
-        """Features as OpenMMLab's necks and heads take them.
-
-        Args:
-            images: Normalised images, (B, 3, H, W).
-
-        Returns:
-            For ``out_type='pyramid'`` the maps of ``out_indices``, each
-            (B, C, ceil(H / stride), ceil(W / stride)); for 'summary' one
-            tensor (B, D); for 'features' what :meth:`extract` gives.
-        """
-        features = self.extract(images)
-        if self.outputs.kind != 'pyramid':
-            return self.outputs.select(features)
-        pyramid: tuple[Tensor, ...] = self.levels(
-            features.maps, (images.shape[-2], images.shape[-1])
-        )
-        return pyramid
-
     def extract(self, images: Tensor) -> Features:
         """Summary and maps of normalised images (B, 3, H, W)."""
+        # The teacher has a normalisation of its own.
         return self.encode(images * self.std + self.mean)
 
     def encode(self, images: Tensor, mask: Tensor | None = None) -> Features:
@@ -151,8 +105,9 @@ class TeacherBackbone(BaseModule):
             mask: True where a pixel is real and not padding, (B, H, W)
                 bool; None if all are. Defaults to None.
         """
-        features = self.teacher.encode(images, mask)
+        features: Features = self.teacher.encode(images, mask)
         if features.summary is None:
+            # (B, C, h, w) -> (B, C)
             mean = features.maps[-1].mean((-2, -1))
             features = features._replace(summary=mean)
         return features

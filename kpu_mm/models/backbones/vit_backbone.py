@@ -11,9 +11,9 @@ from torch import Tensor
 from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
 
-from ..adapters import split_levels
-from ..layers import FeaturePyramid
-from .outputs import check_choice
+from ..encoder import to_map
+from ..layers.feature_pyramid import FeaturePyramid
+from .base_backbone import check_choice
 from .sentinel_backbone import SentinelBackbone
 
 
@@ -51,7 +51,7 @@ class ViTBackbone(SentinelBackbone):
         ValueError: If an option has a value that is not listed.
     """
 
-    beside = ('levels.',)
+    external_prefixes = ('levels.',)
 
     def __init__(
         self,
@@ -74,12 +74,11 @@ class ViTBackbone(SentinelBackbone):
             )
         self.embed_dims = len(self.blocks) * self.sentinel.embed_dims
         self.strides = (self.sentinel.patch_size,)
-        self.levels = self.build_levels(
-            self.outputs.indices if out_type == 'pyramid' else ()
-        )
+        if out_type == 'pyramid':
+            self.levels = self.build_levels(out_indices)
         if frozen == 'sentinel':
             self.sentinel.requires_grad_(False)
-        self._guard_checkpoints(self.sentinel, trained=frozen == 'none')
+        self._guard_checkpoints(trained=frozen == 'none')
 
     def build_levels(self, indices: Sequence[int]) -> FeaturePyramid:
         """A new pyramid over the map.
@@ -87,35 +86,9 @@ class ViTBackbone(SentinelBackbone):
         Args:
             indices: Which of strides 4, 8, 16 and 32 it has.
         """
-        dims = self.embed_dims
-        return FeaturePyramid([dims], self.strides, dims, indices)
-
-    @property
-    def out_channels(self) -> tuple[int, ...]:
-        """Channels of what :meth:`forward` gives."""
-        if self.outputs.kind == 'features':
-            return (self.embed_dims,)
-        return self.outputs.channels(self.embed_dims)
-
-    def forward(self, images: Tensor) -> tuple[Any, ...]:
-        """Features as OpenMMLab's necks and heads take them.
-
-        Args:
-            images: Normalised images, (B, 3, H, W).
-
-        Returns:
-            For ``out_type='pyramid'`` the maps of ``out_indices``, each
-            (B, C, ceil(H / stride), ceil(W / stride)); for 'summary' one
-            tensor (B, C); for 'summary_spatial' one tensor (B, 2 C); for
-            'features' what :meth:`extract` gives.
-        """
-        features = self.extract(images)
-        if self.outputs.kind != 'pyramid':
-            return self.outputs.select(features)
-        pyramid: tuple[Tensor, ...] = self.levels(
-            features.maps, (images.shape[-2], images.shape[-1])
+        return FeaturePyramid(
+            self.channels, self.strides, self.embed_dims, indices
         )
-        return pyramid
 
     def extract(self, images: Tensor) -> Features:
         """Summary and map of normalised images (B, 3, H, W).
@@ -133,6 +106,6 @@ class ViTBackbone(SentinelBackbone):
             start = stop
         taken[-1] = self.sentinel.norm(tokens)
         joined = torch.cat(taken, dim=-1)  # (B, P + N, C)
-        (m,) = split_levels(joined[:, self.sentinel.num_prefix :], [grid])
+        m = to_map(joined[:, self.sentinel.num_prefix :], grid)
         # a view of tokens would tie an exported graph to its batch size
         return Features(joined[:, 0], (m.contiguous(),))

@@ -1,6 +1,8 @@
-"""Multi-scale deformable attention, for the adapter and for detection heads.
+"""Multi-scale deformable attention over the tokens of several maps.
 
-Deformable DETR (https://arxiv.org/abs/2010.04159), equation 3.
+Deformable DETR (https://arxiv.org/abs/2010.04159). The adapter and the
+detection heads use it. "Level tokens" are maps of several strides, flattened
+row by row and joined one after another: (B, S, C), S = sum of H_l * W_l.
 """
 
 from __future__ import annotations
@@ -13,7 +15,41 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..encoder import to_map
+
 LevelShapes = Sequence[tuple[int, int]]
+
+
+def flatten_levels(maps: Sequence[Tensor]) -> Tensor:
+    """Maps, each (B, C, H_l, W_l) -> level tokens (B, S, C)."""
+    return torch.cat([m.flatten(2).transpose(1, 2) for m in maps], dim=1)
+
+
+def split_levels(tokens: Tensor, level_shapes: LevelShapes) -> list[Tensor]:
+    """Level tokens (B, S, C) -> maps, each (B, C, H_l, W_l)."""
+    levels = tokens.split([h * w for h, w in level_shapes], dim=1)
+    return list(map(to_map, levels, level_shapes))
+
+
+def reference_points(level_shapes: LevelShapes, like: Tensor) -> Tensor:
+    """Centres of all cells as (x, y) in [0, 1].
+
+    Args:
+        level_shapes: (H_l, W_l) of each level.
+        like: A tensor that gives device and dtype of the points.
+
+    Returns:
+        (S, 2), in the order of level tokens.
+    """
+    # In half precision the centres of neighbouring cells may coincide.
+    dtype = torch.promote_types(like.dtype, torch.float32)
+    points = []
+    for height, width in level_shapes:
+        y = torch.arange(height, dtype=dtype, device=like.device) + 0.5
+        x = torch.arange(width, dtype=dtype, device=like.device) + 0.5
+        grid_y, grid_x = torch.meshgrid(y / height, x / width, indexing='ij')
+        points.append(torch.stack((grid_x, grid_y), -1).flatten(0, 1))
+    return torch.cat(points)
 
 
 @cache
@@ -22,30 +58,12 @@ def _fused_kernel() -> Callable[..., Tensor] | None:
     try:
         from mmcv.ops import get_compiling_cuda_version
         from mmcv.ops.multi_scale_deform_attn import (
-            MultiScaleDeformableAttnFunction,
+            MultiScaleDeformableAttnFunction as Fused,
         )
     except ImportError:
         return None
-    if get_compiling_cuda_version() == 'not available':
-        return None
-    kernel: Callable[..., Tensor] = MultiScaleDeformableAttnFunction.apply
-    return kernel
-
-
-def _attend_fused(
-    kernel: Callable[..., Tensor],
-    value: Tensor,
-    level_shapes: LevelShapes,
-    locations: Tensor,
-    weights: Tensor,
-) -> Tensor:
-    shapes = torch.as_tensor(
-        level_shapes, dtype=torch.long, device=value.device
-    )
-    sizes = shapes.prod(1)
-    starts = sizes.cumsum(0) - sizes
-    # The kernel wants a batch that its step divides.
-    return kernel(value, shapes, starts, locations, weights, value.shape[0])
+    available = get_compiling_cuda_version() != 'not available'
+    return Fused.apply if available else None
 
 
 def deformable_attention(
@@ -56,42 +74,40 @@ def deformable_attention(
 ) -> Tensor:
     """Sample values at fractional locations and sum them by weight.
 
-    Runs in float32 at least: half-precision locations are too coarse. Uses
+    Deformable DETR (https://arxiv.org/abs/2010.04159), equation 3. Uses
     mmcv's CUDA kernel where there is one, ``grid_sample`` elsewhere.
 
     Args:
-        value: (B, S, M, D), S = sum of H_l * W_l over levels, M heads.
-        level_shapes: (H_l, W_l) of each level.
+        value: (B, S, M, D), M heads.
+        level_shapes: (H_l, W_l) of each of L levels.
         locations: (B, Q, M, L, P, 2) as (x, y), [0, 1] over the level.
         weights: (B, Q, M, L, P), summing to 1 over (L, P).
 
     Returns:
         (B, Q, M * D).
     """
+    # Half precision is too coarse for locations within a cell.
     if value.dtype in (torch.float16, torch.bfloat16):
         value = value.float()
-    locations = locations.to(value.dtype)
-    weights = weights.to(value.dtype)
+    locations, weights = locations.to(value.dtype), weights.to(value.dtype)
     kernel = _fused_kernel() if value.is_cuda else None
     if kernel is not None:
-        return _attend_fused(
-            kernel,
-            value.contiguous(),
-            level_shapes,
-            locations.contiguous(),
-            weights.contiguous(),
-        )
+        shapes = torch.as_tensor(level_shapes, device=value.device)
+        sizes = shapes.prod(1)
+        inputs = (value.contiguous(), shapes, sizes.cumsum(0) - sizes)
+        samples = (locations.contiguous(), weights.contiguous())
+        # The kernel wants a batch that its last argument divides.
+        return kernel(*inputs, *samples, value.shape[0])
 
     batch, _, heads, dims = value.shape
     queries = locations.shape[1]
+    # grid_sample takes [-1, 1] over the map.
     grids = 2 * locations - 1
     out = value.new_zeros(batch * heads, dims, queries)
     levels = value.split([h * w for h, w in level_shapes], dim=1)
-    for i, (level, (height, width)) in enumerate(
-        zip(levels, level_shapes, strict=True)
-    ):
+    for i, (level, shape) in enumerate(zip(levels, level_shapes, strict=True)):
         # (B, HW, M, D) -> (B * M, D, H, W)
-        maps = level.permute(0, 2, 3, 1).reshape(-1, dims, height, width)
+        maps = level.permute(0, 2, 3, 1).reshape(-1, dims, *shape)
         # (B, Q, M, P, 2) -> (B * M, Q, P, 2)
         grid = grids[:, :, :, i].transpose(1, 2).flatten(0, 1)
         sampled = F.grid_sample(maps, grid, align_corners=False)
@@ -136,25 +152,25 @@ class DeformableAttention(nn.Module):
                 f'of the value ({embed_dims} x {value_ratio}); choose '
                 '`num_heads` or `value_ratio` so that they do.'
             )
-        self.num_heads = num_heads
-        self.num_levels = num_levels
-        self.num_points = num_points
-        samples = num_heads * num_levels * num_points
-        self.sampling_offsets = nn.Linear(embed_dims, samples * 2)
-        self.attention_weights = nn.Linear(embed_dims, samples)
+        self.samples = (num_heads, num_levels, num_points)
+        count = math.prod(self.samples)
+        self.sampling_offsets = nn.Linear(embed_dims, count * 2)
+        self.attention_weights = nn.Linear(embed_dims, count)
         self.value_proj = nn.Linear(embed_dims, value_dims)
         self.output_proj = nn.Linear(value_dims, embed_dims)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Head m looks in direction 2 pi m / M, point p at distance p + 1."""
-        angles = torch.arange(self.num_heads) * (2 * math.pi / self.num_heads)
+        heads, levels, points = self.samples
+        angles = torch.arange(heads) * (2 * math.pi / heads)
         directions = torch.stack((angles.cos(), angles.sin()), -1)
+        # On the unit square, so that offsets are whole cells.
         directions = directions / directions.abs().amax(-1, keepdim=True)
-        distances = torch.arange(1, self.num_points + 1)
+        distances = torch.arange(1, points + 1)
         # (M, 1, 1, 2) * (P, 1) -> (M, L, P, 2)
         offsets = directions[:, None, None] * distances[:, None]
-        offsets = offsets.expand(-1, self.num_levels, -1, -1)
+        offsets = offsets.expand(-1, levels, -1, -1)
         nn.init.zeros_(self.sampling_offsets.weight)
         with torch.no_grad():
             self.sampling_offsets.bias.copy_(offsets.flatten())
@@ -176,35 +192,32 @@ class DeformableAttention(nn.Module):
         Args:
             query: (B, Q, C).
             reference_points: (Q, 2) as (x, y) in [0, 1].
-            value: (B, S, C), levels one after another, row-major.
+            value: Level tokens, (B, S, C).
             level_shapes: (H_l, W_l) of each level.
 
         Returns:
             (B, Q, C).
         """
-        batch, queries, _ = query.shape
-        heads, levels, points = (
-            self.num_heads,
-            self.num_levels,
-            self.num_points,
-        )
+        heads, levels, points = self.samples
+        # (B, S, M * D) -> (B, S, M, D)
         values = self.value_proj(value).unflatten(-1, (heads, -1))
-        offsets = self.sampling_offsets(query).view(
-            batch, queries, heads, levels, points, 2
+        # (B, Q, M * L * P * 2) -> (B, Q, M, L, P, 2)
+        offsets = self.sampling_offsets(query).unflatten(
+            -1, (*self.samples, 2)
         )
-        weights = self.attention_weights(query).view(
-            batch, queries, heads, levels * points
-        )
+        # (B, Q, M * L * P) -> (B, Q, M, L * P): softmax over all samples
+        weights = self.attention_weights(query).unflatten(-1, (heads, -1))
         weights = weights.softmax(-1).unflatten(-1, (levels, points))
-        # Offsets count cells of their level: divide by (W_l, H_l).
-        # Filled one by one: no copy from the host, and torch.export can keep
-        # the sizes symbolic.
+        # Offsets count cells of their level: divide by (W_l, H_l). Filled
+        # one by one, nothing is copied from the host, and torch.export can
+        # keep the sizes symbolic.
         sides = [
             reference_points.new_full((), side)
             for height, width in level_shapes
             for side in (width, height)
         ]
         scale = torch.stack(sides).view(-1, 1, 2)  # (L, 1, 2)
+        # (Q, 1, 1, 1, 2) + (B, Q, M, L, P, 2)
         locations = reference_points[:, None, None, None] + offsets / scale
         attended = deformable_attention(
             values, level_shapes, locations, weights

@@ -1,4 +1,7 @@
-"""ViTDet's simple feature pyramid over the maps of a model."""
+"""ViTDet's simple feature pyramid over the maps of a model.
+
+ViTDet (https://arxiv.org/abs/2203.16527), section 3.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,61 @@ from torch import Tensor, nn
 
 from kpu_mm.structures import bilinear
 
-from .pyramid_level import PyramidLevel
-
 STRIDES = (4, 8, 16, 32)
+
+
+class _ChannelNorm(nn.LayerNorm):
+    """LayerNorm over the channels of a map (B, C, H, W)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+class PyramidLevel(nn.Module):
+    """A map of one stride, brought to another stride and width.
+
+    ViTDet (https://arxiv.org/abs/2203.16527), section 3: each doubling is a
+    2 x 2 transposed convolution that halves the channels, each halving a
+    maximum over 2 x 2; then a 1 x 1 and a 3 x 3 convolution, each with norm.
+
+    Args:
+        in_channels: Channels of the map.
+        out_channels: Channels of the level.
+        steps: How often the resolution is doubled, or halved if negative.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, steps: int
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for i in range(steps):
+            half = in_channels // 2
+            # ViTDet has norm and GELU between two doublings only.
+            if i:
+                layers += [_ChannelNorm(in_channels), nn.GELU()]
+            layers.append(nn.ConvTranspose2d(in_channels, half, 2, stride=2))
+            in_channels = half
+        layers += [nn.MaxPool2d(2, ceil_mode=True) for _ in range(-steps)]
+        layers += [
+            nn.Conv2d(in_channels, out_channels, 1, bias=False),
+            _ChannelNorm(out_channels),
+            nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
+            _ChannelNorm(out_channels),
+        ]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Resample and project.
+
+        Args:
+            x: (B, C, H, W).
+
+        Returns:
+            (B, C', H * 2^steps, W * 2^steps), sizes rounded up.
+        """
+        out: Tensor = self.layers(x)
+        return out
 
 
 class FeaturePyramid(nn.ModuleDict):
@@ -22,8 +77,7 @@ class FeaturePyramid(nn.ModuleDict):
 
     Args:
         in_channels: Channels of each map.
-        in_strides: Pixels of the image per cell of each map. Each counts as
-            the power of two closest to it, 14 as 16.
+        in_strides: Pixels of the image per cell of each map.
         out_channels: Channels of each level.
         indices: Which of strides 4, 8, 16 and 32.
     """
@@ -36,6 +90,8 @@ class FeaturePyramid(nn.ModuleDict):
         indices: Sequence[int],
     ) -> None:
         super().__init__()
+        # A level is whole steps of 2 away from its map, so that a patch of
+        # 14 pixels counts as 16; forward resizes the map accordingly.
         self._strides = [2 ** round(log2(stride)) for stride in in_strides]
         for index in indices:
             i = self._closest(STRIDES[index])
@@ -45,13 +101,9 @@ class FeaturePyramid(nn.ModuleDict):
             )
 
     def _closest(self, stride: int) -> int:
-        return min(
-            range(len(self._strides)),
-            key=lambda i: (
-                abs(log2(self._strides[i] / stride)),
-                self._strides[i],
-            ),
-        )
+        """Index of the map of the closest stride, the finer one of two."""
+        distances = [(abs(log2(s / stride)), s) for s in self._strides]
+        return distances.index(min(distances))
 
     def forward(
         self, maps: Sequence[Tensor], size: tuple[int, int]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kpu_mm.structures import Features
 
-from ..encoder import level_masks, resize_mask
+from ..encoder import level_masks, nearest_size, resize_mask
 from ..frozen import FrozenModule
 
 
@@ -149,12 +149,7 @@ class BaseTeacher(FrozenModule):
         """
         if self.resolution is not None:
             return self.resolution
-        patch = self.size_divisor
-        # half a patch rounds up; nothing is smaller than one patch
-        rows, cols = (
-            max(1, (side + patch // 2) // patch) for side in (height, width)
-        )
-        return rows * patch, cols * patch
+        return nearest_size(height, width, self.size_divisor)
 
     @abstractmethod
     def extract(
@@ -194,16 +189,3 @@ class BaseTeacher(FrozenModule):
         self.summary_channels = None if summary is None else summary.shape[-1]
         self.channels = tuple(m.shape[1] for m in maps)
         self.strides = tuple(round(height / m.shape[2]) for m in maps)
-
-
-def to_map(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Lay out patch tokens as a map.
-
-    Args:
-        tokens: (B, N, C), row by row.
-        grid: Rows and columns of patches, N in all.
-
-    Returns:
-        (B, C, H, W).
-    """
-    return tokens.transpose(1, 2).unflatten(2, grid)

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from kpu_mm.registry import MODELS
 
-from .base_teacher import BaseTeacher, to_map
+from ..encoder import to_map
+from .base_teacher import BaseTeacher
 from .clip_loading import find_clip, no_remote_code
 
 

@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor
-from transformers import (
-    Dinov2Model,
-    Dinov2WithRegistersModel,
-    DINOv3ViTModel,
-)
 
 from kpu_mm.registry import MODELS
 from kpu_mm.weights.hub import fetch_folder
-from kpu_mm.weights.pretrained import load_transformers, read_config
 
-from .base_teacher import BaseTeacher, to_map
+from ..dino_vit import DINOViT
+from .base_teacher import BaseTeacher
 from .normalization import read_normalization
-
-_FAMILY: dict[str, Any] = {
-    'dinov2': Dinov2Model,
-    'dinov2_with_registers': Dinov2WithRegistersModel,
-    'dinov3_vit': DINOv3ViTModel,
-}
 
 
 @MODELS.register_module()
@@ -56,30 +44,20 @@ class DINOTeacher(BaseTeacher):
         std: Sequence[float] | None = None,
         resolution: tuple[int, int] | None = None,
     ) -> None:
-        folder = fetch_folder(source)
-        family = read_config(folder).get('model_type')
-        if family not in _FAMILY:
-            raise ValueError(
-                f"'{source}' is a model of type '{family}', but DINOTeacher "
-                f'takes {sorted(_FAMILY)}; use TransformersTeacher'
-            )
-        cls = _FAMILY[family]
-        config = cls.config_class.from_pretrained(
-            folder, trust_remote_code=False
-        )
-        patch = config.patch_size
+        vit = DINOViT(source)
+        patch = vit.patch_size
         if resolution and any(side % patch for side in resolution):
             raise ValueError(
                 f'resolution {resolution} must be a multiple of the patch '
-                f'of {patch}: the model drops the rest of an image'
+                f'of {patch}: the map would not have its shape'
             )
-        mean, std = read_normalization(folder, mean, std)
+        mean, std = read_normalization(fetch_folder(source), mean, std)
         super().__init__(mean, std, resolution, patch)
-        # only masked pre-training reads the mask token
-        self.model = load_transformers(cls, folder, may_miss=('mask_token',))
-        self.num_prefix_tokens = 1 + getattr(config, 'num_register_tokens', 0)
-        self.summary_channels = config.hidden_size
-        self.channels = (config.hidden_size,)
+        self.model = vit.model
+        # In a tuple, as nn.Module would register the weights a second time.
+        self._vit = (vit,)
+        self.summary_channels = vit.embed_dims
+        self.channels = (vit.embed_dims,)
         self.strides = (patch,)
 
     def extract(
@@ -94,8 +72,7 @@ class DINOTeacher(BaseTeacher):
         Returns:
             CLS token (B, C) and the map of patch tokens (B, C, H, W).
         """
-        tokens = self.model(images).last_hidden_state  # (B, 1+R+N, C)
-        height, width = images.shape[-2:]
-        grid = (height // self.size_divisor, width // self.size_divisor)
-        patches = tokens[:, self.num_prefix_tokens :]
-        return tokens[:, 0], (to_map(patches, grid),)
+        # The images have a size that the ViT takes: it does not resize them.
+        (vit,) = self._vit
+        summary, m = vit(images)
+        return summary, (m,)

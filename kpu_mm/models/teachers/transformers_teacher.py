@@ -14,7 +14,8 @@ from kpu_mm.registry import MODELS
 from kpu_mm.weights.hub import fetch_folder
 from kpu_mm.weights.pretrained import load_transformers
 
-from .base_teacher import BaseTeacher, to_map
+from ..encoder import to_map
+from .base_teacher import BaseTeacher
 from .normalization import read_normalization
 
 

@@ -18,7 +18,7 @@ from kpu_mm.registry import MODELS
 from kpu_mm.weights.hub import fetch_folder
 from kpu_mm.weights.pretrained import load_transformers
 
-from ..unseen import Unseen
+from ..frozen import ExternalModule
 
 _TASK = '<OD>'
 
@@ -169,7 +169,7 @@ class FlorenceDetector(BaseModel):
         return list(classes)
 
 
-class _Florence(Unseen):
+class _Florence(ExternalModule):
     """Keeps the model out of checkpoints.
 
     Args:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_convert
 
+from ..frozen import ExternalModule
 from ..teachers import GroundingDINOTeacher
-from ..unseen import Unseen
 from .prompts import read_text, split_prompts
 
 
@@ -31,7 +31,7 @@ class Boxes(NamedTuple):
     names: tuple[str, ...]
 
 
-class GroundingDecoder(Unseen):
+class GroundingDecoder(ExternalModule):
     """Neck, text encoder, feature enhancer and decoder of a GroundingDINO.
 
     `GroundingDINO <https://arxiv.org/abs/2303.05499>`_. A phrase scores the

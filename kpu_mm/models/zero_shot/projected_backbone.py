@@ -10,13 +10,13 @@ from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
 
 from ..encoder import level_masks
+from ..frozen import ExternalModule
 from ..student import open_student
-from ..unseen import Unseen
 from .teacher_encoder import check_out_type, select
 
 
 @MODELS.register_module()
-class ProjectedBackbone(Unseen):
+class ProjectedBackbone(ExternalModule):
     """A frozen student whose features are projected into a teacher's space.
 
     Inference of KPU (https://arxiv.org/abs/2508.14707): the s2t projectors

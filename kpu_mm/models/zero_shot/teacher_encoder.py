@@ -10,12 +10,12 @@ from torch import Tensor
 from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
 
+from ..frozen import ExternalModule
 from ..teachers import TeacherBank
-from ..unseen import Unseen
 
 
 @MODELS.register_module()
-class TeacherEncoder(Unseen):
+class TeacherEncoder(ExternalModule):
     """A teacher's own image encoder, to compare the student with.
 
     In contrast to :class:`ProjectedBackbone` it takes raw images, which the

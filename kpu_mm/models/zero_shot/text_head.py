@@ -8,12 +8,12 @@ from typing import Any
 
 from torch import Tensor
 
-from ..unseen import Unseen
+from ..frozen import ExternalModule
 from .class_names import find_classes
 from .text_bank import TextBank, find_templates
 
 
-class TextHead(Unseen):
+class TextHead(ExternalModule):
     """A head whose weights are text embeddings of class names.
 
     It has no parameters and an empty state dict. The embeddings are computed

@@ -4,7 +4,10 @@ from transformers.models.grounding_dino.modeling_grounding_dino import (
     MultiScaleDeformableAttention,
 )
 
-from kpu_mm.models.layers import DeformableAttention, deformable_attention
+from kpu_mm.models.layers.deform_attention import (
+    DeformableAttention,
+    deformable_attention,
+)
 
 
 def random_inputs(seed, dtype=torch.float32):

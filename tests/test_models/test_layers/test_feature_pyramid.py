@@ -1,7 +1,7 @@
 import torch
 import torch.nn.functional as F
 
-from kpu_mm.models.layers import FeaturePyramid
+from kpu_mm.models.layers.feature_pyramid import FeaturePyramid
 
 
 def test_each_level_is_made_of_the_closest_map():

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from kpu_mm.models.layers import PyramidLevel
+from kpu_mm.models.layers.feature_pyramid import PyramidLevel
 
 
 def norm(x, layer):

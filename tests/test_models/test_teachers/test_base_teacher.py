@@ -4,7 +4,6 @@ import torch
 from PIL import Image
 
 from kpu_mm.models.teachers import BaseTeacher
-from kpu_mm.models.teachers.base_teacher import resize_mask, to_map
 
 
 class Toy(BaseTeacher):
@@ -78,13 +77,6 @@ def test_padding_is_zero_and_masked():
     masks = toy(torch.rand(1, 3, 8, 8), mask).masks
     assert torch.equal(masks[0][0, 0], torch.tensor([[True, False]] * 2))
     assert torch.equal(masks[1], torch.ones(1, 1, 1, 1).bool())
-
-
-def test_mask_helpers():
-    mask = torch.tensor([[[1, 1, 0, 0]]]).bool()
-    assert resize_mask(mask, (2, 2)).tolist() == [[[True, False]] * 2]
-    tokens = torch.arange(6.0).view(1, 6, 1)
-    assert to_map(tokens, (2, 3))[0, 0].tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
 def test_refuses_bad_input():

@@ -25,8 +25,11 @@ from torch import Tensor, nn
 
 from kpu_mm.registry import MODELS
 
-from ...adapters import flatten_levels, split_levels
-from ...layers.deform_attention import LevelShapes
+from ...layers.deform_attention import (
+    LevelShapes,
+    flatten_levels,
+    split_levels,
+)
 
 ORDERS = ('coarse_to_fine', 'fine_to_coarse')
 GN = dict(type='GN', num_groups=32)

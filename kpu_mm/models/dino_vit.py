@@ -1,7 +1,12 @@
-"""The sentinel: a DINO vision transformer that is walked span by span."""
+"""The one wrapper of DINO's vision transformers.
+
+It is the sentinel in a KPUBackbone, the whole of a ViTBackbone, and the model
+of a DINOTeacher.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -13,8 +18,8 @@ from kpu_mm.weights.hub import fetch_folder
 from kpu_mm.weights.pretrained import load_transformers, read_config
 from kpu_mm.weights.state_dict import checksum
 
-IMAGENET_MEAN = (123.675, 116.28, 103.53)
-IMAGENET_STD = (58.395, 57.12, 57.375)
+from .encoder import nearest_size, to_map
+from .frozen import EvalModule
 
 
 class _Family(NamedTuple):
@@ -34,8 +39,8 @@ _FAMILIES = {
 }
 
 
-class SentinelTokens(NamedTuple):
-    """Tokens on their way through the sentinel.
+class ViTTokens(NamedTuple):
+    """Tokens on their way through the layers of a ViT.
 
     Args:
         tokens: (B, P + N, C): CLS, registers, then patches row-major.
@@ -48,35 +53,14 @@ class SentinelTokens(NamedTuple):
     rope: tuple[Tensor, Tensor] | None
 
 
-def _resolve(model: nn.Module, paths: tuple[str, ...]) -> nn.ModuleList:
-    for path in paths:
-        try:
-            return model.get_submodule(path)  # type: ignore[return-value]
-        except AttributeError:
-            continue
-    raise AttributeError(
-        f'{type(model).__name__} keeps its layers in none of {paths}: this '
-        'version of transformers is not supported; install transformers '
-        '>=4.56,<5.'
-    )
-
-
-def _check_family(name: str, family: Any) -> None:
-    if not isinstance(family, str) or family not in _FAMILIES:
-        raise ValueError(
-            f'{name} is a {family!r} model; the sentinel must be one of '
-            f'{", ".join(_FAMILIES)}.'
-        )
-
-
-class Sentinel(nn.Module):
+class DINOViT(EvalModule):
     """DINOv2 (with or without registers) or DINOv3 ViT from transformers.
 
     DINOv2 (https://arxiv.org/abs/2304.07193), registers
     (https://arxiv.org/abs/2309.16588), DINOv3
     (https://arxiv.org/abs/2508.10104). Always in eval mode: DINOv3 perturbs
-    its positions at random in train mode. Whether it is frozen is the
-    backbone's decision.
+    its positions at random in train mode. Whether it is frozen is its
+    owner's decision.
 
     Args:
         source: A hub name, a local folder with ``config.json`` and
@@ -87,61 +71,60 @@ class Sentinel(nn.Module):
         ValueError: If the model is not a DINO vision transformer.
     """
 
-    def __init__(self, source: str | dict[str, Any]) -> None:
+    def __init__(self, source: str | Path | dict[str, Any]) -> None:
         super().__init__()
-        if isinstance(source, str):
-            self.name = source
-            folder = fetch_folder(source)
-            _check_family(source, read_config(folder).get('model_type'))
+        config: Any = source
+        self.name = 'random'
+        if not isinstance(source, dict):
+            self.name = str(source)
+            folder = fetch_folder(self.name)
+            config = read_config(folder)
+        kind = config.get('model_type')
+        if not isinstance(kind, str) or kind not in _FAMILIES:
+            raise ValueError(
+                f"'{self.name}' is a {kind!r} model, and no vision "
+                f'transformer of DINO; pass one of {", ".join(_FAMILIES)}.'
+            )
+        if isinstance(source, dict):
+            model = AutoModel.from_config(AutoConfig.for_model(**source))
+        else:
+            # only masked pre-training reads the mask token
             model = load_transformers(
                 AutoModel, folder, may_miss=('mask_token',)
             )
-        else:
-            self.name = 'random'
-            _check_family('the config', source.get('model_type'))
-            model = AutoModel.from_config(AutoConfig.for_model(**source))
-        config: Any = model.config
+        config = model.config
         family = _FAMILIES[config.model_type]
         model.requires_grad_(True)
-        # Never used: masks belong to DINO's own pre-training.
+        # A parameter without a gradient would make DDP stop.
         model.get_parameter('embeddings.mask_token').requires_grad_(False)
         self.model: Any = model.eval()
-        self._layers = family.layers
-        self._norm = family.norm
         self._rope = family.rope
+        self._norm = family.norm
+        self._layers = _find_layers(model, family.layers)
         self.embed_dims: int = config.hidden_size
         self.num_layers: int = config.num_hidden_layers
         self.num_heads: int = config.num_attention_heads
         self.patch_size: int = config.patch_size
         self.num_prefix: int = 1 + getattr(config, 'num_register_tokens', 0)
 
-    def train(self, mode: bool = True) -> Sentinel:
-        """Stay in eval mode whatever ``mode`` says."""
-        return super().train(False)
-
-    def fit_size(self, height: int, width: int) -> tuple[int, int]:
-        """The nearest multiple of the patch size, one patch at least."""
-        p = self.patch_size
-        return max(1, (height + p // 2) // p) * p, max(
-            1, (width + p // 2) // p
-        ) * p
-
-    def embed(self, images: Tensor) -> SentinelTokens:
+    def embed(self, images: Tensor) -> ViTTokens:
         """Resize to the nearest multiple of the patch size and embed.
 
         Args:
             images: Normalised images, (B, 3, H, W).
         """
-        size = self.fit_size(images.shape[-2], images.shape[-1])
+        patch = self.patch_size
+        size = nearest_size(images.shape[-2], images.shape[-1], patch)
         # Resizing to the same size changes nothing, but a traced program
-        # must not depend on the size it was traced with.
+        # must not depend on the size it was traced with. Bilinear without
+        # antialiasing, and after normalisation, as an export must do it with
+        # plain operators; DINOTeacher resizes raw images before this and
+        # better, as no teacher is exported.
         if torch.jit.is_tracing() or size != tuple(images.shape[-2:]):
-            images = F.interpolate(
-                images, size, mode='bilinear', align_corners=False
-            )
-        grid = (size[0] // self.patch_size, size[1] // self.patch_size)
+            images = F.interpolate(images, size, mode='bilinear')
+        grid = (size[0] // patch, size[1] // patch)
         rope = self.model.rope_embeddings(images) if self._rope else None
-        return SentinelTokens(self.model.embeddings(images), grid, rope)
+        return ViTTokens(self.model.embeddings(images), grid, rope)
 
     def run(
         self,
@@ -151,21 +134,26 @@ class Sentinel(nn.Module):
         stop: int,
     ) -> Tensor:
         """Pass tokens (B, P + N, C) through layers start .. stop - 1."""
-        for layer in _resolve(self.model, self._layers)[start:stop]:
-            if rope is None:
-                tokens = layer(tokens)
-            else:
-                tokens = layer(tokens, position_embeddings=rope)
+        layers: Any = self.model.get_submodule(self._layers)
+        options = {} if rope is None else dict(position_embeddings=rope)
+        for layer in layers[start:stop]:
+            tokens = layer(tokens, **options)
         return tokens
 
-    def norm(self, tokens: Tensor) -> Tensor:
-        """The final LayerNorm, over the last axis."""
-        out: Tensor = self.final_norm(tokens)
-        return out
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Run the whole ViT on normalised images (B, 3, H, W).
+
+        Returns:
+            CLS token (B, C) and the map of patch tokens (B, C, h, w), both
+            after the final norm.
+        """
+        tokens, grid, rope = self.embed(images)
+        tokens = self.norm(self.run(tokens, rope, 0, self.num_layers))
+        return tokens[:, 0], to_map(tokens[:, self.num_prefix :], grid)
 
     @property
-    def final_norm(self) -> nn.Module:
-        """The module of the final LayerNorm."""
+    def norm(self) -> nn.Module:
+        """The final LayerNorm, over the last axis."""
         norm: nn.Module = self.model.get_submodule(self._norm)
         return norm
 
@@ -174,10 +162,10 @@ class Sentinel(nn.Module):
         inner = name.removeprefix('model.')
         if inner.startswith(('embeddings.', 'rope_embeddings.')):
             return 0
-        for path in self._layers:
-            if inner.startswith(path + '.'):
-                return 1 + int(inner.removeprefix(path + '.').split('.')[0])
-        return self.num_layers + 1
+        layer = inner.removeprefix(f'{self._layers}.')
+        if layer == inner:
+            return self.num_layers + 1
+        return 1 + int(layer.split('.')[0])
 
     def checksum(self) -> str:
         """SHA-256 over the weights; the unused mask token does not count."""
@@ -186,3 +174,16 @@ class Sentinel(nn.Module):
             for name, p in self.model.named_parameters()
             if 'mask_token' not in name
         )
+
+
+def _find_layers(model: nn.Module, paths: tuple[str, ...]) -> str:
+    """The path at which this version of transformers keeps the layers."""
+    names = {name for name, _ in model.named_modules()}
+    for path in paths:
+        if path in names:
+            return path
+    raise AttributeError(
+        f'{type(model).__name__} keeps its layers in none of {paths}: this '
+        'version of transformers is not supported; install transformers '
+        '>=4.56,<5.'
+    )

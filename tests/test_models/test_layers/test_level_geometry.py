@@ -1,6 +1,6 @@
 import torch
 
-from kpu_mm.models.adapters import (
+from kpu_mm.models.layers.deform_attention import (
     flatten_levels,
     reference_points,
     split_levels,

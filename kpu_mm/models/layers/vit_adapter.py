@@ -1,0 +1,270 @@
+"""Interaction blocks of ViT-Adapter: how a ViT and the levels exchange.
+
+ViT-Adapter (https://arxiv.org/abs/2205.08534), figure 4: an injector gives
+the ViT's tokens the fine detail of the levels, a span of the ViT's layers
+follows, then extractors give the levels what the ViT has made of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from mmcv.cnn.bricks import DropPath
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from .deform_attention import (
+    DeformableAttention,
+    LevelShapes,
+    split_levels,
+)
+
+
+class Geometry(NamedTuple):
+    """Where the tokens of one forward pass lie.
+
+    Args:
+        num_prefix: Tokens before the patches (CLS and registers).
+        grid: Rows and columns of the ViT's patches.
+        level_shapes: (H_l, W_l) of strides 8, 16 and 32.
+        patch_points: Centres of the patches, (N, 2).
+        level_points: Centres of the level cells, (S, 2).
+    """
+
+    num_prefix: int
+    grid: tuple[int, int]
+    level_shapes: LevelShapes
+    patch_points: Tensor
+    level_points: Tensor
+
+
+class _Attending(nn.Module):
+    """Normalised queries attend to normalised features.
+
+    Args:
+        embed_dims: Channels.
+        attention: Arguments of :class:`DeformableAttention` besides
+            ``embed_dims``.
+    """
+
+    def __init__(self, embed_dims: int, attention: dict[str, Any]) -> None:
+        super().__init__()
+        self.query_norm = nn.LayerNorm(embed_dims, eps=1e-6)
+        self.feat_norm = nn.LayerNorm(embed_dims, eps=1e-6)
+        self.attn = DeformableAttention(embed_dims, **attention)
+
+    def attend(
+        self, query: Tensor, points: Tensor, value: Tensor, shapes: LevelShapes
+    ) -> Tensor:
+        out: Tensor = self.attn(
+            self.query_norm(query), points, self.feat_norm(value), shapes
+        )
+        return out
+
+
+class Injector(_Attending):
+    """x + gamma * attention(norm(x), norm(levels)).
+
+    ViT-Adapter (https://arxiv.org/abs/2205.08534), equation 1. At
+    ``init_gamma = 0`` the ViT tokens pass unchanged.
+
+    Args:
+        embed_dims: Channels.
+        attention: Arguments of :class:`DeformableAttention` besides
+            ``embed_dims``.
+        init_gamma: Initial value of gamma. Defaults to 0.0.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        attention: dict[str, Any],
+        init_gamma: float = 0.0,
+    ) -> None:
+        super().__init__(embed_dims, attention)
+        self.gamma = nn.Parameter(torch.full((embed_dims,), init_gamma))
+
+    def forward(
+        self, patches: Tensor, levels: Tensor, geometry: Geometry
+    ) -> Tensor:
+        """Give ViT tokens what the levels know.
+
+        Args:
+            patches: ViT patch tokens, (B, N, C).
+            levels: Level tokens, (B, S, C).
+            geometry: Where tokens and levels lie.
+
+        Returns:
+            (B, N, C).
+        """
+        points, shapes = geometry.patch_points, geometry.level_shapes
+        injected = self.attend(patches, points, levels, shapes)
+        return patches + self.gamma * injected
+
+
+class ConvFFN(nn.Module):
+    """Linear, depth-wise 3x3 convolution on each level, GELU, linear.
+
+    ViT-Adapter (https://arxiv.org/abs/2205.08534), section 3.4.
+
+    Args:
+        embed_dims: Channels in and out.
+        hidden_dims: Channels between.
+    """
+
+    def __init__(self, embed_dims: int, hidden_dims: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(embed_dims, hidden_dims)
+        self.dwconv = nn.Conv2d(
+            hidden_dims, hidden_dims, 3, padding=1, groups=hidden_dims
+        )
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(hidden_dims, embed_dims)
+
+    def forward(self, tokens: Tensor, level_shapes: LevelShapes) -> Tensor:
+        """Map level tokens (B, S, C) -> (B, S, C).
+
+        Args:
+            tokens: Tokens of all levels, one after another, row-major.
+            level_shapes: (H_l, W_l) of each level, S = sum of H_l * W_l.
+        """
+        levels = split_levels(self.fc1(tokens), level_shapes)
+        # each (B, C', H_l, W_l) -> (B, C', S) -> (B, S, C')
+        mixed = [self.dwconv(level).flatten(2) for level in levels]
+        hidden = torch.cat(mixed, dim=2).transpose(1, 2)
+        out: Tensor = self.fc2(self.act(hidden))
+        return out
+
+
+class Extractor(_Attending):
+    """c + attention(norm(c), norm(x)), then c + FFN(norm(c)).
+
+    ViT-Adapter (https://arxiv.org/abs/2205.08534), equations 2 and 3.
+
+    Args:
+        embed_dims: Channels.
+        attention: Arguments of :class:`DeformableAttention` besides
+            ``embed_dims``.
+        ffn_ratio: Hidden channels of the feed-forward network over
+            ``embed_dims``. Defaults to 0.25.
+        drop_path: Probability of dropping the feed-forward branch, per
+            image. Defaults to 0.0.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        attention: dict[str, Any],
+        ffn_ratio: float = 0.25,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__(embed_dims, attention)
+        self.ffn_norm = nn.LayerNorm(embed_dims, eps=1e-6)
+        self.ffn = ConvFFN(embed_dims, int(embed_dims * ffn_ratio))
+        self.drop_path = DropPath(drop_path)
+
+    def forward(
+        self, levels: Tensor, patches: Tensor, geometry: Geometry
+    ) -> Tensor:
+        """Give level tokens what the ViT knows.
+
+        Args:
+            levels: Level tokens, (B, S, C).
+            patches: ViT patch tokens, (B, N, C).
+            geometry: Where tokens and levels lie.
+
+        Returns:
+            (B, S, C).
+        """
+        # To the levels the ViT's patches are one map: num_levels is 1.
+        levels = levels + self.attend(
+            levels, geometry.level_points, patches, [geometry.grid]
+        )
+        ffn = self.ffn(self.ffn_norm(levels), geometry.level_shapes)
+        out: Tensor = levels + self.drop_path(ffn)
+        return out
+
+
+class InteractionBlock(nn.Module):
+    """One of the K exchanges between ViT and spatial prior.
+
+    ViT-Adapter (https://arxiv.org/abs/2205.08534), figure 4.
+
+    Args:
+        embed_dims: Channels.
+        num_levels: Levels of the spatial prior.
+        attention: Heads, points and value ratio of both attentions.
+        init_gamma: Initial gamma of the injector.
+        ffn_ratio: Hidden ratio of the extractors' feed-forward network.
+        drop_path: Drop path of the extractors.
+        num_extractors: Extractors after the ViT layers. Defaults to 1.
+        with_cp: Recompute the block in the backward pass to save memory.
+            Defaults to False.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_levels: int,
+        attention: dict[str, Any],
+        init_gamma: float,
+        ffn_ratio: float,
+        drop_path: float,
+        num_extractors: int = 1,
+        with_cp: bool = False,
+    ) -> None:
+        super().__init__()
+        self.with_cp = with_cp
+        self.injector = Injector(
+            embed_dims, dict(attention, num_levels=num_levels), init_gamma
+        )
+        single = dict(attention, num_levels=1)
+        self.extractors = nn.ModuleList(
+            Extractor(embed_dims, single, ffn_ratio, drop_path)
+            for _ in range(num_extractors)
+        )
+
+    def forward(
+        self,
+        tokens: Tensor,
+        levels: Tensor,
+        vit_layers: Callable[[Tensor], Tensor],
+        geometry: Geometry,
+    ) -> tuple[Tensor, Tensor]:
+        """Inject, run the ViT layers, extract.
+
+        Args:
+            tokens: All ViT tokens, (B, P + N, C), P prefix tokens first.
+            levels: Level tokens, (B, S, C).
+            vit_layers: This block's span of ViT layers.
+            geometry: Where tokens and levels lie.
+
+        Returns:
+            Both after the exchange, shapes kept.
+        """
+        inputs = (tokens, levels, vit_layers, geometry)
+        if self.with_cp and torch.is_grad_enabled():
+            out: tuple[Tensor, Tensor] = checkpoint(
+                self._exchange, *inputs, use_reentrant=False
+            )
+            return out
+        return self._exchange(*inputs)
+
+    def _exchange(
+        self,
+        tokens: Tensor,
+        levels: Tensor,
+        vit_layers: Callable[[Tensor], Tensor],
+        geometry: Geometry,
+    ) -> tuple[Tensor, Tensor]:
+        # CLS and registers have no place in the image: only the ViT's own
+        # layers see them.
+        num_prefix = geometry.num_prefix
+        prefix, patches = tokens.tensor_split([num_prefix], dim=1)
+        patches = self.injector(patches, levels, geometry)
+        tokens = vit_layers(torch.cat((prefix, patches), dim=1))
+        for extractor in self.extractors:
+            levels = extractor(levels, tokens[:, num_prefix:], geometry)
+        return tokens, levels
