@@ -109,6 +109,8 @@ def bilinear(m: Tensor, size: tuple[int, ...]) -> Tensor:
         m: (B, C, H, W).
         size: Height and width.
     """
-    if m.shape[-2:] == size:
+    # An exported graph must not depend on whether the sizes of its example
+    # were equal.
+    if not torch.compiler.is_compiling() and m.shape[-2:] == size:
         return m
     return F.interpolate(m, size, mode='bilinear', align_corners=False)
