@@ -85,7 +85,11 @@ class LateRegistry(Registry):
 MODELS = LateRegistry(
     'model',
     parent=MMENGINE_MODELS,
-    locations=[f'kpu_mm.models.{part}' for part in PARTS],
+    # the k-NN classifier lies with its vote and its loop
+    locations=[
+        *(f'kpu_mm.models.{part}' for part in PARTS),
+        'kpu_mm.analysis.knn',
+    ],
     late_locations=[f'kpu_mm.models.{part}' for part in DETECTION_PARTS],
 )
 # image sources and the unlabelled dataset over them
@@ -110,7 +114,11 @@ FUNCTIONS = Registry(
     'function', parent=MMENGINE_FUNCTIONS, locations=['kpu_mm.datasets']
 )
 # the multi-stream train loop
-LOOPS = Registry('loop', parent=MMENGINE_LOOPS, locations=['kpu_mm.engine'])
+LOOPS = Registry(
+    'loop',
+    parent=MMENGINE_LOOPS,
+    locations=['kpu_mm.engine', 'kpu_mm.analysis.knn'],
+)
 # guards of losses, images, classes and backbones; feature pictures
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, locations=['kpu_mm.engine'])
 # runner with atomic checkpoints

@@ -1,20 +1,110 @@
-"""How alike the student and each teacher are, level by level."""
+"""How alike the features of student and teachers are, at one or more sizes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from kpu_mm.models.backbones import KPUBackbone
 from kpu_mm.models.kpu_distiller import KPUDistiller
-from kpu_mm.models.losses import cosine_loss, masked_mean
-from kpu_mm.structures import Features, resize_like
+from kpu_mm.models.losses import cosine_loss, masked_mean, squared_error
+from kpu_mm.structures import Features, resize_like, valid_vectors
 
 from .batches import Batch
 from .distilled import extract_pairs, extract_sentinel
-from .streaming_cka import StreamingCKA
+
+
+def unbiased_hsic(sums: Tensor) -> Tensor:
+    """HSIC whose expectation does not depend on the number of samples.
+
+    The estimator of Song et al. (2012,
+    https://www.jmlr.org/papers/v13/song12a.html) with linear kernels, by
+    which Nguyen et al. (https://arxiv.org/abs/2010.15327, equation 3) compare
+    layers over minibatches. Below zero by chance where nothing is shared.
+
+    Args:
+        sums: Sum over n >= 4 samples of the outer products of
+            (x, |x|^2, 1) and (y, |y|^2, 1), (C + 2, D + 2) float64.
+
+    Returns:
+        A float64 scalar.
+    """
+    n = sums[-1, -1]
+    cross, x, y = sums[:-2, :-2], sums[:-2, -1], sums[-1, :-2]
+    norms, x_norms, y_norms = sums[-2, -2], sums[-2, -1], sums[-1, -2]
+    # With K = X X^T and L = Y Y^T, both without their diagonals:
+    # tr(K L), 1^T K L 1, and the product of 1^T K 1 and 1^T L 1.
+    trace = cross.square().sum() - norms
+    rows = x @ cross @ y - x @ sums[:-2, -2] - y @ sums[-2, :-2] + norms
+    totals = (x.square().sum() - x_norms) * (y.square().sum() - y_norms)
+    value = trace + totals / ((n - 1) * (n - 2)) - 2 / (n - 2) * rows
+    return value / (n * (n - 3))
+
+
+class StreamingCKA:
+    """Unbiased linear CKA over all samples of all batches.
+
+    Linear centred kernel alignment of Kornblith et al.
+    (https://arxiv.org/abs/1905.00414) with :func:`unbiased_hsic`. It is no
+    average over minibatches, but the very value of all samples at once: the
+    sums of batches add up, in memory that depends on the channels alone.
+    Every valid position of every image is a sample.
+    """
+
+    def __init__(self) -> None:
+        self.shifts: tuple[Tensor, Tensor] | None = None
+        self.sums: list[Any] = []
+
+    @property
+    def count(self) -> int:
+        """Number of samples."""
+        return int(self.sums[0][-1, -1]) if self.sums else 0
+
+    def add(
+        self, first: Tensor, second: Tensor, mask: Tensor | None = None
+    ) -> None:
+        """Take in a batch.
+
+        Args:
+            first: Features of one model, (B, C) or (B, C, H, W).
+            second: Another's of the same images, (B, D) or (B, D, H, W).
+            mask: Which positions count, (B, 1, H, W) bool. Defaults to None,
+                all.
+        """
+        x = valid_vectors(first, mask).double()
+        y = valid_vectors(second, mask).double()
+        if not len(x):
+            return
+        if self.shifts is None:
+            # A shift does not change CKA; without one, sums of features far
+            # from zero would lose the digits that tell samples apart.
+            self.shifts = x.mean(0), y.mean(0)
+        x, y = (
+            # (N, C) -> (N, C + 2)
+            F.pad(torch.cat([v, v.square().sum(1, True)], 1), (0, 1), value=1)
+            for v in (x - self.shifts[0], y - self.shifts[1])
+        )
+        new = [x.T @ y, x.T @ x, y.T @ y]
+        old = self.sums or [0.0] * 3
+        self.sums = [a + b for a, b in zip(old, new, strict=True)]
+
+    def value(self) -> float:
+        """The similarity, 1 for equal spaces, about 0 for unrelated ones.
+
+        Raises:
+            ValueError: If there are fewer than four samples.
+        """
+        if self.count < 4:
+            raise ValueError(
+                f'CKA needs four samples or more and got {self.count}; look '
+                'at more images.'
+            )
+        xy, xx, yy = map(unbiased_hsic, self.sums)
+        return (xy / (xx * yy).sqrt()).item()
 
 
 class Agreement:
@@ -46,7 +136,7 @@ class Agreement:
             first, second = first[..., None, None], second[..., None, None]
         first, second = first.double(), second.double()
         cosine = 1 - cosine_loss(first, second)
-        error = (first - second).square().mean(1)
+        error = squared_error(first, second)
         self.images += len(first)
         self.cosine += masked_mean(cosine, mask).sum().item()
         self.mse += masked_mean(error, mask).sum().item()
@@ -60,27 +150,30 @@ class Agreement:
         )
 
 
-def outputs_of(
-    first: Features, second: Features
-) -> list[tuple[Tensor, Tensor, Tensor | None]]:
-    """What two models have in common: summaries, then maps with their mask.
+def _add_outputs(
+    found: Mapping[str, Agreement | StreamingCKA],
+    first: Features,
+    second: Features,
+) -> None:
+    """Take in what two models have in common of a batch.
 
     Args:
+        found: By output, the summary (if both have one) before the maps.
         first: Features.
         second: As many maps, of the same sizes.
     """
-    found: list[tuple[Tensor, Tensor, Tensor | None]] = []
-    if first.summary is not None and second.summary is not None:
-        found.append((first.summary, second.summary, None))
-    for i, (a, b) in enumerate(zip(first.maps, second.maps, strict=True)):
-        masks = [f.masks[i] for f in (first, second) if f.masks is not None]
-        mask = torch.stack(masks).all(0) if masks else None
-        found.append((a, b, mask))
-    return found
+    if first.summary is None or second.summary is None:
+        first, second = (f._replace(summary=None) for f in (first, second))
+    for measure, (_, a, mask), (_, b, other) in zip(
+        found.values(), first.outputs(), second.outputs(), strict=True
+    ):
+        if mask is not None and other is not None:
+            mask = mask & other
+        measure.add(a, b, other if mask is None else mask)
 
 
 def names_of(distiller: KPUDistiller, name: str) -> list[str]:
-    """What the outputs of a teacher that the student learns are called.
+    """Name the outputs of a teacher that the student learns.
 
     Args:
         distiller: The distiller.
@@ -121,40 +214,81 @@ def measure_agreement(
     for images, mask in batches:
         student, teacher = extract_pairs(distiller, name, images, mask)
         guess = distiller.links[name].to_teacher(student, like=teacher)
-        add_outputs(projected, guess, teacher)
-        views = dict(student=student)
+        _add_outputs(projected, guess, teacher)
+        models = dict(student=student)
         if isinstance(distiller.student, KPUBackbone):
             sentinel = extract_sentinel(distiller.student, images, mask)
-            # its one map beside each of the teacher's
-            views['sentinel'] = sentinel.select([0] * len(teacher.maps))
-        for view, features in views.items():
-            found = own.setdefault(view, {o: StreamingCKA() for o in outputs})
-            add_outputs(found, resize_like(features, teacher), teacher)
+            # its one map with each of the teacher's
+            models['sentinel'] = sentinel.select([0] * len(teacher.maps))
+        for model, features in models.items():
+            found = own.setdefault(model, {o: StreamingCKA() for o in outputs})
+            _add_outputs(found, resize_like(features, teacher), teacher)
     return {
-        output: {
-            **projected[output].result(),
-            **{
-                f'cka_{view}': found[output].value()
-                for view, found in own.items()
-            },
-        }
+        output: projected[output].result()
+        | {f'cka_{model}': own[model][output].value() for model in own}
         for output in outputs
     }
 
 
-def add_outputs(
-    found: Mapping[str, Agreement | StreamingCKA],
-    first: Features,
-    second: Features,
-) -> None:
-    """Take in what two models have in common of a batch.
+@torch.no_grad()
+def sweep(
+    distiller: KPUDistiller,
+    batches: Mapping[int, Iterable[Batch]],
+    reference: int,
+) -> dict[str, Any]:
+    """Compare the student with its teachers and with itself at each size.
+
+    Mode switching (RADIOv2.5, https://arxiv.org/abs/2412.07679): a student
+    that met each teacher at one resolution alone may imitate a teacher at
+    that resolution only, and change its features at once in between.
 
     Args:
-        found: By output, in the order of :func:`outputs_of`.
-        first: Features.
-        second: As many maps, of the same sizes.
+        distiller: A distiller with the term 's2t'.
+        batches: By size, the same images in the same order.
+        reference: The size with which the student is compared; one of those
+            of ``batches``.
+
+    Returns:
+        ``teachers``: by name, output and size, ``cosine``, ``mse`` and
+        ``cka`` of h_s2t(X) and X^t, which sees the image at that size too.
+        ``student``: by output and size, the same of the student's own
+        features and its features at the reference size.
+
+    Raises:
+        ValueError: If the reference is no size of ``batches``.
     """
-    for measure, values in zip(
-        found.values(), outputs_of(first, second), strict=True
-    ):
-        measure.add(*values)
+    if reference not in batches:
+        raise ValueError(
+            f'the reference size {reference} is none of {sorted(batches)}.'
+        )
+    strides = distiller.student.strides
+    own = ['summary', *(f'stride {stride}' for stride in strides)]
+
+    def measures(outputs: list[str]) -> dict[int, dict[str, Agreement]]:
+        return {size: {o: Agreement() for o in outputs} for size in batches}
+
+    itself = measures(own)
+    found = {n: measures(names_of(distiller, n)) for n in distiller.links}
+    for group in zip(*batches.values(), strict=True):
+        images = {s: b.images for s, b in zip(batches, group, strict=True)}
+        encode = distiller.student.encode
+        students = {size: encode(image) for size, image in images.items()}
+        like = students[reference]
+        for size, student in students.items():
+            _add_outputs(itself[size], resize_like(student, like), like)
+            for name, link in distiller.links.items():
+                teacher = distiller.teachers[name].encode(images[size])
+                x, x_t = link.pair(student, link.targets(teacher))
+                projected = link.to_teacher(x, like=x_t)
+                _add_outputs(found[name][size], projected, x_t)
+    return dict(
+        teachers={name: _by_output(sizes) for name, sizes in found.items()},
+        student=_by_output(itself),
+    )
+
+
+def _by_output(
+    sizes: Mapping[int, Mapping[str, Agreement]],
+) -> dict[str, dict[int, dict[str, float]]]:
+    outputs = next(iter(sizes.values()))
+    return {o: {s: sizes[s][o].result() for s in sizes} for o in outputs}

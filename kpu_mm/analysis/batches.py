@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator, Mapping
+from itertools import chain
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from mmengine.config import Config
 from torch import Tensor
+from torch.utils.data import DataLoader, Subset
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
 
 from kpu_mm.datasets import MultiStreamLoader
+from kpu_mm.models.teacher_streams import TeacherStreams
 
 
 class Batch(NamedTuple):
@@ -30,7 +38,7 @@ def first_batches(
     seed: int = 0,
     device: torch.device | None = None,
 ) -> Iterator[Batch]:
-    """The first images of a stream, in the order in which training sees them.
+    """Load the first images of a stream, in the order of training.
 
     Args:
         name: The stream's name, on which the order depends.
@@ -52,54 +60,123 @@ def first_batches(
             if num_images <= 0:
                 return
     finally:
+        # Streams are endless: their workers would go on reading.
         loader.close()
 
 
-def whole_images(sources: Any, size: int) -> dict[str, Any]:
-    """Config of a stream of whole images, one at a time, so without padding.
+def teacher_batches(
+    args: argparse.Namespace, cfg: Config
+) -> dict[str, Iterator[Batch]]:
+    """Load the first images of each teacher's streams, as training does.
 
     Args:
-        sources: The sources of a :class:`kpu_mm.UnlabeledImages`.
-        size: Pixels of the shorter side; the aspect ratio stays.
-    """
-    return dict(
-        batch_size=1,
-        dataset=dict(
-            type='kpu_mm.UnlabeledImages',
-            sources=sources,
-            pipeline=[
-                # no limit to the longer side
-                dict(
-                    type='kpu_mm.DecodeResize',
-                    shortest=size,
-                    longest=1 << 20,
-                    interpolation='bicubic',
-                ),
-                dict(type='kpu_mm.PackImage'),
-            ],
-        ),
-    )
-
-
-def find_sources(streams: Mapping[str, Any], folder: str | None = None) -> Any:
-    """Where whole images come from.
-
-    Args:
-        streams: The ``train_dataloader`` of a run.
-        folder: A folder of images instead. Defaults to None, what the first
-            stream reads.
+        args: With ``config``, ``num_images``, ``seed`` and ``device``.
+        cfg: The config.
 
     Raises:
-        ValueError: If the first stream has labelled images, or there is none.
+        ValueError: If a teacher has no stream.
     """
-    if folder is not None:
-        return dict(type='kpu_mm.FolderSource', root=folder)
-    for stream in streams.values():
-        sources = stream.get('dataset', {}).get('sources')
-        if sources is not None:
-            return sources
-        break
-    raise ValueError(
-        "the config's first stream is no kpu_mm.UnlabeledImages with "
-        '`sources`; name a folder of images with --images.'
+    model, loaders = cfg.get('model', {}), cfg.get('train_dataloader', {})
+    names = list(model.get('teachers', {}))
+    streams = TeacherStreams(names, model.get('streams') or {})
+    missing = set(streams.of_stream) - set(loaders)
+    if not names or missing:
+        raise ValueError(
+            f'{args.config} has teachers {names}, for which train_dataloader '
+            f'has no stream {sorted(missing)}; every teacher needs a stream '
+            'of its name, or one that model.streams names.'
+        )
+    return {
+        name: chain.from_iterable(
+            first_batches(
+                stream,
+                loaders[stream],
+                args.num_images,
+                args.seed,
+                args.device,
+            )
+            for stream in found
+        )
+        for name, found in streams.of_teacher.items()
+    }
+
+
+def sized_batches(
+    args: argparse.Namespace, cfg: Config, sizes: list[int]
+) -> dict[int, Iterator[Batch]]:
+    """Load the same whole images at each size, one at a time.
+
+    Args:
+        args: With ``images``, ``num_images``, ``seed`` and ``device``.
+        cfg: The config.
+        sizes: Pixels of the shorter side; the aspect ratio stays.
+
+    Raises:
+        ValueError: If no folder is given and the config's first stream has
+            labelled images, or there is none.
+    """
+    sources: Any = dict(type='kpu_mm.FolderSource', root=args.images)
+    if args.images is None:
+        first: Any = next(iter(cfg.get('train_dataloader', {}).values()), {})
+        sources = first.get('dataset', {}).get('sources')
+    if sources is None:
+        raise ValueError(
+            "the config's first stream is no kpu_mm.UnlabeledImages with "
+            '`sources`; name a folder of images with --images.'
+        )
+
+    def stream(size: int) -> dict[str, Any]:
+        resize = dict(
+            type='kpu_mm.DecodeResize',
+            shortest=size,
+            longest=1 << 20,  # no limit to the longer side
+            interpolation='bicubic',
+        )
+        dataset = dict(
+            type='kpu_mm.UnlabeledImages',
+            sources=sources,
+            pipeline=[resize, dict(type='kpu_mm.PackImage')],
+        )
+        # One image a batch needs no padding.
+        return dict(batch_size=1, dataset=dataset)
+
+    return {
+        size: first_batches(
+            'images', stream(size), args.num_images, args.seed, args.device
+        )
+        for size in sizes
+    }
+
+
+def labelled_images(
+    folder: str | Path, size: int, limit: int, num_workers: int = 0
+) -> tuple[DataLoader, list[str]]:
+    """Load images of a folder for each class, as raw RGB squares.
+
+    Args:
+        folder: Holds a folder of images for each class.
+        size: Side of the square.
+        limit: Take at most so many images, evenly over the folder.
+        num_workers: Processes that load. Defaults to 0, this one.
+
+    Returns:
+        Batches of images (B, 3, size, size) uint8 and labels (B,); names of
+        the classes.
+
+    Raises:
+        FileNotFoundError: If there is no such folder, or a class has no
+            image.
+    """
+    if not Path(folder).is_dir():
+        raise FileNotFoundError(f"there is no folder '{folder}'.")
+    # The centre of an image of 256 pixels for 224, as in the configs for
+    # ImageNet.
+    bicubic = v2.InterpolationMode.BICUBIC
+    steps = [v2.Resize(round(size / 0.875), bicubic), v2.CenterCrop(size)]
+    images = ImageFolder(str(folder), v2.Compose([*steps, v2.PILToTensor()]))
+    count = min(limit, len(images))
+    chosen = [i * len(images) // count for i in range(count)]
+    loader = DataLoader(
+        Subset(images, chosen), batch_size=32, num_workers=num_workers
     )
+    return loader, images.classes

@@ -1,4 +1,4 @@
-"""Parameters and floating-point operations, part by part."""
+"""Parameters and floating-point operations of models, part by part."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-# What the counter knows nothing of; the deformable attentions' sampling is
-# the only one of weight.
+# torch's counter leaves these out; of them only the sampling of deformable
+# attention costs much.
 NOT_COUNTED = (
     'grid_sample, interpolation, norms, activations, softmax and other '
     'element-wise operations'
 )
+# How names of KPUBackbone's parameters start, or contain, and their part.
 _PARTS = (
     ('sentinel.', 'sentinel'),
     ('prior.', 'spatial prior'),
@@ -41,7 +42,7 @@ class Parameters(NamedTuple):
 
 
 def part_of(name: str) -> str:
-    """The part of a KPUBackbone that a parameter or module belongs to.
+    """Tell which part of a KPUBackbone a parameter or module belongs to.
 
     Args:
         name: Its name within the backbone.
@@ -105,7 +106,7 @@ def count_flops(module: nn.Module, images: Tensor) -> dict[str, int]:
 def _attention_flops(
     query: torch.Size, key: torch.Size, value: torch.Size, *_: Any, **__: Any
 ) -> int:
-    """The formula of the GPU's kernels for the CPU's, which torch lacks."""
+    # torch has this formula for the GPU's kernels alone.
     flops: int = sdpa_flop_count(query, key, value)
     return flops
 
@@ -123,7 +124,7 @@ def flops_by_part(counts: Mapping[str, int]) -> dict[str, int]:
     parts = {name: part_of(name + '.') for name in counts}
     for name, part in parts.items():
         parents = (name[:i] for i, c in enumerate(name) if c == '.')
-        # the outermost module of a part contains the others
+        # The outermost module of a part already counts those inside it.
         if part in flops and all(parts.get(p) != part for p in parents):
             flops[part] += counts[name]
     return {**flops, 'pyramid': counts[''] - sum(flops.values())}

@@ -1,4 +1,4 @@
-"""A distiller with its weights, and what its models say of images."""
+"""A distiller with its weights, and the features of its models."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,30 +17,35 @@ from kpu_mm.models.kpu_distiller import KPUDistiller
 from kpu_mm.models.student import check_layout
 from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
+from kpu_mm.visualization import pca_rgb
 from kpu_mm.weights.state_dict import load_state
 
-Extract = Callable[[Tensor, Tensor | None], Features]
+Encode = Callable[[Tensor, Tensor | None], Features]
 
 
 def load_distiller(
     model: Mapping[str, Any],
     checkpoint: str | Path,
     device: torch.device | None = None,
+    term: str | None = None,
 ) -> KPUDistiller:
-    """Build a distiller, teachers included, and load what it has learnt.
+    """Build a distiller, teachers included, and load its weights.
 
     Args:
         model: Config of a :class:`kpu_mm.KPUDistiller`.
         checkpoint: Its checkpoint.
         device: Where to. Defaults to None, the CPU.
+        term: The loss term whose projectors are needed, 's2t', 't2s' or
+            'rec'. Defaults to None, none.
 
     Returns:
-        The distiller in eval mode.
+        The distiller in float32 and in eval mode.
 
     Raises:
         FileNotFoundError: If weights are missing.
         RuntimeError: If a file is broken or does not belong to the config.
-        ValueError: If the config is not that of a distiller.
+        ValueError: If the config is not that of a distiller, or the term is
+            off.
     """
     kind = model.get('type')
     found = MODELS.get(kind) if isinstance(kind, str) else kind
@@ -48,10 +54,16 @@ def load_distiller(
             f'the model {kind!r} is no kpu_mm.KPUDistiller; pass the config '
             'of a distillation run.'
         )
-    state = load_state(checkpoint)  # before minutes are spent on the rest
+    # Read first: a wrong file is told before minutes are spent on the rest.
+    state = load_state(checkpoint)
     check_layout(state, checkpoint)
-    # nothing here runs long enough for compiling to pay
+    # Nothing here runs long enough for compiling to pay.
     distiller: KPUDistiller = MODELS.build({**model, 'compile': None})
+    if term is not None and term not in distiller.terms:
+        raise ValueError(
+            f'model.terms has no {term!r}, so the run has no projectors for '
+            f'it; its terms are {sorted(distiller.terms)}.'
+        )
     missing, unexpected = distiller.load_state_dict(state, strict=False)
     if missing or unexpected:
         raise RuntimeError(
@@ -64,7 +76,7 @@ def load_distiller(
 def extract_sentinel(
     student: KPUBackbone, images: Tensor, mask: Tensor | None = None
 ) -> Features:
-    """What the student's ViT says by itself, without the adapter.
+    """Compute the features of the student's ViT without the adapter.
 
     Args:
         student: The student.
@@ -79,51 +91,47 @@ def extract_sentinel(
     return Features(summary, (m,), level_masks([m], mask))
 
 
-def all_models(distiller: KPUDistiller) -> dict[str, Extract]:
-    """What turns images into features: student, sentinel, each teacher.
-
-    A student that is no KPUBackbone has no sentinel.
+def all_models(
+    distiller: KPUDistiller, projected: bool = False
+) -> dict[str, Encode]:
+    """Collect what turns images into features.
 
     Args:
         distiller: The distiller.
+        projected: Whether to add ``student as NAME``, the student in the
+            space of each teacher, if there is the term 's2t'. Defaults to
+            False.
+
+    Returns:
+        'student', 'sentinel' (of a KPUBackbone) and each teacher.
 
     Raises:
         ValueError: If a teacher has the name of another of these models.
     """
     student = distiller.student
-    models: dict[str, Extract] = dict(student=student.encode)
+    models: dict[str, Encode] = dict(student=student.encode)
     if isinstance(student, KPUBackbone):
         models['sentinel'] = partial(extract_sentinel, student)
-    taken = sorted(set(models) & set(distiller.teachers))
-    if taken:
+    if taken := sorted(set(models) & set(distiller.teachers)):
         raise ValueError(
             f'a teacher is named {taken[0]!r}, like another model of the '
             'run; rename it in the config and the checkpoint.'
         )
-    return {
-        **models,
-        **{
-            name: teacher.encode
-            for name, teacher in distiller.teachers.items()
-        },
-    }
+    for name, teacher in distiller.teachers.items():
+        models[name] = teacher.encode
+    if projected and 's2t' in distiller.terms:
+        for name in distiller.teachers:
+            models[f'student as {name}'] = partial(_infer, distiller, name)
+    return models
 
 
-def require_term(distiller: KPUDistiller, term: str) -> None:
-    """Make sure that a run has trained the projectors of a term.
-
-    Args:
-        distiller: The distiller.
-        term: 's2t', 't2s' or 'rec'.
-
-    Raises:
-        ValueError: If the term is off.
-    """
-    if term not in distiller.terms:
-        raise ValueError(
-            f'model.terms has no {term!r}, so the run has no projectors for '
-            f'it; its terms are {sorted(distiller.terms)}.'
-        )
+def _infer(
+    distiller: KPUDistiller, name: str, images: Tensor, mask: Tensor | None
+) -> Features:
+    """The student's features in a teacher's own space."""
+    size = (images.shape[-2], images.shape[-1])
+    features = distiller.student.encode(images, mask)
+    return distiller.links[name].infer(features, size)
 
 
 def extract_pairs(
@@ -132,7 +140,7 @@ def extract_pairs(
     images: Tensor,
     mask: Tensor | None = None,
 ) -> tuple[Features, Features]:
-    """X and X^t of the same images, map by map.
+    """Compute X and X^t of the same images, map by map.
 
     Args:
         distiller: The distiller.
@@ -143,3 +151,50 @@ def extract_pairs(
     link = distiller.links[name]
     targets = link.targets(distiller.teachers[name].encode(images, mask))
     return link.pair(distiller.student.encode(images, mask), targets)
+
+
+@torch.no_grad()
+def pca_panels(
+    distiller: KPUDistiller, image: Tensor
+) -> dict[str, np.ndarray]:
+    """Draw an image and the features of each model.
+
+    Each model has its own main directions as colours; the student in a
+    teacher's space has the teacher's, so that equal features look equal.
+
+    Args:
+        distiller: The distiller.
+        image: One raw image, (1, 3, H, W).
+
+    Returns:
+        By title, pictures (h, w, 3) in [0, 1]: the image, the sentinel (if
+        there is one), the student's levels; then, map by map, each teacher
+        and the student in its place.
+    """
+    models = all_models(distiller)
+    pictures = dict(image=image[0].float().cpu() / 255)
+    if 'sentinel' in models:
+        (patches,) = models['sentinel'](image, None).maps
+        pictures['sentinel'] = pca_rgb(patches[0])
+    strides = distiller.student.strides
+    levels = models['student'](image, None).maps
+    for stride, m in zip(strides, levels, strict=True):
+        pictures[f'student\nstride {stride}'] = pca_rgb(m[0])
+    for name, link in distiller.links.items():
+        student, teacher = extract_pairs(distiller, name, image)
+        if link.s2t is not None:
+            student = link.to_teacher(student, like=teacher)
+        for i, (index, level) in enumerate(link.levels.pairs):
+            shown = teacher.maps[i][0]
+            stride = link.levels.strides[index]
+            pictures[f'{name}\nmap {index}, stride {stride}'] = pca_rgb(shown)
+            if link.s2t is not None:
+                title = f'student, stride {strides[level]}\nas {name}'
+                pictures[f'{title}, map {index}'] = pca_rgb(
+                    student.maps[i][0], like=shown
+                )
+    return {
+        # (3, h, w) -> (h, w, 3)
+        title: picture.permute(1, 2, 0).cpu().numpy()
+        for title, picture in pictures.items()
+    }

@@ -1,105 +1,263 @@
-"""k-NN accuracy of all models of a run on the same labelled images."""
+"""k nearest neighbours: DINO's vote, a classifier, its test loop, analysis."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from mmengine.dist import all_gather
+from mmengine.evaluator import Evaluator
+from mmengine.model import BaseModel, is_model_wrapper
+from mmengine.runner import Runner, TestLoop
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset
-from torchvision.datasets import ImageFolder
-from torchvision.transforms import v2
+from torch.utils.data import DataLoader
 
-from kpu_mm.evaluation.functional import knn_vote
-from kpu_mm.models.kpu_distiller import KPUDistiller
+from kpu_mm.registry import LOOPS, MODELS
 from kpu_mm.structures import Features
-
-from .distilled import Extract, all_models
 
 Vectors = tuple[Tensor, Tensor]
 
 
-def labelled_images(
-    folder: str | Path,
-    size: int,
-    limit: int | None = None,
-    num_workers: int = 0,
-) -> tuple[DataLoader, list[str]]:
-    """Images of a folder for each class, as raw RGB squares.
+def knn_vote(
+    queries: Tensor,
+    bank: Tensor,
+    labels: Tensor,
+    num_classes: int,
+    k: int = 20,
+    temperature: float = 0.07,
+    chunk_size: int = 65536,
+) -> Tensor:
+    """Let the k most similar features vote for the class of each query.
 
-    The shorter side becomes size / 0.875 (256 for 224), and the centre is
-    cut out, as in the configs for ImageNet.
+    As DINO evaluates (https://arxiv.org/abs/2104.14294, section 4.1): each of
+    the k neighbours by cosine similarity s votes for its class with weight
+    exp(s / temperature). Similarities are held for ``chunk_size`` features of
+    the bank at a time.
 
     Args:
-        folder: Holds a folder of images for each class.
-        size: Side of the square.
-        limit: Take so many images, evenly over the folder. Defaults to None,
-            all.
-        num_workers: Processes that load. Defaults to 0, this one.
+        queries: L2-normalised features, (B, D).
+        bank: L2-normalised features of known classes, (N, D).
+        labels: Their classes, (N,) int64.
+        num_classes: Number of classes.
+        k: Number of neighbours, all features if there are fewer. Defaults to
+            20.
+        temperature: Softness of the weights. Defaults to 0.07, DINO's.
+        chunk_size: Features compared at a time. Defaults to 65536.
 
     Returns:
-        Batches of images (B, 3, size, size) uint8 and labels (B,); names of
-        the classes.
-
-    Raises:
-        FileNotFoundError: If there is no such folder, or a class has no
-            image.
+        Share of each class in the votes, (B, num_classes), rows sum to 1.
     """
-    if not Path(folder).is_dir():
-        raise FileNotFoundError(f"there is no folder '{folder}'.")
-    steps = [
-        v2.Resize(
-            round(size / 0.875),
-            interpolation=v2.InterpolationMode.BICUBIC,
-        ),
-        v2.CenterCrop(size),
-        v2.PILToTensor(),
-    ]
-    images = ImageFolder(str(folder), v2.Compose(steps))
-    chosen = list(range(len(images)))
-    if limit is not None and limit < len(images):
-        chosen = [i * len(images) // limit for i in range(limit)]
-    loader = DataLoader(
-        Subset(images, chosen), batch_size=32, num_workers=num_workers
-    )
-    return loader, images.classes
+    values = queries.new_empty(len(queries), 0)
+    indices = labels.new_empty(len(queries), 0)
+    for start in range(0, len(bank), chunk_size):
+        similarity = queries @ bank[start : start + chunk_size].T  # (B, M)
+        found = similarity.topk(min(k, similarity.shape[1]), dim=1)
+        # the best k of this chunk and of all chunks before
+        values = torch.cat([values, found.values], 1)
+        indices = torch.cat([indices, found.indices + start], 1)
+        best = values.topk(min(k, values.shape[1]), dim=1)
+        values, indices = best.values, indices.gather(1, best.indices)
+    # The shares are those of exp(s / T), without its overflow.
+    weights = (values / temperature).softmax(1)  # (B, k)
+    votes = weights.new_zeros(len(queries), num_classes)
+    return votes.scatter_add_(1, labels[indices], weights)
 
 
-def vectors_of(distiller: KPUDistiller) -> dict[str, Extract]:
-    """Every model of a run, and the student in each teacher's space.
+@MODELS.register_module()
+class KNNClassifier(BaseModel):
+    """A backbone and a bank of features with known classes.
+
+    The bank is filled by :class:`KNNTestLoop`. Data samples are MMPretrain's,
+    and its metrics evaluate the predictions.
 
     Args:
-        distiller: The distiller.
+        backbone: Config of a backbone whose last output is a vector an image,
+            such as KPUBackbone with ``out_type='summary'``.
+        num_classes: Number of classes.
+        k: Number of neighbours. Defaults to 20.
+        temperature: Softness of the vote. Defaults to 0.07.
+        data_preprocessor: Config of the data preprocessor. Defaults to None.
     """
-    models = all_models(distiller)
-    for name in distiller.teachers if 's2t' in distiller.terms else ():
-        models[f'student as {name}'] = partial(_projected, distiller, name)
-    return models
+
+    bank: Tensor
+    labels: Tensor
+
+    def __init__(
+        self,
+        backbone: dict[str, Any],
+        num_classes: int,
+        k: int = 20,
+        temperature: float = 0.07,
+        data_preprocessor: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor)
+        self.backbone = MODELS.build(backbone)
+        self.num_classes = num_classes
+        self.k = k
+        self.temperature = temperature
+        # Not in checkpoints: the test loop fills the bank before each test.
+        self.register_buffer('bank', torch.empty(0), persistent=False)
+        self.register_buffer(
+            'labels', torch.empty(0, dtype=torch.long), persistent=False
+        )
+
+    def set_bank(self, features: Tensor, labels: Tensor) -> None:
+        """Replace the bank.
+
+        Args:
+            features: What ``mode='tensor'`` gives, (N, D).
+            labels: Their classes, (N,) int64.
+
+        Raises:
+            ValueError: If a class is not below ``num_classes``.
+        """
+        if labels.max() >= self.num_classes:
+            raise ValueError(
+                f'the bank has label {int(labels.max())}, but num_classes is '
+                f'{self.num_classes}; set num_classes to that of the data.'
+            )
+        device = self.bank.device
+        self.bank, self.labels = features.to(device), labels.to(device)
+
+    def forward(
+        self,
+        inputs: Tensor,
+        data_samples: list[Any] | None = None,
+        mode: str = 'tensor',
+    ) -> Any:
+        """Features of images, or predictions for them.
+
+        Args:
+            inputs: Normalised images, (B, 3, H, W).
+            data_samples: MMPretrain's data samples; only 'predict' needs
+                them. Defaults to None.
+            mode: 'tensor' or 'predict'. Defaults to 'tensor'.
+
+        Returns:
+            For 'tensor' the L2-normalised features, (B, D); for 'predict' the
+            data samples with scores and labels.
+
+        Raises:
+            ValueError: If the mode is another.
+            RuntimeError: If there is no bank to compare with.
+        """
+        # Of vectors of length 1 the dot products are the cosines.
+        features = F.normalize(self.backbone(inputs)[-1], dim=1)
+        if mode == 'tensor':
+            return features
+        if mode != 'predict' or data_samples is None:
+            raise ValueError(
+                f"mode={mode!r}: choose 'tensor', or 'predict' with data "
+                'samples; KNNClassifier is not trained.'
+            )
+        if not len(self.bank):
+            raise RuntimeError(
+                'KNNClassifier has no features to compare with: set '
+                "test_cfg.type to 'kpu_mm.KNNTestLoop'."
+            )
+        scores = knn_vote(
+            features,
+            self.bank,
+            self.labels,
+            self.num_classes,
+            self.k,
+            self.temperature,
+        )
+        for sample, score in zip(data_samples, scores, strict=True):
+            sample.set_pred_score(score).set_pred_label(score.argmax())
+        return data_samples
 
 
-def _projected(
-    distiller: KPUDistiller, name: str, images: Tensor, mask: Tensor | None
-) -> Features:
-    """The student's features in a teacher's own space."""
-    size = (images.shape[-2], images.shape[-1])
-    features = distiller.student.encode(images, mask)
-    return distiller.links[name].infer(features, size)
+@LOOPS.register_module()
+class KNNTestLoop(TestLoop):
+    """Fill the bank of a :class:`KNNClassifier`, then test as usual.
+
+    Each rank extracts the features that its sampler gives it; all ranks
+    gather the whole bank.
+
+    Args:
+        runner: The runner.
+        dataloader: Data to classify.
+        evaluator: The metrics.
+        bank_dataloader: Data whose classes are known, without augmentation.
+            Each rank must get as many images.
+        fp16: Test in half precision. Defaults to False.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        dataloader: DataLoader | dict[str, Any],
+        evaluator: Evaluator | dict[str, Any] | list[Any],
+        bank_dataloader: DataLoader | dict[str, Any],
+        fp16: bool = False,
+    ) -> None:
+        super().__init__(runner, dataloader, evaluator, fp16)
+        if isinstance(bank_dataloader, dict):
+            bank_dataloader = runner.build_dataloader(
+                bank_dataloader, seed=runner.seed
+            )
+        self.bank_dataloader = bank_dataloader
+        model: Any = runner.model
+        self.model = model.module if is_model_wrapper(model) else model
+        # A runner that only tests does not load the weights of `init_cfg`;
+        # those of a checkpoint come afterwards and replace these.
+        self.model.init_weights()
+
+    def run(self) -> dict[str, float]:
+        """Fill the bank and test.
+
+        Returns:
+            The metrics.
+        """
+        self.model.set_bank(*self.extract_bank())
+        metrics: dict[str, float] = super().run()
+        return metrics
+
+    @torch.no_grad()
+    def extract_bank(self) -> Vectors:
+        """Extract the features of all images of the bank.
+
+        Returns:
+            Features (N, D) and labels (N,), in the order of the data set.
+        """
+        self.model.eval()
+        parts: list[tuple[Tensor, Tensor, Tensor]] = []
+        total = len(self.bank_dataloader)
+        for i, batch in enumerate(self.bank_dataloader, start=1):
+            data = self.model.data_preprocessor(batch, False)
+            samples = data['data_samples']
+            features = self.model(data['inputs'], mode='tensor').cpu()
+            labels = torch.cat([s.gt_label for s in samples]).cpu()
+            index = torch.tensor([s.sample_idx for s in samples])
+            parts.append((features, labels, index))
+            if i % 100 == 0 or i == total:
+                self.runner.logger.info(f'bank: {i} of {total} batches')
+        features, labels, index = (
+            torch.cat(all_gather(torch.cat(part)))
+            for part in zip(*parts, strict=True)
+        )
+        # Samplers repeat images to give each rank as many; one that counted
+        # twice would vote twice. `order` keeps the first copy of each.
+        order = index.argsort(stable=True)
+        first = torch.ones_like(order, dtype=torch.bool)
+        first[1:] = index[order][1:] != index[order][:-1]
+        return features[order[first]], labels[order[first]]
 
 
 @torch.no_grad()
 def embed(
-    models: Mapping[str, Extract],
-    batches: Iterable[tuple[Tensor, Tensor]],
+    models: Mapping[str, Callable[..., Features]],
+    batches: Iterable[Vectors],
     device: torch.device,
 ) -> dict[str, Vectors]:
-    """One normalised vector an image, by every model.
+    """Compute one normalised vector an image with every model.
 
     Args:
-        models: Raw images -> features. A model without a summary gives the
-            mean of its coarsest map.
+        models: Raw images and no mask -> features. A model without a summary
+            gives the mean of its coarsest map.
         batches: Images (B, 3, H, W) and labels (B,).
         device: Where the models are.
 
@@ -110,10 +268,11 @@ def embed(
     labels = []
     for images, classes in batches:
         labels.append(classes)
-        for name, extract in models.items():
-            features = extract(images.to(device), None)
+        for name, encode in models.items():
+            features = encode(images.to(device), None)
             vector = features.summary
             if vector is None:
+                # (B, C, H, W) -> (B, C)
                 vector = features.maps[-1].mean((-2, -1))
             vectors[name].append(F.normalize(vector, dim=1))
     known = torch.cat(labels).to(device)

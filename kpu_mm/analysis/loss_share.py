@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from mmengine.config import Config
@@ -36,34 +36,28 @@ class LossShares(NamedTuple):
     losses: dict[str, np.ndarray]
 
 
-def find_logs(run: str | Path) -> list[Path]:
-    """The logs of a run, oldest first; a resumed run has several.
+def read_run(run: str | Path) -> tuple[list[Row], dict[str, float]]:
+    """Read what a run logged; a resumed run has several logs.
 
     Args:
         run: A work directory, or a ``scalars.json``.
 
+    Returns:
+        Logged values by iteration, and the weights of the loss terms, from
+        the config next to the newest log.
+
     Raises:
-        FileNotFoundError: If there is none.
+        FileNotFoundError: If there is no log, or no config.
+        ValueError: If a line is not JSON.
     """
     run = Path(run)
+    # MMEngine names the folders after the time, so the newest is the last.
     logs = [run] if run.is_file() else sorted(run.glob('**/scalars.json'))
     if not logs:
         raise FileNotFoundError(
             f"'{run}' holds no scalars.json; pass the work directory of a "
             'run that MMEngine logged (LocalVisBackend).'
         )
-    return logs
-
-
-def read_rows(logs: Sequence[Path]) -> list[Row]:
-    """Logged values by iteration; what was logged again counts once.
-
-    Args:
-        logs: Oldest first.
-
-    Raises:
-        ValueError: If a line is not JSON.
-    """
     rows: dict[int, Row] = {}
     for path in logs:
         lines = path.read_text(encoding='utf-8').splitlines()
@@ -71,34 +65,24 @@ def read_rows(logs: Sequence[Path]) -> list[Row]:
             try:
                 row = json.loads(line)
             except ValueError as error:
-                # a run that was killed may leave half a line
+                # A run that was killed may leave half a line.
                 if number == len(lines):
                     break
                 raise ValueError(
                     f'{path}, line {number}, is not JSON: {error}.'
                 ) from error
-            # a validation logs at the step that it follows
+            # A validation logs at the step that it follows; an iteration
+            # that was repeated after a resume counts once.
             rows.setdefault(row.get('step', 0), {}).update(row)
-    return [rows[step] for step in sorted(rows)]
-
-
-def read_terms(log: Path) -> dict[str, float]:
-    """Weights of the loss terms, from the config beside a log.
-
-    Args:
-        log: The ``scalars.json``.
-
-    Raises:
-        FileNotFoundError: If there is no config.
-    """
-    path = log.with_name('config.py')
-    if not path.is_file():
+    config = logs[-1].with_name('config.py')
+    if not config.is_file():
         raise FileNotFoundError(
-            f"'{path}' does not exist; MMEngine writes it beside scalars.json "
-            'and the weights of the loss terms are read from it.'
+            f"'{config}' does not exist; MMEngine writes it next to "
+            'scalars.json and the weights of the loss terms are read from it.'
         )
-    terms = Config.fromfile(path).get('model', {}).get('terms')
-    return dict(terms or dict.fromkeys(TERMS, 1.0))
+    terms = Config.fromfile(config).get('model', {}).get('terms')
+    terms = dict(terms or dict.fromkeys(TERMS, 1.0))
+    return [rows[step] for step in sorted(rows)], terms
 
 
 def loss_shares(
@@ -121,14 +105,15 @@ def loss_shares(
         ValueError: If no iteration has the losses.
     """
     logged = dict.fromkeys(key for row in rows for key in row)
-    keys = [k for k in logged if '/' in k and k.split('/')[0] in terms]
     losses: dict[tuple[str, str], list[str]] = {}
-    for key in keys:
-        term, name = key.split('/')[:2]
-        losses.setdefault((term, name), []).append(key)
+    for key in logged:
+        term, _, rest = key.partition('/')
+        if term in terms and rest:
+            losses.setdefault((term, rest.split('/')[0]), []).append(key)
     names = list(dict.fromkeys(name for _, name in losses))
-    weighed = [key for name in names if (key := f'weight/{name}') in logged]
-    whole = [row for row in rows if all(k in row for k in keys + weighed)]
+    weights = [key for name in names if (key := f'weight/{name}') in logged]
+    keys = [key for found in losses.values() for key in found]
+    whole = [row for row in rows if all(k in row for k in keys + weights)]
     if not keys or not whole:
         raise ValueError(
             'the log has no iteration with losses such as s2t/NAME; pass a '
@@ -136,7 +121,7 @@ def loss_shares(
         )
     values = {
         key: running_mean(np.array([row[key] for row in whole]), window)
-        for key in keys + weighed
+        for key in keys + weights
     }
     parts = {
         (term, name): terms[term]
@@ -146,17 +131,18 @@ def loss_shares(
     }
     total = np.sum(list(parts.values()), 0)
 
-    def share(place: int, belongs: str) -> np.ndarray:
-        own = [part for key, part in parts.items() if key[place] == belongs]
-        shares: np.ndarray = np.sum(own, 0) / total
-        return shares
+    def shares(place: int) -> dict[str, np.ndarray]:
+        found: dict[str, Any] = {}
+        for key, part in parts.items():
+            found[key[place]] = found.get(key[place], 0) + part
+        return {name: part / total for name, part in found.items()}
 
     return LossShares(
         np.array([row['step'] for row in whole]),
-        {name: share(1, name) for name in names},
-        {term: share(0, term) for term in dict.fromkeys(t for t, _ in losses)},
-        {key.split('/', 1)[1]: values[key] for key in weighed},
-        {key: values[key] for key in keys},
+        teachers=shares(1),
+        terms=shares(0),
+        weights={key.partition('/')[2]: values[key] for key in weights},
+        losses={key: values[key] for key in keys},
     )
 
 
@@ -167,11 +153,9 @@ def running_mean(values: np.ndarray, window: int) -> np.ndarray:
         values: (N,).
         window: How many in all; fewer at the start.
     """
+    starts = (max(0, end - window) for end in range(1, len(values) + 1))
     return np.array(
-        [
-            values[max(0, i + 1 - window) : i + 1].mean()
-            for i in range(len(values))
-        ]
+        [values[a:b].mean() for b, a in enumerate(starts, start=1)]
     )
 
 

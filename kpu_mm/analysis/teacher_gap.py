@@ -15,14 +15,14 @@ from kpu_mm.models.teachers import BaseTeacher
 from kpu_mm.structures import Features, Moments, valid_vectors
 
 from .batches import Batch
-from .distilled import Extract
+from .distilled import Encode
 
-# each model of a space, and what its maps are called
-Space = dict[str, tuple[Extract, list[str]]]
+# Each model of a space, and the names of its maps.
+Space = dict[str, tuple[Encode, list[str]]]
 
 
 def own_space(teachers: Mapping[str, BaseTeacher]) -> Space:
-    """The teachers as they are.
+    """Describe the teachers as they are.
 
     Args:
         teachers: By name.
@@ -37,22 +37,21 @@ def own_space(teachers: Mapping[str, BaseTeacher]) -> Space:
 
 
 def common_space(distiller: KPUDistiller) -> Space:
-    """The teachers after h_t2s; maps are named after the student's levels.
+    """Describe the teachers after h_t2s.
 
     Args:
         distiller: A distiller with the term 't2s'.
+
+    Returns:
+        The teachers; maps are named after the student's levels.
     """
     strides = distiller.student.strides
-    return {
-        name: (
-            partial(_unified, distiller, name),
-            [
-                f'stride {strides[link.levels.pairs[k][1]]}'
-                for k in link.unified
-            ],
-        )
-        for name, link in distiller.links.items()
-    }
+    space: Space = {}
+    for name, link in distiller.links.items():
+        levels = [link.levels.pairs[k][1] for k in link.unified]
+        names = [f'stride {strides[level]}' for level in levels]
+        space[name] = (partial(_unified, distiller, name), names)
+    return space
 
 
 def _unified(
@@ -66,33 +65,24 @@ def _unified(
 
 
 @torch.no_grad()
-def measure(
-    extract: Extract, outputs: Sequence[str], batches: Iterable[Batch]
+def _measure(
+    encode: Encode, outputs: Sequence[str], batches: Iterable[Batch]
 ) -> dict[str, Moments]:
-    """Moments of a model's features.
-
-    Args:
-        extract: Raw images (B, 3, H, W) and their mask -> features.
-        outputs: What its maps are called; those of one name count together.
-        batches: Images.
-
-    Returns:
-        Moments of all values of 'summary' (if there is one), of each output
-        whatever the channel, and of all maps together.
-    """
-    moments: dict[str, Moments] = {}
+    """Moments of all values of each output, whatever the channel."""
+    parts: dict[str, list[Moments]] = {}
     for images, mask in batches:
-        features = extract(images, mask)
+        features = encode(images, mask)
         names = ['summary'] * (features.summary is not None) + [*outputs]
         for output, (_, values, valid) in zip(
             names, features.outputs(), strict=True
         ):
-            found = Moments.of(valid_vectors(values, valid).reshape(-1, 1))
-            seen = moments.get(output)
-            moments[output] = found if seen is None else seen + found
+            # (N, C) -> (NC, 1): channels are not told apart
+            vectors = valid_vectors(values, valid).reshape(-1, 1)
+            # maps of one name, as of one student level, count together
+            parts.setdefault(output, []).append(Moments.of(vectors))
+    moments = {output: reduce(add, found) for output, found in parts.items()}
     maps = [m for output, m in moments.items() if output != 'summary']
-    moments['all maps'] = reduce(add, maps)
-    return moments
+    return {**moments, 'all maps': reduce(add, maps)}
 
 
 def measure_teachers(
@@ -109,32 +99,21 @@ def measure_teachers(
         batches: Images for each of them.
 
     Returns:
-        ``teachers``: by name and output, ``mean`` and ``std``; the output
-        'all maps' is over all maps together. ``ratios``: by output that
-        several teachers share, the largest standard deviation over the
-        smallest.
+        ``teachers``: by name and output, ``mean`` and ``std`` over all values
+        of all images; the output 'all maps' is over all maps together.
+        ``ratios``: by output that several teachers have, the largest standard
+        deviation over the smallest.
     """
-    found = {
-        name: measure(extract, outputs, batches[name])
-        for name, (extract, outputs) in space.items()
+    teachers = {
+        name: {
+            output: dict(mean=m.mean.item(), std=m.variance.sqrt().item())
+            for output, m in _measure(encode, outputs, batches[name]).items()
+        }
+        for name, (encode, outputs) in space.items()
     }
-    ratios = {}
-    for output in dict.fromkeys(o for m in found.values() for o in m):
-        stds = [
-            moments[output].variance.sqrt().squeeze()
-            for moments in found.values()
-            if output in moments
-        ]
-        if len(stds) > 1:
-            low, high = torch.stack(stds).aminmax()
-            ratios[output] = (high / low).item()
-    return dict(
-        teachers={
-            name: {
-                output: dict(mean=m.mean.item(), std=m.variance.sqrt().item())
-                for output, m in moments.items()
-            }
-            for name, moments in found.items()
-        },
-        ratios=ratios,
-    )
+    stds: dict[str, list[float]] = {}
+    for found in teachers.values():
+        for output, values in found.items():
+            stds.setdefault(output, []).append(values['std'])
+    ratios = {o: max(v) / min(v) for o, v in stds.items() if len(v) > 1}
+    return dict(teachers=teachers, ratios=ratios)

@@ -8,7 +8,6 @@ from .checkpoint_hooks import (
     tasks_in,
 )
 from .distill_hooks import FeaturePCAHook, NormalizerFitHook, SecondLossHook
-from .knn_test_loop import KNNTestLoop
 from .model_wrappers import KPUDistributedDataParallel, Unwrapped
 from .optimizers import (
     AutocastOptimWrapper,
@@ -27,7 +26,6 @@ __all__ = [
     'ClassCountHook',
     'FeaturePCAHook',
     'JointCheckpointHook',
-    'KNNTestLoop',
     'KPUDistributedDataParallel',
     'KPUFlexibleRunner',
     'KPURunner',

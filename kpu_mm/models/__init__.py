@@ -19,7 +19,6 @@ PARTS = (
     'teachers',
     'kpu_distiller',
     'multi_task_model',
-    'knn_classifier',
     'zero_shot',
 )
 # these import MMDetection

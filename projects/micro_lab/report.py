@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from kpu_mm.analysis.report import markdown_table
-from kpu_mm.visualization.charts import bars, panels
+from kpu_mm.analysis.report import bars, markdown_table, panels
 
 from .evaluate import read_log
 from .paper_rows import GAP_PUBLISHED, METRICS, TABLES, Row, all_rows

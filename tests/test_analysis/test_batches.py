@@ -1,9 +1,16 @@
+from argparse import Namespace
+
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from PIL import Image
 
-from kpu_mm.analysis import find_sources, first_batches, whole_images
+from kpu_mm.analysis.batches import (
+    first_batches,
+    labelled_images,
+    sized_batches,
+)
 from kpu_mm.datasets import MultiStreamLoader
 from tests.runs import write_images
 
@@ -45,12 +52,16 @@ def test_the_first_of_training(folder):
     )
 
 
+def sized(folder, streams=None, sizes=(40,)):
+    images = None if folder is None else str(folder)
+    args = Namespace(images=images, num_images=3, seed=0, device=None)
+    cfg = Config(dict(train_dataloader=streams or {}))
+    found = sized_batches(args, cfg, list(sizes))
+    return [list(batches) for batches in found.values()]
+
+
 def test_whole_images_at_any_size(folder):
-    sources = find_sources({}, str(folder))
-    small, large = (
-        list(first_batches('images', whole_images(sources, size), 3))
-        for size in (40, 160)
-    )
+    small, large = sized(folder, sizes=(40, 160))
     for a, b in zip(small, large, strict=True):
         assert min(a.images.shape[-2:]) == 40 and a.mask is None
         assert min(b.images.shape[-2:]) == 160
@@ -66,10 +77,60 @@ def test_whole_images_at_any_size(folder):
 
 def test_sources_of_the_config(folder):
     streams = dict(a=stream(folder), b=dict())
-    assert find_sources(streams) == streams['a']['dataset']['sources']
-    assert find_sources(streams, 'x') == dict(
-        type='kpu_mm.FolderSource', root='x'
-    )
+    (ours,), (given,) = sized(None, streams), sized(folder)
+    for a, b in zip(ours, given, strict=True):
+        assert torch.equal(a.images, b.images)
     for none in ({}, dict(a=dict(dataset=dict(type='CocoDataset')))):
         with pytest.raises(ValueError, match='--images'):
-            find_sources(none)
+            sized(None, none)
+
+
+@pytest.fixture
+def class_folders(tmp_path):
+    """Three red and five blue images."""
+    for name, count, channel in (('red', 3, 0), ('blue', 5, 2)):
+        (tmp_path / name).mkdir()
+        for i in range(count):
+            pixels = np.zeros((64, 96, 3), np.uint8)
+            pixels[..., channel] = 200 + i
+            Image.fromarray(pixels).save(tmp_path / name / f'{i}.png')
+    return tmp_path
+
+
+def test_images_and_labels(class_folders):
+    batches, classes = labelled_images(class_folders, 56, 100)
+    images, labels = next(iter(batches))
+    assert classes == ['blue', 'red']
+    assert labels.tolist() == [0] * 5 + [1] * 3
+    assert images.shape == (8, 3, 56, 56) and images.dtype == torch.uint8
+    assert (images[5, 0] == 200).all() and (images[5, 1:] == 0).all()
+
+
+def test_a_limit_takes_from_all_classes(class_folders):
+    batches, _ = labelled_images(class_folders, 56, limit=4)
+    assert torch.cat([labels for _, labels in batches]).tolist() == [
+        0,
+        0,
+        0,
+        1,
+    ]
+    with pytest.raises(FileNotFoundError, match='nothing'):
+        labelled_images(class_folders / 'nothing', 56, 4)
+
+
+def test_same_pixels_as_the_configs_pipeline(tmp_path):
+    from mmpretrain.datasets import CenterCrop, ResizeEdge
+
+    rng = np.random.default_rng(0)
+    (tmp_path / 'a').mkdir()
+    pixels = rng.integers(0, 256, (70, 90, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / 'a' / '0.png')
+    results = dict(img=pixels[..., ::-1], img_shape=(70, 90))
+    resize = ResizeEdge(
+        64, edge='short', backend='pillow', interpolation='bicubic'
+    )
+    results = CenterCrop(56).transform(resize.transform(results))
+    ((images, _),) = labelled_images(tmp_path, 56, 1)[0]
+    expected = results['img'][..., ::-1]
+    difference = images[0].movedim(0, -1).numpy().astype(int) - expected
+    assert np.abs(difference).max() <= 1

@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from kpu_mm.analysis import (
+from kpu_mm.analysis.cost import (
     count_flops,
     count_parameters,
     flops_by_part,

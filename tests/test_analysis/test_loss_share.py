@@ -3,12 +3,10 @@ import json
 import numpy as np
 import pytest
 
-from kpu_mm.analysis import loss_shares
 from kpu_mm.analysis.loss_share import (
-    find_logs,
     first_and_last,
-    read_rows,
-    read_terms,
+    loss_shares,
+    read_run,
     running_mean,
 )
 
@@ -62,10 +60,11 @@ def test_smoothing_comes_before_the_ratio():
     )
 
 
-def write(folder, rows, tail=''):
-    folder.mkdir(parents=True)
+def write(folder, rows, tail='', config='model = dict()'):
+    folder.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(row) for row in rows]
     (folder / 'scalars.json').write_text('\n'.join(lines) + '\n' + tail)
+    (folder / 'config.py').write_text(config)
 
 
 def test_a_killed_and_resumed_run(tmp_path):
@@ -73,7 +72,7 @@ def test_a_killed_and_resumed_run(tmp_path):
     again = [{'step': i, 'loss': 1.0} for i in (3, 4)]
     write(tmp_path / '20260102' / 'vis_data', again)
     write(tmp_path / '20260101' / 'vis_data', first, '{"step": 4, "lo')
-    rows = read_rows(find_logs(tmp_path))
+    rows, _ = read_run(tmp_path)
     assert [(r['step'], r['loss']) for r in rows] == [
         (1, 0),
         (2, 0),
@@ -84,21 +83,20 @@ def test_a_killed_and_resumed_run(tmp_path):
 
 def test_broken_logs(tmp_path):
     with pytest.raises(FileNotFoundError, match=r'no scalars\.json'):
-        find_logs(tmp_path)
+        read_run(tmp_path)
     write(tmp_path / 'a', [], 'nonsense\n{"step": 1}\n')
     with pytest.raises(ValueError, match='line 1'):
-        read_rows(find_logs(tmp_path))
+        read_run(tmp_path)
 
 
 def test_terms_of_the_config(tmp_path):
-    log = tmp_path / 'scalars.json'
+    write(tmp_path, [], config='model = dict(terms=dict(s2t=1.0, t2s=0.3))')
+    assert read_run(tmp_path)[1] == dict(s2t=1.0, t2s=0.3)
+    write(tmp_path, [], config="model = dict(type='kpu_mm.KPUDistiller')")
+    assert read_run(tmp_path)[1] == dict(s2t=1.0, t2s=1.0, rec=1.0)
+    (tmp_path / 'config.py').unlink()
     with pytest.raises(FileNotFoundError, match=r'config\.py'):
-        read_terms(log)
-    config = tmp_path / 'config.py'
-    config.write_text('model = dict(terms=dict(s2t=1.0, t2s=0.3))')
-    assert read_terms(log) == dict(s2t=1.0, t2s=0.3)
-    config.write_text("model = dict(type='kpu_mm.KPUDistiller')")
-    assert read_terms(log) == dict(s2t=1.0, t2s=1.0, rec=1.0)
+        read_run(tmp_path / 'scalars.json')
 
 
 def test_first_and_last():

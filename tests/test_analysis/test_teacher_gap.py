@@ -1,7 +1,12 @@
 import pytest
 import torch
 
-from kpu_mm.analysis import Batch, common_space, measure_teachers, own_space
+from kpu_mm.analysis.batches import Batch
+from kpu_mm.analysis.teacher_gap import (
+    common_space,
+    measure_teachers,
+    own_space,
+)
 from kpu_mm.structures import Features
 
 

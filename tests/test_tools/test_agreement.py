@@ -4,7 +4,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from kpu_mm.analysis import first_batches, measure_agreement
+from kpu_mm.analysis.agreement import measure_agreement
+from kpu_mm.analysis.batches import first_batches
 from kpu_mm.registry import MODELS
 from tests.runs import refusal_of, run_tool
 

@@ -12,8 +12,9 @@ def test_picture(distilled, distilled_run, tmp_path):
         *('--out', tmp_path),
     )
     assert done.returncode == 0, done.stderr
-    teachers = distilled[2].pairs
-    columns = 6 + len(teachers) + sum(map(len, teachers.values()))
+    links = distilled[2].links.values()
+    # a column for each teacher's map and one for each pair
+    columns = 6 + len(links) + sum(len(link.levels.pairs) for link in links)
     size = Image.open(tmp_path / 'pca_panels.png').size
     assert size == (columns * 240, 2 * 240)
 

@@ -30,7 +30,8 @@ def test_after_unification(distilled, distilled_run, tmp_path):
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / 'teacher_stats.json').read_text())
     strides = distilled[2].student.strides
-    for name, pairs in distilled[2].unified.items():
+    for name, link in distilled[2].links.items():
+        pairs = [link.levels.pairs[k] for k in link.unified]
         assert set(report['common']['teachers'][name]) == {
             'summary',
             'all maps',

@@ -29,7 +29,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def table(report: dict[str, Any]) -> str:
-    from kpu_mm.analysis import markdown_table
+    from kpu_mm.analysis.report import markdown_table
 
     rows = [
         [teacher, output, *(values.get(m) for m in MEASURES)]
@@ -41,7 +41,7 @@ def table(report: dict[str, Any]) -> str:
 
 def plot(report: dict[str, Any]) -> Any:
     """A panel for each teacher; the error has another scale, so no bar."""
-    from kpu_mm.visualization import bars, panels
+    from kpu_mm.analysis.report import bars, panels
 
     figure, axes = panels(len(report), 1, (8, 3))
     for place, (teacher, outputs) in zip(axes, report.items(), strict=True):
@@ -58,13 +58,16 @@ def main() -> None:
     args = parse_args()
     cfg = read_config(args.config, args.cfg_options)
     # Imported late: a wrong argument is answered at once.
-    from kpu_mm.analysis import measure_agreement, require_term, write_report
-    from kpu_mm.analysis.run import open_run, teacher_batches
+    from kpu_mm.analysis.agreement import measure_agreement
+    from kpu_mm.analysis.batches import teacher_batches
+    from kpu_mm.analysis.distilled import load_distiller
+    from kpu_mm.analysis.report import write_report
 
     with refusing():
         batches = teacher_batches(args, cfg)
-        distiller = open_run(args, cfg)
-        require_term(distiller, 's2t')
+        distiller = load_distiller(
+            cfg.get('model', {}), args.checkpoint, args.device, 's2t'
+        )
         report = {
             name: measure_agreement(distiller, name, batches[name])
             for name in distiller.teachers

@@ -83,7 +83,11 @@ def student_config(cfg: Any, random: bool) -> dict[str, Any]:
 
 
 def student_rows(student: Any, images: Any) -> list[Row]:
-    from kpu_mm.analysis import count_flops, count_parameters, flops_by_part
+    from kpu_mm.analysis.cost import (
+        count_flops,
+        count_parameters,
+        flops_by_part,
+    )
 
     flops = count_flops(student, student.normalise(images))
     parts = flops_by_part(flops)
@@ -95,7 +99,7 @@ def student_rows(student: Any, images: Any) -> list[Row]:
 
 
 def distiller_rows(model: Any, images: Any) -> list[Row]:
-    from kpu_mm.analysis import count_flops, count_parameters
+    from kpu_mm.analysis.cost import count_flops, count_parameters
 
     rows: list[Row] = [
         (f'projectors: {term}', counts, None)

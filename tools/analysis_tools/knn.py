@@ -51,16 +51,15 @@ def main() -> None:
     args = parse_args()
     cfg = read_config(args.config, args.cfg_options)
     # Imported late: a wrong argument is answered at once.
-    from kpu_mm.analysis import (
-        embed,
-        knn_accuracy,
-        labelled_images,
+    from kpu_mm.analysis.batches import labelled_images
+    from kpu_mm.analysis.distilled import all_models, load_distiller
+    from kpu_mm.analysis.knn import embed, knn_accuracy
+    from kpu_mm.analysis.report import (
+        bars,
         markdown_table,
-        vectors_of,
+        panels,
         write_report,
     )
-    from kpu_mm.analysis.run import open_run
-    from kpu_mm.visualization import bars, panels
 
     with refusing():
         (bank, classes), (queries, others) = (
@@ -74,7 +73,10 @@ def main() -> None:
                 f'{args.train} has the classes {classes[:3]}... and '
                 f'{args.test} {others[:3]}...; both need the same folders.'
             )
-        models = vectors_of(open_run(args, cfg))
+        distiller = load_distiller(
+            cfg.get('model', {}), args.checkpoint, args.device
+        )
+        models = all_models(distiller, projected=True)
         known = embed(models, bank, args.device)
         asked = embed(models, queries, args.device)
     accuracy = {

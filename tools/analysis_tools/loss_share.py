@@ -17,7 +17,7 @@ from kpu_mm.utils.analysis_arguments import add_out_argument, positive
 from kpu_mm.utils.command_line import refuse, refusing
 
 if TYPE_CHECKING:
-    from kpu_mm.analysis import LossShares
+    from kpu_mm.analysis.loss_share import LossShares
 
 
 def parse_args() -> argparse.Namespace:
@@ -80,7 +80,7 @@ def numbers_of(shares: LossShares) -> dict[str, Any]:
 
 
 def table(report: dict[str, Any]) -> str:
-    from kpu_mm.analysis import markdown_table
+    from kpu_mm.analysis.report import markdown_table
 
     titles = dict(
         teachers='share of teacher',
@@ -99,7 +99,7 @@ def table(report: dict[str, Any]) -> str:
 
 def plot(runs: dict[str, LossShares]) -> Any:
     """A column for each run: shares of teachers, of terms, and weights."""
-    from kpu_mm.visualization import areas, lines, panels
+    from kpu_mm.analysis.report import areas, lines, panels
 
     weighed = any(shares.weights for shares in runs.values())
     figure, axes = panels(2 + weighed, len(runs), (4.5, 2.6))
@@ -121,16 +121,13 @@ def main() -> None:
     args = parse_args()
     paths = named(args.runs)
     # Imported late: a wrong argument is answered at once.
-    from kpu_mm.analysis import loss_shares, write_report
-    from kpu_mm.analysis.loss_share import find_logs, read_rows, read_terms
+    from kpu_mm.analysis.loss_share import loss_shares, read_run
+    from kpu_mm.analysis.report import write_report
 
     runs = {}
     with refusing():
         for name, path in paths.items():
-            logs = find_logs(path)
-            runs[name] = loss_shares(
-                read_rows(logs), read_terms(logs[-1]), args.smooth
-            )
+            runs[name] = loss_shares(*read_run(path), args.smooth)
     report = {name: numbers_of(shares) for name, shares in runs.items()}
     text = table(report)
     print(text)

@@ -34,13 +34,15 @@ def main() -> None:
     args = parse_args()
     cfg = read_config(args.config, args.cfg_options)
     # Imported late: a wrong argument is answered at once.
-    from kpu_mm.analysis import pca_panels
-    from kpu_mm.analysis.run import open_run, sized_batches
-    from kpu_mm.visualization import picture_grid
+    from kpu_mm.analysis.batches import sized_batches
+    from kpu_mm.analysis.distilled import load_distiller, pca_panels
+    from kpu_mm.analysis.report import picture_grid
 
     with refusing():
         batches = sized_batches(args, cfg, [args.size])[args.size]
-        distiller = open_run(args, cfg)
+        distiller = load_distiller(
+            cfg.get('model', {}), args.checkpoint, args.device
+        )
         rows = [pca_panels(distiller, images) for images, _ in batches]
     figure = picture_grid([list(row.values()) for row in rows], list(rows[0]))
     args.out.mkdir(parents=True, exist_ok=True)

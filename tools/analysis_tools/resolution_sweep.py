@@ -53,7 +53,7 @@ def rows_of(report: dict[str, Any]) -> list[list[Any]]:
 
 def plot(report: dict[str, Any], reference: int) -> Any:
     """A row for each comparison, a column for each measure."""
-    from kpu_mm.visualization import lines, panels
+    from kpu_mm.analysis.report import lines, panels
 
     found = {
         **{f'student as {n}': o for n, o in report['teachers'].items()},
@@ -80,18 +80,16 @@ def main() -> None:
     reference = args.reference or args.sizes[0]
     sizes = sorted({*args.sizes, reference})
     # Imported late: a wrong argument is answered at once.
-    from kpu_mm.analysis import (
-        markdown_table,
-        require_term,
-        sweep,
-        write_report,
-    )
-    from kpu_mm.analysis.run import open_run, sized_batches
+    from kpu_mm.analysis.agreement import sweep
+    from kpu_mm.analysis.batches import sized_batches
+    from kpu_mm.analysis.distilled import load_distiller
+    from kpu_mm.analysis.report import markdown_table, write_report
 
     with refusing():
         batches = sized_batches(args, cfg, sizes)
-        distiller = open_run(args, cfg)
-        require_term(distiller, 's2t')
+        distiller = load_distiller(
+            cfg.get('model', {}), args.checkpoint, args.device, 's2t'
+        )
         report = sweep(distiller, batches, reference)
     columns = ['with', 'output', 'size', *MEASURES]
     text = markdown_table(columns, rows_of(report))

@@ -34,23 +34,24 @@ def parse_args() -> argparse.Namespace:
 
 def build(args: argparse.Namespace, cfg: Any) -> dict[str, Any]:
     """The spaces to measure; without a checkpoint teachers are enough."""
-    from kpu_mm.analysis import common_space, own_space, require_term
-    from kpu_mm.analysis.run import open_run
+    from kpu_mm.analysis.distilled import load_distiller
+    from kpu_mm.analysis.teacher_gap import common_space, own_space
     from kpu_mm.models.teachers import TeacherBank
 
     if args.checkpoint is None:
         bank = TeacherBank(cfg.model.teachers)
         bank.apply(lambda tensor: tensor.to(args.device))
         return dict(own=own_space(bank))
-    distiller = open_run(args, cfg)
-    require_term(distiller, 't2s')
+    distiller = load_distiller(
+        cfg.get('model', {}), args.checkpoint, args.device, 't2s'
+    )
     return dict(
         own=own_space(distiller.teachers), common=common_space(distiller)
     )
 
 
 def table(space: dict[str, Any]) -> str:
-    from kpu_mm.analysis import markdown_table
+    from kpu_mm.analysis.report import markdown_table
 
     rows = [
         [name, output, values['mean'], values['std']]
@@ -67,7 +68,7 @@ def table(space: dict[str, Any]) -> str:
 
 def plot(report: dict[str, Any]) -> Any:
     """A panel for each space, a group of bars for each output."""
-    from kpu_mm.visualization import bars, panels
+    from kpu_mm.analysis.report import bars, panels
 
     spaces = [key for key in TITLES if key in report]
     figure, axes = panels(len(spaces), 1, (8, 3))
@@ -86,8 +87,9 @@ def main() -> None:
     args = parse_args()
     cfg = read_config(args.config, args.cfg_options)
     # Imported late: a wrong argument is answered at once.
-    from kpu_mm.analysis import measure_teachers, write_report
-    from kpu_mm.analysis.run import teacher_batches
+    from kpu_mm.analysis.batches import teacher_batches
+    from kpu_mm.analysis.report import write_report
+    from kpu_mm.analysis.teacher_gap import measure_teachers
 
     report: dict[str, Any] = dict(num_images=args.num_images)
     with refusing():

@@ -1,13 +1,16 @@
-"""Feature maps as pictures."""
+"""Feature maps and heat maps as pictures."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import matplotlib as mpl
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+_SIDE = 224  # pixels of a tile of a panel
 
 
 def pca_rgb(feature_map: Tensor, like: Tensor | None = None) -> Tensor:
@@ -26,18 +29,23 @@ def pca_rgb(feature_map: Tensor, like: Tensor | None = None) -> Tensor:
         (3, H, W) in [0, 1], float32.
     """
     channels, height, width = feature_map.shape
-    values = feature_map.flatten(1).T.double()  # (HW, C)
+    # (C, H, W) -> (HW, C)
+    values = feature_map.flatten(1).T.double()
     basis = values if like is None else like.flatten(1).T.double()
     centre = basis.mean(0)
     basis = basis - centre
+    # eigh gives the smallest eigenvalue first.
     _, directions = torch.linalg.eigh(basis.T @ basis)
     main = directions[:, -3:].flip(1)  # (C, 3)
     strongest = main.abs().argmax(0, keepdim=True)
     main = main * main.gather(0, strongest).sign()
     bounds = basis.new_tensor([0.01, 0.99])
     low, high = (basis @ main).quantile(bounds, dim=0)
+    # Without the clamp a flat map would be divided by zero.
     colours = ((values - centre) @ main - low) / (high - low).clamp(min=1e-12)
+    # (HW, 3) -> (3, H, W)
     colours = colours.clamp(0, 1).T.reshape(-1, height, width).float()
+    # A map of one or two channels has no green or blue.
     return F.pad(colours, (0, 0, 0, 0, 0, 3 - min(3, channels)))
 
 
@@ -58,8 +66,36 @@ def feature_panel(image: Tensor, maps: Sequence[Tensor]) -> np.ndarray:
         *(pca_rgb(m, first if len(m) == len(first) else None) for m in maps),
     ]
     resized = [
-        F.interpolate(tile[None].cpu(), (224, 224), mode='nearest')[0]
+        F.interpolate(tile[None].cpu(), (_SIDE, _SIDE), mode='nearest')[0]
         for tile in tiles
     ]
+    # (3, 224, W) -> (224, W, 3)
     panel = torch.cat(resized, dim=2).permute(1, 2, 0)
     return np.ascontiguousarray((panel * 255).round().to(torch.uint8).numpy())
+
+
+def heat_overlay(
+    image: np.ndarray,
+    heat: np.ndarray,
+    low: float,
+    high: float,
+    opacity: float = 0.6,
+) -> np.ndarray:
+    """Lay a heat map over an image, from blue to red.
+
+    Args:
+        image: RGB uint8, (H, W, 3).
+        heat: (H, W).
+        low: What is dark blue, and all below.
+        high: What is dark red, and all above.
+        opacity: Share of the colour in the picture, in [0, 1]. Defaults to
+            0.6.
+
+    Returns:
+        RGB uint8, (H, W, 3).
+    """
+    span = high - low or 1.0  # of a heat map that is the same all over
+    values = ((heat - low) / span).clip(0, 1)
+    colours = mpl.colormaps['turbo'](values)[..., :3] * 255  # (H, W, 3)
+    mixed = opacity * colours + (1 - opacity) * image
+    return mixed.round().astype(np.uint8)

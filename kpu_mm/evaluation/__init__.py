@@ -1,5 +1,0 @@
-"""Evaluation."""
-
-from .functional import knn_vote
-
-__all__ = ['knn_vote']
