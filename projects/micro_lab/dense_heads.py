@@ -1,8 +1,8 @@
-"""Dense pre-training: every cell says which digit it shows, and its shape.
+"""Dense pre-training: each cell of a map predicts the digit that it shows.
 
-Contrastive and detection losses alone begin to learn very slowly. Besides
-the class, a cell's features must give back the clean upright scan behind
-what it shows: 64 numbers for each digit instead of one.
+Contrastive and detection losses alone learn very slowly at first. A cell
+therefore predicts the class and the clean upright scan of its digit, which is
+64 numbers for each digit instead of one.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from .materials import COLOURS, materials
 from .scene_pool import SIZE, PoolBatch
 
-# share of a cell that a digit must cover, by stride
+# Share of a cell that a digit must cover, by stride.
 _COVERED = {8: 0.12, 16: 0.08}
 _SCAN_WEIGHT = 10.0
+# ImageNet, RGB in [0, 1].
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
@@ -27,7 +28,17 @@ STD = (0.229, 0.224, 0.225)
 def normalise(
     images: Tensor, mean: Sequence[float] = MEAN, std: Sequence[float] = STD
 ) -> Tensor:
-    """Bring images (B, H, W, 3) uint8 into the form of a model's input."""
+    """Normalise images for a model.
+
+    Args:
+        images: (B, H, W, 3) uint8.
+        mean: Mean of each channel. Defaults to ImageNet's.
+        std: Standard deviation of each channel. Defaults to ImageNet's.
+
+    Returns:
+        (B, 3, H, W) float32.
+    """
+    # (B, H, W, 3) -> (B, 3, H, W)
     x = images.permute(0, 3, 1, 2).float() / 255
     return (x - x.new_tensor(mean).view(3, 1, 1)) / x.new_tensor(std).view(
         3, 1, 1
@@ -39,8 +50,8 @@ def augment(images: Tensor, recolour: bool = False) -> Tensor:
 
     Args:
         images: (B, H, W, 3) uint8.
-        recolour: Also change the colours, of each channel by itself and by
-            exchanging them. Defaults to False.
+        recolour: Whether to change each channel by itself and to permute
+            the channels. Defaults to False.
 
     Returns:
         (B, H, W, 3) uint8.
@@ -58,38 +69,46 @@ def augment(images: Tensor, recolour: bool = False) -> Tensor:
 
 
 class CellTargets:
-    """What the cells of a stride show.
+    """Assigns to each cell the digit that covers most of it.
 
     Args:
         batch: Scenes.
-        stride: Pixels of a cell.
+        stride: Side of a cell in pixels.
 
     Attributes:
-        shown: Which digit of the scene, from 0; -1 for none, (B, h, w).
+        shown: Index of the digit in its scene, -1 for none, (B, h, w).
     """
 
     def __init__(self, batch: PoolBatch, stride: int) -> None:
         number = batch.digits.shape[1]
+        # One mask for each digit, without the background: (B, H, W, 5).
         layers = F.one_hot(batch.instances.long(), number + 1)[..., 1:]
         covered = F.avg_pool2d(layers.permute(0, 3, 1, 2).float(), stride)
         share, shown = covered.max(1)
         self.shown = shown.masked_fill(share < _COVERED[stride], -1)
-        self._batch = batch
 
-    def of(self, values: Tensor) -> Tensor:
-        """What a number of each digit (B, 5) is in each cell, -1 for none."""
+    def gather(self, values: Tensor) -> Tensor:
+        """Spread values of the digits over the cells.
+
+        Args:
+            values: One integer for each digit, (B, 5).
+
+        Returns:
+            The value of each cell's digit, -1 for none, (B, h, w).
+        """
         flat = self.shown.flatten(1)
         found = values.gather(1, flat.clamp(min=0))
         return found.masked_fill(flat < 0, -1).view_as(self.shown)
 
 
 class CellHeads(nn.Module):
-    """Linear heads that are thrown away after the pre-training.
+    """Linear heads for class and scan of each cell's digit.
 
     Args:
         channels: Channels of the map.
-        stride: Its stride.
-        with_digits: Whether classes are digits; else digit or not, colour.
+        stride: Stride of the map.
+        with_digits: Whether the classes are digits; otherwise they are the
+            colours. In both cases class 0 is the background.
     """
 
     scans: Tensor
@@ -101,12 +120,13 @@ class CellHeads(nn.Module):
         classes = 11 if with_digits else 1 + len(COLOURS)
         self.classes = nn.Conv2d(channels, classes, 1)
         self.scan = nn.Conv2d(channels, 64, 1)
+        # Without the margin the scans have 8 x 8 pixels.
         scans = torch.from_numpy(materials('train').scans)[:, 1:-1, 1:-1]
-        flat = scans.flatten(1)
+        flat = scans.flatten(1)  # (N, 8, 8) -> (N, 64)
         self.register_buffer('scans', flat - flat.mean(0), persistent=False)
 
     def forward(self, features: Tensor, batch: PoolBatch) -> dict[str, Tensor]:
-        """Losses of a map.
+        """Return the losses of a map.
 
         Args:
             features: (B, C, h, w).
@@ -114,14 +134,15 @@ class CellHeads(nn.Module):
         """
         targets = CellTargets(batch, self.stride)
         kinds = batch.digits if self.with_digits else batch.colours
-        wanted = targets.of(kinds) + 1
+        wanted = targets.gather(kinds) + 1  # 0 is the background
         losses = {
             f'class{self.stride}': F.cross_entropy(
                 self.classes(features), wanted
             )
         }
         shown = targets.shown >= 0
-        scans = self.scans[targets.of(batch.scans)[shown]]
+        scans = self.scans[targets.gather(batch.scans)[shown]]
+        # (B, 64, h, w) -> (B, h, w, 64) -> (cells with a digit, 64)
         predicted = self.scan(features).permute(0, 2, 3, 1)[shown]
         losses[f'scan{self.stride}'] = _SCAN_WEIGHT * F.mse_loss(
             predicted, scans
@@ -129,12 +150,14 @@ class CellHeads(nn.Module):
         return losses
 
 
-class Centres(nn.Module):
-    """Which digits have their centre in a cell; for coarse maps.
+class CentreHead(nn.Module):
+    """A linear head for the digits whose centre lies in a cell.
+
+    It suits coarse maps, whose cells may show several digits.
 
     Args:
         channels: Channels of the map.
-        stride: Its stride.
+        stride: Stride of the map.
     """
 
     def __init__(self, channels: int, stride: int) -> None:
@@ -143,7 +166,7 @@ class Centres(nn.Module):
         self.classes = nn.Conv2d(channels, 10, 1)
 
     def forward(self, features: Tensor, batch: PoolBatch) -> dict[str, Tensor]:
-        """Losses of a map.
+        """Return the loss of a map.
 
         Args:
             features: (B, C, h, w).
@@ -163,7 +186,7 @@ class Centres(nn.Module):
 
 
 class DenseHeads(nn.Module):
-    """Heads for three maps of strides 8, 16 and 32.
+    """Heads for three maps of strides 8, 16 and 32, for training only.
 
     Args:
         channels: Channels of the maps.
@@ -176,17 +199,17 @@ class DenseHeads(nn.Module):
             [
                 CellHeads(fine, 8, True),
                 CellHeads(middle, 16, True),
-                Centres(coarse, 32),
+                CentreHead(coarse, 32),
             ]
         )
 
     def forward(
         self, maps: Sequence[Tensor], batch: PoolBatch
     ) -> dict[str, Tensor]:
-        """Losses of the maps.
+        """Return the losses of the maps.
 
         Args:
-            maps: (B, C, h, w) from fine to coarse.
+            maps: (B, C, h, w), from fine to coarse.
             batch: Scenes.
         """
         losses: dict[str, Tensor] = {}
@@ -196,12 +219,12 @@ class DenseHeads(nn.Module):
 
 
 class DenseNet(nn.Module):
-    """A backbone with three maps and its heads.
+    """A backbone with dense heads.
 
     Args:
-        backbone: Images to an output with ``feature_maps`` of strides 8, 16
+        backbone: A module whose output has ``feature_maps`` of strides 8, 16
             and 32.
-        channels: Their channels.
+        channels: Channels of the three maps.
     """
 
     def __init__(self, backbone: Any, channels: Sequence[int]) -> None:
@@ -210,21 +233,21 @@ class DenseNet(nn.Module):
         self.heads = DenseHeads(channels)
 
     def forward(self, batch: PoolBatch) -> dict[str, Tensor]:
-        """Losses of a batch."""
+        """Return the losses of a batch."""
         maps = self.backbone(normalise(augment(batch.images, True)))
         losses: dict[str, Tensor] = self.heads(maps.feature_maps, batch)
         return losses
 
     @torch.no_grad()
     def accuracy(self, batch: PoolBatch) -> dict[str, float]:
-        """Share of cells with a digit whose class is right, by stride."""
+        """Return the accuracy on cells that show a digit, by stride."""
         right: dict[int, list[Tensor]] = {8: [], 16: []}
-        cells: list[Any] = list(self.heads.of_maps[:2])
+        cells: list[Any] = list(self.heads.of_maps)[:2]
         for start in range(0, len(batch.images), 250):
             part = PoolBatch(*(x[start : start + 250] for x in batch))
             maps = self.backbone(normalise(part.images)).feature_maps
             for head, features in zip(cells, maps, strict=False):
-                wanted = CellTargets(part, head.stride).of(part.digits)
+                wanted = CellTargets(part, head.stride).gather(part.digits)
                 found = head.classes(features).argmax(1) - 1
                 right[head.stride].append((found == wanted)[wanted >= 0])
         return {

@@ -1,10 +1,10 @@
-r"""How much fine detail a student's maps have.
+r"""Measure how much fine detail a student's maps have.
 
     python -m projects.micro_lab.high_frequency \
         work_dirs/reproduce/seed_0/{base-b,kpu}
 
-For each run, the share of the variance of the maps of strides 4 and 8 that
-their own means over 2 x 2 cells, enlarged again, do not explain.
+For each run it prints the share of the variance that is lost when the maps of
+strides 4 and 8 are averaged over 2 x 2 cells and enlarged again.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from kpu_mm.registry import MODELS
 
+from .evaluate import last_checkpoint
 from .scene_pool import load_pool
 
 CONFIGS = Path(__file__).resolve().parent / 'configs'
@@ -27,7 +28,7 @@ SCENES = 200
 
 
 def detail(maps: Tensor) -> float:
-    """Share of the variance over images and cells that is fine.
+    """Return the share of the variance that 2 x 2 averaging loses.
 
     Args:
         maps: (B, C, H, W) with even H and W.
@@ -52,8 +53,7 @@ def main() -> None:
     images = scenes.batch(np.arange(SCENES)).images.permute(0, 3, 1, 2)
     config = Config.fromfile(CONFIGS / 'tasks.py')
     for run in args.runs:
-        checkpoint = run / (run / 'last_checkpoint').read_text()
-        start = dict(type='Pretrained', checkpoint=str(checkpoint))
+        start = dict(type='Pretrained', checkpoint=str(last_checkpoint(run)))
         backbone = MODELS.build(
             dict(config.model.backbone, init_cfg=start)
         ).eval()

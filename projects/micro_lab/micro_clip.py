@@ -1,27 +1,68 @@
-"""The micro CLIP: knows which caption belongs to a scene."""
+"""The micro CLIP, which matches captions and digit scenes."""
 
 from __future__ import annotations
 
+import copy
+import json
+import re
+from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch
 import torch.nn.functional as F
 from open_clip.loss import ClipLoss
+from safetensors.torch import save_file
+from tokenizers import (
+    Tokenizer,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+)
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast
 
-from .captions import caption_tokenizer, caption_words
 from .dense_heads import DenseHeads, augment, normalise
 from .digit_scenes import CAPTIONS
 from .materials import COLOURS, DIGIT_WORDS
 from .scene_pool import SIZE, PoolBatch
 
-CONTEXT = 12
-# of the maps of strides 8, 16 and 32
+CONTEXT = 12  # tokens of a text
+# Channels of the maps of strides 8, 16 and 32.
 CHANNELS = (128, 256, 512)
+
+
+def caption_words() -> list[str]:
+    """Return every word of the captions, sorted."""
+    words = set(re.sub(r'{\w+}', '', ' '.join(CAPTIONS)).split())
+    return sorted(words | set(COLOURS) | set(DIGIT_WORDS))
+
+
+def caption_tokenizer() -> PreTrainedTokenizerFast:
+    """Build a tokenizer that knows the words of captions and no others."""
+    # CLIP reads a text's embedding at its largest id, so '<end>' comes last.
+    words = ['<pad>', '<unknown>', '<start>', *caption_words(), '<end>']
+    ids = {word: number for number, word in enumerate(words)}
+    tokenizer = Tokenizer(models.WordLevel(ids, unk_token='<unknown>'))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single='<start> $A <end>',
+        special_tokens=[(word, ids[word]) for word in ('<start>', '<end>')],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token='<pad>',
+        unk_token='<unknown>',
+        bos_token='<start>',
+        eos_token='<end>',
+    )
+
+
 CONFIG: dict[str, Any] = {
     'embed_dim': 64,
-    # a list of layers makes it CLIP's ResNet
+    # A list of layers, not a number, selects CLIP's ResNet.
     'vision_cfg': {
         'image_size': SIZE,
         'layers': [2, 2, 2, 1],
@@ -34,14 +75,14 @@ CONFIG: dict[str, Any] = {
         'width': 64,
         'heads': 2,
         'layers': 2,
-        # the tokenizer lies beside the weights
+        # The tokenizer lies in the folder of the weights.
         'hf_tokenizer_name': 'digit-captions',
     },
 }
 
 
 def build_clip() -> open_clip.CLIP:
-    """A random CLIP."""
+    """Build a CLIP with random weights."""
     text = {k: v for k, v in CONFIG['text_cfg'].items() if k[:2] != 'hf'}
     return open_clip.CLIP(
         CONFIG['embed_dim'],
@@ -51,7 +92,7 @@ def build_clip() -> open_clip.CLIP:
 
 
 class CLIPNet(nn.Module):
-    """CLIP, its loss, and dense heads that are thrown away.
+    """CLIP with its loss and dense heads, which only the training needs.
 
     Args:
         model: The CLIP.
@@ -65,7 +106,7 @@ class CLIPNet(nn.Module):
         self.tokenizer = caption_tokenizer()
 
     def tokens(self, texts: list[str]) -> Tensor:
-        """Token ids, (N, CONTEXT)."""
+        """Return token ids, (N, CONTEXT)."""
         return self.tokenizer(
             texts,
             padding='max_length',
@@ -73,12 +114,12 @@ class CLIPNet(nn.Module):
             return_tensors='pt',
         )['input_ids']
 
-    def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Embedding (B, D) and map (B, C, h, w) of images (B, H, W, 3)."""
-        embedding, maps = self._look(images)
+    def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return embedding (B, D) and map (B, C, h, w) of (B, H, W, 3)."""
+        embedding, maps = self._encode(images)
         return embedding, maps[-1]
 
-    def _look(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def _encode(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         x = normalise(
             images, open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
         )
@@ -86,9 +127,10 @@ class CLIPNet(nn.Module):
         return out['image_features'], out['image_intermediates']
 
     def forward(self, batch: PoolBatch) -> dict[str, Tensor]:
-        """Losses of a batch, with a new caption for each scene."""
-        image, maps = self._look(augment(batch.images))
-        text = self.model.encode_text(self.tokens(captions(batch)))
+        """Return the losses of a batch, with random captions."""
+        image, maps = self._encode(augment(batch.images))
+        text = self.model.encode_text(self.tokens(_captions(batch)))
+        # CLIP clips the temperature at 100 (https://arxiv.org/abs/2103.00020).
         scale = self.model.logit_scale.exp().clamp(max=100)
         contrast = self.loss(
             F.normalize(image, dim=1), F.normalize(text, dim=1), scale
@@ -96,18 +138,40 @@ class CLIPNet(nn.Module):
         return {'contrast': contrast, **self.heads(maps, batch)}
 
 
-def captions(batch: PoolBatch) -> list[str]:
-    """A caption at random for each scene's dominant digit."""
+def _captions(batch: PoolBatch) -> list[str]:
+    """A random caption of each scene's dominant digit."""
     names = list(COLOURS)
     templates = torch.randint(len(CAPTIONS), (len(batch.digits),)).tolist()
+    # Digit 0 of a scene is the dominant one: (B, 5) -> (B,).
+    digits = batch.digits[:, 0].tolist()
+    colours = batch.colours[:, 0].tolist()
     return [
-        CAPTIONS[template].format(
-            digit=DIGIT_WORDS[digit], colour=names[colour]
-        )
-        for template, digit, colour in zip(
-            templates,
-            batch.digits[:, 0].tolist(),
-            batch.colours[:, 0].tolist(),
-            strict=True,
-        )
+        CAPTIONS[template].format(digit=DIGIT_WORDS[digit], colour=names[c])
+        for template, digit, c in zip(templates, digits, colours, strict=True)
     ]
+
+
+def export_clip(model: open_clip.CLIP, folder: Path) -> None:
+    """Write fp16 weights, config and tokenizer for ``local-dir:``.
+
+    Args:
+        model: The trained CLIP.
+        folder: The folder to write.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    # A copy, because half() changes the model in place.
+    weights = copy.deepcopy(model).eval().half().state_dict()
+    save_file(
+        {name: value.contiguous() for name, value in weights.items()},
+        folder / 'open_clip_model.safetensors',
+    )
+    preprocess = {
+        'mean': open_clip.OPENAI_DATASET_MEAN,
+        'std': open_clip.OPENAI_DATASET_STD,
+        'interpolation': 'bicubic',
+        'resize_mode': 'squash',
+    }
+    content = {'model_cfg': CONFIG, 'preprocess_cfg': preprocess}
+    path = folder / 'open_clip_config.json'
+    path.write_text(json.dumps(content, indent=2) + '\n')
+    caption_tokenizer().save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""How good the micro teachers are, on scenes of the test split."""
+"""Scores of models on digit scenes: zero-shot accuracy, AP, linear probes."""
 
 from __future__ import annotations
 
@@ -18,44 +18,47 @@ from kpu_mm.structures import Features
 
 from .digit_scenes import CAPTIONS
 from .materials import DIGIT_WORDS
+from .micro_grounding_dino import Prompt, detect
 from .scene_pool import SIZE, Pool, PoolBatch
 
+# The prompts of a digit are the captions without a colour.
 PROMPTS = [text for text in CAPTIONS if 'colour' not in text]
-# images (B, H, W, 3) uint8 to a summary (B, D) and a map (B, C, h, w)
-Look = Callable[[Tensor], tuple[Tensor, Tensor]]
-# the same to what was found in each of the ten digits' names
-Find = Callable[[Tensor], list[Boxes]]
-_CHUNK = 250
+# From images (B, H, W, 3) uint8 to a summary (B, D) and a map (B, C, h, w).
+FeatureFunction = Callable[[Tensor], tuple[Tensor, Tensor]]
+# From the same images to the detected digits of each.
+Detector = Callable[[Tensor], list[Boxes]]
+_CHUNK = 250  # scenes of a forward pass
 _PROBE_STEPS = 600
 
 
-def look(encode: Callable[[Tensor], Features]) -> Look:
-    """Ask a teacher, or what stands in for it, as the scores do.
+def features_of(encode: Callable[[Tensor], Features]) -> FeatureFunction:
+    """Adapt an encoder to the images of a pool.
 
     Args:
         encode: Raw images (B, 3, H, W) to features with a summary.
     """
 
-    def ask(images: Tensor) -> tuple[Tensor, Tensor]:
-        features = encode(images.permute(0, 3, 1, 2))
-        assert features.summary is not None
-        return features.summary, features.maps[-1]
+    def features(images: Tensor) -> tuple[Tensor, Tensor]:
+        # (B, H, W, 3) -> (B, 3, H, W)
+        found = encode(images.permute(0, 3, 1, 2))
+        assert found.summary is not None
+        return found.summary, found.maps[-1]
 
-    return ask
+    return features
 
 
 @torch.no_grad()
-def zero_shot(
-    look: Look,
+def zero_shot_accuracy(
+    features: FeatureFunction,
     encode_text: Callable[[Tensor], Tensor],
     tokenizer: Callable[[list[str]], Tensor],
     batch: PoolBatch,
 ) -> dict[str, float]:
-    """Top-1 accuracy of a CLIP for the dominant digit.
+    """Return the top-1 accuracy of a CLIP for the dominant digit.
 
     Args:
-        look: Its image tower.
-        encode_text: Its text tower.
+        features: The image tower.
+        encode_text: The text tower.
         tokenizer: Texts to token ids.
         batch: Scenes.
     """
@@ -64,10 +67,10 @@ def zero_shot(
         texts = tokenizer([text.format(digit=word) for text in PROMPTS])
         mean = F.normalize(encode_text(texts), dim=1).mean(0)
         columns.append(F.normalize(mean, dim=0))
-    classifier = torch.stack(columns, 1)
+    classifier = torch.stack(columns, 1)  # (D, 10)
     found = torch.cat(
         [
-            (look(images)[0] @ classifier).argmax(1)
+            (features(images)[0] @ classifier).argmax(1)
             for images in batch.images.split(_CHUNK)
         ]
     )
@@ -79,31 +82,77 @@ def zero_shot(
     }
 
 
-@torch.no_grad()
-def average_precision(find: Find, pool: Pool, count: int) -> dict[str, float]:
-    """COCO's AP of a detector that is asked for all ten digits.
+def find_digits(detector: Any, images: Tensor) -> list[Boxes]:
+    """Detect all ten digits with one prompt.
 
     Args:
-        find: The detector.
-        pool: Scenes.
-        count: How many of them, from the first.
+        detector: GroundingDINO in eval mode.
+        images: Scenes, (B, H, W, 3) uint8.
+
+    Returns:
+        For each scene a box for each pair of a query and a digit.
     """
+    prompt = Prompt(torch.arange(10))
+    out = detect(detector, images, prompt)
+    scores = out.logits[..., prompt.column].sigmoid()  # (B, Q, 10)
+    boxes = box_convert(out.pred_boxes, 'cxcywh', 'xyxy')
+    labels = torch.arange(10).repeat(scores.shape[1])
+    return [
+        # (Q, 4) -> (Q * 10, 4) and (Q, 10) -> (Q * 10,)
+        Boxes(
+            box.repeat_interleave(10, 0), score.flatten(), labels, DIGIT_WORDS
+        )
+        for box, score in zip(boxes, scores, strict=True)
+    ]
+
+
+@torch.no_grad()
+def average_precision(
+    detector: Detector, pool: Pool, count: int
+) -> dict[str, float]:
+    """Return COCO's AP of a detector of the ten digits.
+
+    Args:
+        detector: The detector.
+        pool: Scenes.
+        count: Number of scenes to use, from the first.
+    """
+    # Training needs pycocotools only for this score.
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
     coco, found = COCO(), []
     truth: list[dict[str, Any]] = []
     for start in range(0, count, _CHUNK):
-        numbers = np.arange(start, min(start + _CHUNK, count))
-        batch = pool.batch(numbers)
-        for image, boxes in enumerate(find(batch.images), start):
-            found.append(_rows(image, boxes))
-        truth += _annotations(batch, start)
+        batch = pool.batch(np.arange(start, min(start + _CHUNK, count)))
+        for image, boxes in enumerate(detector(batch.images), start):
+            # loadRes wants image, box as x, y, w, h, score and class.
+            columns = [
+                torch.full_like(boxes.scores, image)[:, None],
+                box_convert(boxes.boxes * SIZE, 'xyxy', 'xywh'),
+                boxes.scores[:, None],
+                boxes.labels[:, None],
+            ]
+            found.append(torch.cat(columns, 1).numpy())
+        for image, number in (batch.digits >= 0).nonzero():
+            corners = batch.boxes[image, number].float()
+            box = box_convert(corners, 'xyxy', 'xywh').tolist()
+            truth.append(
+                {
+                    'id': len(truth) + 1,  # COCO counts from 1
+                    'image_id': start + int(image),
+                    'category_id': int(batch.digits[image, number]),
+                    'bbox': box,
+                    'area': box[2] * box[3],
+                    'iscrowd': 0,
+                }
+            )
     coco.dataset = {
         'images': [{'id': i} for i in range(count)],
         'categories': [{'id': c} for c in range(10)],
-        'annotations': [{'id': i + 1, **a} for i, a in enumerate(truth)],
+        'annotations': truth,
     }
+    # pycocotools prints its progress.
     with redirect_stdout(StringIO()):
         coco.createIndex()
         evaluation = COCOeval(
@@ -116,50 +165,22 @@ def average_precision(find: Find, pool: Pool, count: int) -> dict[str, float]:
     return dict(zip(names, evaluation.stats[:3].tolist(), strict=True))
 
 
-def _rows(image: int, found: Boxes) -> np.ndarray:
-    """Image, box x y w h, score and class of what was found."""
-    boxes = box_convert(found.boxes * SIZE, 'xyxy', 'xywh')
-    columns = [
-        torch.full_like(found.scores, image)[:, None],
-        boxes,
-        found.scores[:, None],
-        found.labels[:, None],
-    ]
-    return torch.cat(columns, 1).numpy()
-
-
-def _annotations(batch: PoolBatch, first: int) -> list[dict[str, Any]]:
-    return [
-        {
-            'image_id': first + int(image),
-            'category_id': int(batch.digits[image, number]),
-            'bbox': (box := _xywh(batch.boxes[image, number])),
-            'area': box[2] * box[3],
-            'iscrowd': 0,
-        }
-        for image, number in (batch.digits >= 0).nonzero()
-    ]
-
-
-def _xywh(box: Tensor) -> list[float]:
-    return box_convert(box.float(), 'xyxy', 'xywh').tolist()
-
-
-def probe(look: Look, train: PoolBatch, test: PoolBatch) -> dict[str, float]:
-    """Linear probes of frozen features.
+def probe(
+    features: FeatureFunction, train: PoolBatch, test: PoolBatch
+) -> dict[str, float]:
+    """Train linear probes on frozen features and score them.
 
     Args:
-        look: The model.
+        features: The model.
         train: Scenes of the training split.
         test: Scenes of the test split.
 
     Returns:
-        Accuracy for the dominant digit, from summary and mean patch; mean
-        IoU of background and ten digits on cells, from patches.
+        Accuracy for the dominant digit, from the summary and the mean patch,
+        and mean IoU of background and ten digits on cells, from patches.
     """
-    (x, cells), (x_test, cells_test) = (
-        _collect(look, batch) for batch in (train, test)
-    )
+    x, cells = _collect(features, train)
+    x_test, cells_test = _collect(features, test)
     side = round((len(cells) / len(x)) ** 0.5)
     found = _classify(x, train.digits[:, 0], x_test)
     semantic = _classify(cells, cell_classes(train, side), cells_test)
@@ -170,7 +191,13 @@ def probe(look: Look, train: PoolBatch, test: PoolBatch) -> dict[str, float]:
 
 
 def mean_iou(found: Tensor, wanted: Tensor, classes: int) -> float:
-    """Mean over classes of intersection over union, both (N,) int64."""
+    """Return the mean over classes of intersection over union.
+
+    Args:
+        found: Predicted classes, (N,) int64.
+        wanted: True classes, (N,) int64.
+        classes: Number of classes.
+    """
     pairs = torch.bincount(wanted * classes + found, minlength=classes**2)
     confusion = pairs.view(classes, classes).double()
     right = confusion.diag()
@@ -179,35 +206,40 @@ def mean_iou(found: Tensor, wanted: Tensor, classes: int) -> float:
 
 
 def cell_classes(batch: PoolBatch, side: int) -> Tensor:
-    """The class that covers most of each cell, 0 for background.
+    """Return the class that covers most of each cell, 0 for background.
 
     Args:
         batch: Scenes.
-        side: Cells in a row.
+        side: Number of cells in a row.
 
     Returns:
         (B * side * side,).
     """
+    # Instance 0 is the background and instance i is digit i - 1.
     table = F.pad(batch.digits + 1, (1, 0))
     pixels = table.gather(1, batch.instances.long().flatten(1))
+    # (B, H * W) -> (B, 11, H, W)
     classes = F.one_hot(pixels.view(-1, SIZE, SIZE), 11).permute(0, 3, 1, 2)
     covered = F.avg_pool2d(classes.float(), SIZE // side)
     return covered.argmax(1).flatten()
 
 
 @torch.no_grad()
-def _collect(look: Look, batch: PoolBatch) -> tuple[Tensor, Tensor]:
+def _collect(
+    features: FeatureFunction, batch: PoolBatch
+) -> tuple[Tensor, Tensor]:
     summaries, cells = [], []
     for images in batch.images.split(_CHUNK):
-        summary, patches = look(images)
+        summary, patches = features(images)
         summaries.append(torch.cat([summary, patches.mean((2, 3))], 1))
+        # (B, C, h, w) -> (B * h * w, C)
         cells.append(patches.permute(0, 2, 3, 1).flatten(0, 2))
     return torch.cat(summaries), torch.cat(cells)
 
 
 @torch.enable_grad()
 def _classify(features: Tensor, classes: Tensor, test: Tensor) -> Tensor:
-    """Logistic regression on standardised features, by its classes of test."""
+    """Classes of ``test`` by logistic regression on standardised features."""
     mean, std = features.mean(0), features.std(0) + 1e-6
     linear = nn.Linear(features.shape[1], int(classes.max()) + 1)
     nn.init.zeros_(linear.weight)

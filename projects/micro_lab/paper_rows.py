@@ -1,4 +1,4 @@
-"""What the paper reports, and which micro runs stand for it.
+"""The rows of the paper's tables and the micro runs that reproduce them.
 
 KPU (https://arxiv.org/abs/2508.14707). The columns are semantic
 segmentation (mIoU), instance segmentation (mask AP), detection (box AP) and
@@ -21,12 +21,12 @@ class Row(NamedTuple):
     """A row of a table.
 
     Args:
-        name: As the paper calls it.
-        published: mIoU, mask AP, box AP and top-1 in the paper; () where it
-            gives none.
+        name: The paper's name for the row.
+        published: mIoU, mask AP, box AP and top-1 in the paper; () if the
+            paper has none.
         tasks: Config in ``configs`` that trains the decoders.
-        distilled: Config in ``configs`` whose student they are put on;
-            None for a teacher itself. Defaults to None.
+        distilled: Config in ``configs`` whose student is the backbone; None
+            if a teacher is. Defaults to None.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Row(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Folder of its run."""
+        """Name of the folder of its run."""
         return (
             f'{self.tasks}_{self.distilled}' if self.distilled else self.tasks
         )
@@ -82,9 +82,11 @@ TABLES: dict[str, tuple[Row, ...]] = {
         Row('TeacherDrop', (), 'tasks', 'teacher-drop'),
     ),
 }
+# Ratio of the teachers' standard deviations in the paper, in their own spaces
+# and unified.
 GAP_PUBLISHED = (33.4, 4.5)
 
 
 def all_rows() -> dict[str, Row]:
-    """Each run once, by the name of its folder."""
+    """Return each run once, by the name of its folder."""
     return {row.key: row for rows in TABLES.values() for row in rows}

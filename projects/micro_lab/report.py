@@ -1,4 +1,4 @@
-"""The report of a reproduction: our figures beside the published ones."""
+"""The report of a reproduction, with the published figures beside ours."""
 
 from __future__ import annotations
 
@@ -15,49 +15,51 @@ from kpu_mm.analysis.report import bars, markdown_table, panels
 from .evaluate import read_log
 from .paper_rows import GAP_PUBLISHED, METRICS, TABLES, Row, all_rows
 
-# folder of a training by its name and seed
+# From the name and seed of a training to its folder.
 RunOf = Callable[[str, int], Path]
+# Values of each metric, one per finished seed.
 Values = dict[str, list[float]]
 
 
 def finished(run_of: RunOf, name: str, seeds: Sequence[int]) -> list[int]:
-    """The seeds with which a training has come to its end.
+    """Return the seeds with which a training is finished.
 
     Args:
         run_of: Folders of the trainings.
-        name: Of the training.
-        seeds: The seeds.
+        name: Name of the training.
+        seeds: All seeds.
     """
     return [s for s in seeds if (run_of(name, s) / 'done.json').is_file()]
 
 
 def task_scores(run_of: RunOf, row: Row, seeds: Sequence[int]) -> Values:
-    """Each metric of a row, one value a finished seed, in percent.
+    """Return each metric of a row in percent.
 
     Args:
         run_of: Folders of the trainings.
         row: The row.
-        seeds: The seeds.
+        seeds: All seeds.
     """
     values: Values = {name: [] for name in METRICS}
     for seed in finished(run_of, row.key, seeds):
         last = read_log(run_of(row.key, seed))[-1]
         for name, key in METRICS.items():
+            # COCO gives AP as a share, the others give percent.
             factor = 100 if name.endswith('AP') else 1
             values[name].append(factor * last[key])
     return values
 
 
 def zero_shot_scores(run_of: RunOf, name: str, seeds: Sequence[int]) -> Values:
-    """What judge.py found of a student, one value a finished seed.
+    """Return the scores that evaluate.py wrote for a student.
 
     Args:
         run_of: Folders of the trainings.
-        name: The student.
-        seeds: The seeds.
+        name: Name of the student.
+        seeds: All seeds.
     """
     values: Values = {}
-    for seed in finished(run_of, f'{name}/judged', seeds):
+    for seed in finished(run_of, f'{name}/evaluated', seeds):
         path = run_of(name, seed) / 'zero_shot.json'
         for key, value in json.loads(path.read_text()).items():
             values.setdefault(key, []).append(value)
@@ -65,7 +67,12 @@ def zero_shot_scores(run_of: RunOf, name: str, seeds: Sequence[int]) -> Values:
 
 
 def spread(values: Sequence[float], digits: int = 1) -> str:
-    """Mean and, of several values, half their range."""
+    """Format the mean and, for several values, half of their range.
+
+    Args:
+        values: The values.
+        digits: Digits after the point. Defaults to 1.
+    """
     if not values:
         return ''
     mean = f'{np.mean(values):.{digits}f}'
@@ -75,7 +82,13 @@ def spread(values: Sequence[float], digits: int = 1) -> str:
 
 
 def task_table(run_of: RunOf, rows: Sequence[Row], seeds: list[int]) -> str:
-    """A table of the paper, published figures in brackets."""
+    """Return a table of the paper, with published figures in brackets.
+
+    Args:
+        run_of: Folders of the trainings.
+        rows: Rows of the table.
+        seeds: All seeds.
+    """
     lines = []
     for row in rows:
         found = task_scores(run_of, row, seeds)
@@ -87,8 +100,15 @@ def task_table(run_of: RunOf, rows: Sequence[Row], seeds: list[int]) -> str:
 
 
 def order_table(run_of: RunOf, rows: Sequence[Row], seeds: list[int]) -> str:
-    """How many pairs of rows stand in the published order, by metric."""
+    """Return how many pairs of rows have the published order, by metric.
+
+    Args:
+        run_of: Folders of the trainings.
+        rows: Rows of the table.
+        seeds: All seeds.
+    """
     known = [row for row in rows if row.published]
+    # A pair is compared with the seeds that all rows have.
     common = set(seeds)
     for row in known:
         common &= set(finished(run_of, row.key, seeds))
@@ -110,7 +130,7 @@ def order_table(run_of: RunOf, rows: Sequence[Row], seeds: list[int]) -> str:
 
 
 def _same_order(products: np.ndarray) -> bool | None:
-    """Whether all seeds say so (True), none does (False), or some."""
+    """True if all seeds agree, False if none does, None if some do."""
     if (products > 0).all():
         return True
     return False if (products < 0).all() else None
@@ -119,7 +139,13 @@ def _same_order(products: np.ndarray) -> bool | None:
 def zero_shot_values(
     run_of: RunOf, teachers: Path, seeds: list[int]
 ) -> dict[str, Values]:
-    """Zero-shot scores of the teachers and of every student by name."""
+    """Return zero-shot scores of the teachers and of every student.
+
+    Args:
+        run_of: Folders of the trainings.
+        teachers: Folder of the teachers' scores.
+        seeds: All seeds.
+    """
     names = dict.fromkeys(
         row.distilled for row in all_rows().values() if row.distilled
     )
@@ -131,7 +157,11 @@ def zero_shot_values(
 
 
 def zero_shot_table(values: Mapping[str, Values]) -> str:
-    """Zero-shot scores and teachers' gap."""
+    """Return a table of zero-shot scores and the teachers' gap.
+
+    Args:
+        values: Scores by name of the student.
+    """
     columns = {
         'accuracy': 'top-1',
         'ap': 'AP',
@@ -146,11 +176,11 @@ def zero_shot_table(values: Mapping[str, Values]) -> str:
 
 
 def draw_zero_shot(values: Mapping[str, Values], path: Path) -> None:
-    """Bars of accuracies and APs.
+    """Draw accuracies and APs as bars.
 
     Args:
-        values: Scores by name.
-        path: PNG file.
+        values: Scores by name of the student.
+        path: PNG file to write.
     """
     figure, axes = panels(1, 2, (6, 3.5))
     titles = {'accuracy': 'zero-shot top-1', 'ap': 'zero-shot AP'}
@@ -166,13 +196,13 @@ def draw_zero_shot(values: Mapping[str, Values], path: Path) -> None:
 def draw(
     run_of: RunOf, rows: Sequence[Row], seeds: list[int], path: Path
 ) -> None:
-    """Bars of a table's means.
+    """Draw the means of a table as bars.
 
     Args:
         run_of: Folders of the trainings.
-        rows: The table's rows.
-        seeds: The seeds.
-        path: PNG file.
+        rows: Rows of the table.
+        seeds: All seeds.
+        path: PNG file to write.
     """
     figure = Figure(figsize=(8, 3.5), layout='constrained')
     axis = figure.subplots()
@@ -197,12 +227,12 @@ def write_report(
 
     Args:
         run_of: Folders of the trainings.
-        teachers: Folder of what was found of the teachers.
-        seeds: The seeds.
-        folder: Where to.
+        teachers: Folder of the teachers' scores.
+        seeds: All seeds.
+        folder: The folder to write.
 
     Returns:
-        The report.
+        The path of the report.
     """
     text = [
         '# KPU on digit scenes',

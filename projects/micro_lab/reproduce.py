@@ -1,21 +1,31 @@
 """The paper's tables and figures at micro size, on digit scenes.
 
-Distils every row's student from the micro teachers, trains the decoders on
-it, and writes a report with the published figures beside. Kill it whenever
-you like: the same command goes on where it was. The same seeds give the same
+It distils the student of every row from the micro teachers, trains the
+decoders on it, and writes a report with the published figures beside. It may
+be killed at any time; the same command then continues. Equal seeds give equal
 numbers.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    Future,
+    ThreadPoolExecutor,
+    wait,
+)
 from pathlib import Path
+from typing import NamedTuple
 
 from mmengine.config import Config
 
-from .jobs import Job, JobError, run_jobs
 from .paper_rows import Row, all_rows
 from .report import write_report
 
@@ -23,14 +33,99 @@ ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = Path(__file__).resolve().parent / 'configs'
 
 
-class Plan:
-    """Which jobs there are.
+class Job(NamedTuple):
+    """A command with a folder of its own.
 
     Args:
-        folder: Where everything is kept.
-        iters: Iterations of distillations ('distil') and of the decoders'
-            trainings ('tasks'), where they are not their configs' own.
-        scenes: Labelled scenes of the splits, 'train' and 'test'.
+        folder: Gets ``log.txt``, and ``done.json`` after a success.
+        command: The command, which continues its work if it runs again.
+        needs: Folders of the jobs that must be done before.
+    """
+
+    folder: Path
+    command: list[str]
+    needs: tuple[Path, ...] = ()
+
+    @property
+    def done(self) -> bool:
+        """Whether it succeeded before."""
+        return (self.folder / 'done.json').is_file()
+
+
+class JobError(Exception):
+    """A job failed; the message names its log."""
+
+
+def run_jobs(
+    jobs: Sequence[Job], workers: int, env: Mapping[str, str]
+) -> None:
+    """Run all jobs that are not done yet.
+
+    Args:
+        jobs: The jobs, in any order.
+        workers: Number of jobs at a time, with one thread each.
+        env: Environment variables of all jobs besides those of this process.
+
+    Raises:
+        JobError: If a job fails. Jobs that are running are finished first.
+    """
+    waiting = [job for job in jobs if not job.done]
+    variables = dict(os.environ, OMP_NUM_THREADS='1', **env)
+    total, begin = len(waiting), time.monotonic()
+    running: dict[Future[None], Job] = {}
+    with ThreadPoolExecutor(workers) as pool:
+        while waiting or running:
+            ready = [
+                job
+                for job in waiting
+                if all((f / 'done.json').is_file() for f in job.needs)
+            ]
+            if not ready and not running:
+                raise JobError(f'{waiting[0].folder} needs what no job makes.')
+            for job in ready[: workers - len(running)]:
+                waiting.remove(job)
+                running[pool.submit(_run, job, variables)] = job
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                job = running.pop(future)
+                future.result()  # raises the error of the job
+                left = len(waiting) + len(running)
+                minutes = (time.monotonic() - begin) / 60
+                print(
+                    f'[{total - left}/{total}, {minutes:.0f} min] '
+                    f'{job.folder}',
+                    flush=True,
+                )
+
+
+def _run(job: Job, env: Mapping[str, str]) -> None:
+    begin = time.monotonic()
+    job.folder.mkdir(parents=True, exist_ok=True)
+    log = job.folder / 'log.txt'
+    with log.open('a') as file:
+        code = subprocess.run(
+            job.command, stdout=file, stderr=subprocess.STDOUT, env=env
+        ).returncode
+    if code:
+        lines = log.read_text().strip().splitlines()[-1:]
+        raise JobError(f'{job.folder} failed, see {log}: {" ".join(lines)}')
+    minutes = round((time.monotonic() - begin) / 60, 2)
+    # Renamed when complete, so that a kill leaves no half-written file.
+    temporary = job.folder / 'done.tmp'
+    temporary.write_text(
+        json.dumps(dict(command=job.command, minutes=minutes))
+    )
+    temporary.rename(job.folder / 'done.json')
+
+
+class Plan:
+    """The jobs of a reproduction.
+
+    Args:
+        folder: The folder of all results.
+        iters: Iterations of the distillations ('distil') and of the
+            decoders' trainings ('tasks') that replace their configs' own.
+        scenes: Number of labelled scenes of the splits, 'train' and 'test'.
     """
 
     def __init__(
@@ -39,64 +134,45 @@ class Plan:
         self._folder = folder
         self._iters = iters
         self._scenes = scenes
+        self.scenes = folder / 'scenes'
+        self.teachers = folder / 'teachers'
 
     def jobs(self, seeds: list[int]) -> Iterator[Job]:
-        """All jobs, seed by seed; each after those that it needs.
+        """Yield all jobs, each after those that it needs.
 
         Args:
-            seeds: Of the trainings.
+            seeds: Seeds of the trainings.
         """
-        yield self._write_scenes()
-        yield self._evaluate_teachers()
+        counts = [f'--{s}={n}' for s, n in self._scenes.items()]
+        yield Job(
+            self.scenes, _module('make_digit_scenes', self.scenes, *counts)
+        )
+        yield self._evaluate(self.teachers, self.teachers)
         for seed in seeds:
             students = set()
             for row in all_rows().values():
                 if row.distilled and row.distilled not in students:
                     students.add(row.distilled)
-                    yield self._distil(row.distilled, seed)
-                    yield self._evaluate(row.distilled, seed)
+                    run = self.run(row.distilled, seed)
+                    config = CONFIGS / f'{row.distilled}.py'
+                    yield self._train(run, config, seed, 'distil')
+                    yield self._evaluate(run / 'evaluated', run, config)
                 yield self._train_tasks(row, seed)
 
-    @property
-    def scenes(self) -> Path:
-        """Folder of the labelled scenes."""
-        return self._folder / 'scenes'
-
-    @property
-    def teachers(self) -> Path:
-        """Folder of what was found of the teachers."""
-        return self._folder / 'teachers'
-
     def run(self, name: str, seed: int) -> Path:
-        """Folder of a training.
+        """Return the folder of a training.
 
         Args:
-            name: Of a student, or the key of a row.
-            seed: The seed.
+            name: Name of a student, or key of a row.
+            seed: Seed of the training.
         """
         return self._folder / f'seed_{seed}' / name
 
-    def _write_scenes(self) -> Job:
-        counts = [f'--{s}={n}' for s, n in self._scenes.items()]
-        command = _script('make_digit_scenes', self.scenes, *counts)
-        return Job(self.scenes, command)
-
-    def _distil(self, name: str, seed: int) -> Job:
-        config = CONFIGS / f'{name}.py'
-        return self._train(self.run(name, seed), config, seed, 'distil')
-
-    def _evaluate(self, name: str, seed: int) -> Job:
-        run = self.run(name, seed)
-        command = self._evaluation(run, CONFIGS / f'{name}.py')
-        return Job(run / 'judged', command, (run,))
-
-    def _evaluate_teachers(self) -> Job:
-        return Job(self.teachers, self._evaluation(self.teachers))
-
-    def _evaluation(self, *what: Path) -> list[str]:
+    def _evaluate(self, folder: Path, run: Path, *config: Path) -> Job:
         pools = f'--pools={self._folder / "pools"}'
         count = f'--count={self._scenes["test"]}'
-        return _script('evaluate', *what, pools, count)
+        command = _module('evaluate', run, *config, pools, count)
+        return Job(folder, command, (run,) if config else ())
 
     def _train_tasks(self, row: Row, seed: int) -> Job:
         config = CONFIGS / f'{row.tasks}.py'
@@ -110,7 +186,7 @@ class Plan:
                 f'{start}.checkpoint={needs[-1]}/iter_{last}.pth',
             ]
         run = self.run(row.key, seed)
-        return self._train(run, config, seed, 'tasks', options, tuple(needs))
+        return self._train(run, config, seed, 'tasks', options, needs)
 
     def _count(self, config: Path, kind: str) -> int:
         own: int = Config.fromfile(config).train_cfg.max_iters
@@ -122,8 +198,8 @@ class Plan:
         config: Path,
         seed: int,
         kind: str,
-        options: list[str] | None = None,
-        needs: tuple[Path, ...] = (),
+        options: Sequence[str] = (),
+        needs: Sequence[Path] = (),
     ) -> Job:
         count = self._count(config, kind)
         tool = ROOT / 'tools' / 'train.py'
@@ -131,12 +207,13 @@ class Plan:
         command += ['--work-dir', str(run), '--resume']
         command += ['--cfg-options', f'randomness.seed={seed}']
         command += [f'train_cfg.max_iters={count}']
-        command += [f'param_scheduler.T_max={count}', *(options or [])]
-        return Job(run, command, needs)
+        # The cosine schedule ends with the training.
+        command += [f'param_scheduler.T_max={count}', *options]
+        return Job(run, command, tuple(needs))
 
 
-def _script(name: str, *arguments: object) -> list[str]:
-    """Command of one of the lab's modules."""
+def _module(name: str, *arguments: object) -> list[str]:
+    """Command that runs a module of the lab."""
     module = f'{__package__}.{name}'
     return [sys.executable, '-m', module, *map(str, arguments)]
 
@@ -155,7 +232,7 @@ def main() -> None:
     parser.add_argument('--test', type=int, default=1000, help='scenes')
     for kind in ('distil', 'tasks'):
         parser.add_argument(
-            f'--{kind}-iters', type=int, help="None is the configs' own"
+            f'--{kind}-iters', type=int, help="None takes the configs' own"
         )
     parser.add_argument(
         '--report-only', action='store_true', help='of what is done so far'
@@ -167,7 +244,7 @@ def main() -> None:
         {kind: count for kind, count in iters.items() if count},
         dict(train=args.train, test=args.test),
     )
-    # jobs import the lab, which is not installed
+    # The jobs import the lab, which is not installed.
     env = dict(KPU_MM_DIGITS=str(plan.scenes), PYTHONPATH=str(ROOT))
     if args.report_only and not (plan.teachers / 'done.json').is_file():
         sys.exit(

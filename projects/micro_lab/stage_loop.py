@@ -1,4 +1,4 @@
-"""A training loop that can be killed at any time and goes on."""
+"""A training loop that continues after it was killed."""
 
 from __future__ import annotations
 
@@ -18,25 +18,27 @@ from kpu_mm.datasets.hashing import stable_hash
 _CHECKPOINT_SECONDS = 90.0
 _LOG_SECONDS = 60.0
 _WARM_UP_STEPS = 100
+# Share of a cycle in which the learning rate decays.
 _DECAY_SHARE = 0.35
 
 
 class Plan(NamedTuple):
-    """How long and how fast a stage learns.
+    """Length and learning rates of a stage.
 
     Args:
-        images: Images in all.
+        images: Number of images in all.
         batch_size: Images of a step.
         lr: Peak learning rate, which decays in the last third of a cycle.
-        weight_decay: Of matrices; vectors have none. Defaults to 0.02.
-        slow: Parts of names of parameters that learn at 0.3 of the rate.
-            Defaults to ().
-        orthogonal: Parts of names of matrices that `Muon
+        weight_decay: Weight decay of matrices; vectors have none. Defaults
+            to 0.02.
+        slow: Parts of the names of parameters whose learning rate is 0.3 of
+            the others'. Defaults to ().
+        orthogonal: Parts of the names of matrices that `Muon
             <https://kellerjordan.github.io/posts/muon/>`_ trains instead of
             AdamW. Defaults to ().
         evaluate_every: Images between two evaluations. Defaults to 20000.
-        cycles: Equal parts of the training; the rate restarts from its peak
-            in each. Defaults to 1.
+        cycles: Number of equal parts, in each of which the learning rate
+            starts again from its peak. Defaults to 1.
     """
 
     images: int
@@ -49,7 +51,7 @@ class Plan(NamedTuple):
     cycles: int = 1
 
 
-def train(
+def train_stage(
     folder: Path,
     model: nn.Module,
     plan: Plan,
@@ -58,19 +60,19 @@ def train(
     step: Callable[[np.ndarray], dict[str, Tensor]],
     evaluate: Callable[[], dict[str, float]],
 ) -> dict[str, float]:
-    """Train a model, or go on where the last checkpoint ends.
+    """Train a model, or continue from its last checkpoint.
 
-    The images of a step and its random numbers depend on the seed and its
-    number alone.
+    Images and random numbers of a step depend on the seed and the step alone,
+    so a training that was killed ends with equal weights.
 
     Args:
-        folder: Where checkpoint.pth and log.jsonl go.
-        model: Its parameters that need gradients are trained, in train mode.
-        plan: Length and rates.
-        pool_size: Number of scenes to draw from.
-        seed: Order of the scenes.
-        step: Indices of a batch to named losses.
-        evaluate: Scores on test scenes; the model is in eval mode.
+        folder: Folder of checkpoint.pth and log.jsonl.
+        model: The model, whose parameters that need gradients are trained.
+        plan: Length and learning rates.
+        pool_size: Number of scenes in the pool.
+        seed: Seed of the order of the scenes.
+        step: From indices of a batch to named losses.
+        evaluate: Returns scores; the model is in eval mode.
 
     Returns:
         The last scores.
@@ -91,13 +93,13 @@ def train(
                 run.scores = evaluate()
             model.train()
             run.log(plan.batch_size, run.scores)
-        run.log_now_and_then(plan.batch_size)
-        run.save_now_and_then(last=run.step == steps)
+        run.log_if_due(plan.batch_size)
+        run.save_if_due(last=run.step == steps)
     return run.scores
 
 
 class _Run:
-    """A model on its way, and what its checkpoint holds."""
+    """The state of a training, as the checkpoint stores it."""
 
     def __init__(
         self,
@@ -121,25 +123,26 @@ class _Run:
         return self._folder / 'checkpoint.pth'
 
     def set_rate(self, factor: float) -> None:
-        """Set learning rates to a part of their peak."""
+        """Set the learning rates to a share of their peaks."""
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
                 group['lr'] = factor * group['peak']
 
     def learn(self, losses: Mapping[str, Tensor]) -> None:
-        """Take a step down the sum of the losses."""
+        """Take an optimiser step on the sum of the losses."""
         self._model.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
         nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
         for optimizer in self._optimizers:
             optimizer.step()
         for name, loss in losses.items():
+            # The log shows a running mean.
             value = loss.item()
             before = self._losses.get(name, value)
             self._losses[name] = 0.98 * before + 0.02 * value
         self.step += 1
 
-    def log_now_and_then(self, batch_size: int) -> None:
+    def log_if_due(self, batch_size: int) -> None:
         """Log the losses if the last line is a minute old."""
         if time.monotonic() - self._logged > _LOG_SECONDS:
             self.log(batch_size, {})
@@ -158,8 +161,8 @@ class _Run:
         with (self._folder / 'log.jsonl').open('a') as file:
             file.write(json.dumps(rounded) + '\n')
 
-    def save_now_and_then(self, last: bool) -> None:
-        """Save a checkpoint if the one on disk is old, or this the last."""
+    def save_if_due(self, last: bool) -> None:
+        """Save a checkpoint if the stored one is old or this is the last."""
         now = time.monotonic()
         if not last and now - self._saved < _CHECKPOINT_SECONDS:
             return
@@ -172,6 +175,7 @@ class _Run:
             'scores': self.scores,
             'seconds': self._seconds,
         }
+        # A kill while writing leaves the previous checkpoint intact.
         temporary = self._checkpoint.with_suffix('.tmp')
         torch.save(content, temporary)
         temporary.replace(self._checkpoint)
@@ -188,7 +192,8 @@ class _Run:
 
 
 def _batch(number: int, size: int, pool_size: int, seed: int) -> np.ndarray:
-    """Indices of a step: one order of the whole pool after another."""
+    """Indices of a step; every epoch is a new order of the whole pool."""
+    # A batch may span two epochs.
     places = number * size + np.arange(size)
     epochs = np.unique(places // pool_size)
     parts = [
@@ -197,6 +202,7 @@ def _batch(number: int, size: int, pool_size: int, seed: int) -> np.ndarray:
         ]
         for epoch in epochs
     ]
+    # Sorted, because the pool is memory-mapped.
     return np.sort(np.concatenate(parts))
 
 
@@ -205,6 +211,7 @@ def _optimizers(model: nn.Module, plan: Plan) -> list[torch.optim.Optimizer]:
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             is_muon = parameter.ndim == 2 and _named(name, plan.orthogonal)
+            # Vectors, such as biases and norms, have no weight decay.
             decay = plan.weight_decay if parameter.ndim > 1 else 0.0
             rate = 0.3 if _named(name, plan.slow) else 1.0
             key = (is_muon, decay, rate * plan.lr)
@@ -218,6 +225,7 @@ def _optimizers(model: nn.Module, plan: Plan) -> list[torch.optim.Optimizer]:
         for chosen in (False, True)
     )
     optimizers: list[torch.optim.Optimizer] = [
+        # The betas of CLIP's ViT (https://arxiv.org/abs/2103.00020).
         torch.optim.AdamW(adam, betas=(0.9, 0.98))
     ]
     if muon:
@@ -232,7 +240,7 @@ def _named(name: str, parts: tuple[str, ...]) -> bool:
 
 
 def _schedule(number: int, steps: int) -> float:
-    """Warm-up, constant, and a cosine to zero over the last part."""
+    """Learning rate factor: warm-up, constant, then a cosine to zero."""
     warm_up = min(1.0, (number + 1) / _WARM_UP_STEPS)
     decayed = max(0.0, 1 - (steps - number) / (_DECAY_SHARE * steps))
     return warm_up * 0.5 * (1 + math.cos(math.pi * decayed))

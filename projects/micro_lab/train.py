@@ -1,16 +1,17 @@
 """Train the micro teachers and the micro sentinel on digit scenes.
 
-One thread of a CPU, a few hours in all. Kill it whenever you like: the same
-command goes on where it was. Each stage keeps checkpoint.pth, log.jsonl and
-scores.json in a folder of its own; finished models, as the libraries load
-them, and their cards are in OUT/teachers.
+This takes a few hours on one thread of a CPU. It may be killed at any time;
+the same command then continues. Each stage writes checkpoint.pth, log.jsonl
+and scores.json to a folder of its own. Finished models, in the formats of
+their libraries, and their cards are in OUT/teachers.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,31 +28,32 @@ from kpu_mm.models.teachers import (
 )
 
 from .dense_heads import DenseNet
-from .digit_prompt import find_digits
-from .micro_clip import CLIPNet, build_clip
-from .micro_export import (
-    export_clip,
-    export_grounding_dino,
-    export_sentinel,
-    write_card,
-)
+from .micro_clip import CLIPNet, build_clip, export_clip
 from .micro_grounding_dino import (
     BACKBONE,
     CHANNELS,
     DetectorNet,
     build_detector,
+    export_grounding_dino,
 )
-from .micro_scores import average_precision, look, probe, zero_shot
-from .micro_sentinel import SentinelNet, build_sentinel
+from .micro_scores import (
+    average_precision,
+    features_of,
+    find_digits,
+    probe,
+    zero_shot_accuracy,
+)
+from .micro_sentinel import SentinelNet, build_sentinel, export_sentinel
 from .scene_pool import Pool, PoolBatch, load_pool
-from .stage_loop import Plan, train
+from .stage_loop import Plan, train_stage
 
 TRAIN_SCENES = 40_000
 TEST_SCENES = 2_000
-# test scenes for the log while a detector learns
+# Test scenes of each evaluation during the training of the detector.
 WATCHED_SCENES = 500
+# Training scenes of the linear probes.
 PROBE_SCENES = 8_000
-# No two models share an ancestor.
+# Different seeds, so that no two models share initial weights.
 SEEDS = {'clip': 1, 'grounding_dino': 2, 'sentinel': 3}
 PLANS = {
     'backbone': Plan(160_000, 64, 3e-3, evaluate_every=10_000),
@@ -94,10 +96,10 @@ TEXTS = {
 
 
 class Laboratory:
-    """The stages of each model's training.
+    """Trains, exports and scores each model.
 
     Args:
-        folder: Where everything is kept.
+        folder: The folder of all results.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -107,7 +109,7 @@ class Laboratory:
         self._test = load_pool(pools, 'test', seed=0, count=TEST_SCENES)
 
     def clip(self) -> None:
-        """Contrastive and dense learning together."""
+        """Train CLIP with contrastive and dense losses together."""
         torch.manual_seed(SEEDS['clip'])
         net = CLIPNet(build_clip())
         test = first(self._test, TEST_SCENES)
@@ -116,19 +118,19 @@ class Laboratory:
             'clip',
             'clip',
             net,
-            lambda: zero_shot(net.look, encode, net.tokens, test),
+            lambda: zero_shot_accuracy(net.features, encode, net.tokens, test),
         )
         folder = self._folder / 'teachers' / 'clip'
         export_clip(net.model, folder)
         teacher = CLIPTeacher(f'local-dir:{folder}', with_text=True)
         tower: Any = teacher.model
-        scores = zero_shot(
-            look(teacher), tower.encode_text, teacher.tokenizer(), test
+        scores = zero_shot_accuracy(
+            features_of(teacher), tower.encode_text, teacher.tokenizer(), test
         )
         self._finish('clip', folder, scores)
 
     def grounding_dino(self) -> None:
-        """Dense pre-training of a ResNet, then detection."""
+        """Pre-train a ResNet with dense losses, then train the detector."""
         torch.manual_seed(SEEDS['grounding_dino'])
         dense = DenseNet(ResNetBackbone(BACKBONE), CHANNELS)
         test = first(self._test, TEST_SCENES)
@@ -159,20 +161,21 @@ class Laboratory:
         self._finish('grounding_dino', folder, scores)
 
     def sentinel(self) -> None:
-        """Dense learning without classes of digits."""
+        """Train DINOv2 without the classes of the digits."""
         torch.manual_seed(SEEDS['sentinel'])
         net = SentinelNet(build_sentinel())
-        seen = first(self._pool, PROBE_SCENES)
+        train = first(self._pool, PROBE_SCENES)
         test = first(self._test, TEST_SCENES)
         self._run(
             'sentinel',
             'sentinel',
             net,
-            lambda: probe(net.features, seen, test),
+            lambda: probe(net.features, train, test),
         )
         folder = self._folder / 'teachers' / 'sentinel'
         export_sentinel(net.model, folder)
-        scores = probe(look(DINOTeacher(str(folder))), seen, test)
+        features = features_of(DINOTeacher(str(folder)))
+        scores = probe(features, train, test)
         self._finish('sentinel', folder, scores)
 
     def _run(
@@ -182,7 +185,7 @@ class Laboratory:
         net: nn.Module,
         evaluate: Callable[[], dict[str, float]],
     ) -> None:
-        scores = train(
+        scores = train_stage(
             self._folder / stage,
             net,
             PLANS[stage],
@@ -211,8 +214,45 @@ class Laboratory:
 
 
 def first(pool: Pool, count: int) -> PoolBatch:
-    """The first scenes of a pool."""
+    """Return the first scenes of a pool.
+
+    Args:
+        pool: The pool.
+        count: Number of scenes.
+    """
     return pool.batch(np.arange(count))
+
+
+def write_card(
+    folder: Path,
+    title: str,
+    text: str,
+    facts: Mapping[str, Any],
+    scores: Mapping[str, float],
+) -> None:
+    """Write the model card, README.md, beside the weights.
+
+    Args:
+        folder: Folder of the model.
+        title: Name of the model.
+        text: Description of the model and its training.
+        facts: Data, command, seed and so on.
+        scores: Scores of the exported files by name.
+    """
+    weights = next(folder.glob('*.safetensors'))
+    weights.chmod(0o644)  # safetensors writes files for the owner only
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    rows = {
+        **facts,
+        'weights': f'`{weights.name}`, {weights.stat().st_size / 1e6:.2f} MB',
+        'sha256': f'`{digest}`',
+    }
+    lines = [f'# {title}', '', text, '', '| | |', '| --- | --- |']
+    lines += [f'| {name} | {value} |' for name, value in rows.items()]
+    lines += ['', '| score on test digits and test photographs | |']
+    lines += ['| --- | --- |']
+    lines += [f'| {name} | {value:.3f} |' for name, value in scores.items()]
+    (folder / 'README.md').write_text('\n'.join(lines) + '\n')
 
 
 def main() -> None:

@@ -1,17 +1,33 @@
-"""The demo's run, cut short, with trained teachers."""
+"""The demo's run, cut short, with trained teachers, and its pictures."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
-from projects.micro_lab.demo import CONFIG, TEACHERS, read_log, save_untrained
+from kpu_mm.models.zero_shot import Boxes
+from projects.micro_lab.demo import (
+    CONFIG,
+    collect_panels,
+    draw_detections,
+    draw_gap,
+    draw_losses,
+    save_untrained,
+)
+from projects.micro_lab.evaluate import (
+    TEACHERS,
+    ZeroShotEvaluator,
+    read_log,
+    student_encoders,
+)
 from projects.micro_lab.scene_pool import load_pool
-from projects.micro_lab.student_encoder import TeacherSides, student_encoders
 from tests.runs import run_tool
 
 ITERATIONS = 100
 SCENES = 200
+KEYS = ('loss', 's2t/clip', 't2s/clip', 'std_ratio', 'std_t2s_ratio')
 
 
 @pytest.fixture(scope='module')
@@ -48,14 +64,58 @@ def test_distillation_lowers_every_loss(work_dir):
 
 
 @pytest.mark.slow
-def test_the_student_stands_in_for_its_teachers(work_dir, pools):
+def test_the_student_replaces_its_teachers(work_dir, pools):
     pool = load_pool(pools, 'test', seed=9, count=SCENES)
-    sides = TeacherSides(TEACHERS, pool)
+    evaluator = ZeroShotEvaluator(TEACHERS, pool)
     save_untrained(work_dir / 'untrained.pth')
     before = student_encoders(work_dir / 'untrained.pth', CONFIG)
     after = student_encoders(work_dir / f'iter_{ITERATIONS}.pth', CONFIG)
     # chance is 0.1, the teachers reach 0.88 and 0.56
-    assert sides.accuracy(before['clip']) < 0.25
-    assert sides.accuracy(after['clip']) > 0.60
-    assert sides.precision(before['grounding_dino']) < 0.02
-    assert sides.precision(after['grounding_dino']) > 0.08
+    assert evaluator.accuracy(before['clip']) < 0.25
+    assert evaluator.accuracy(after['clip']) > 0.60
+    assert evaluator.precision(before['grounding_dino']) < 0.02
+    assert evaluator.precision(after['grounding_dino']) > 0.08
+
+
+def colours(path):
+    """How many different colours a picture has."""
+    pixels = np.asarray(Image.open(path).convert('RGB')).reshape(-1, 3)
+    return len(np.unique(pixels, axis=0))
+
+
+def test_curves_are_drawn(tmp_path):
+    log = [
+        {'step': step, **{key: i + 5 / step for i, key in enumerate(KEYS)}}
+        for step in (10, 20, 30)
+    ]
+    for draw in (draw_losses, draw_gap):
+        path = tmp_path / f'{draw.__name__}.png'
+        draw(log, path)
+        assert colours(path) > 20
+
+
+def test_only_boxes_that_score_are_drawn(tmp_path):
+    images = np.full((2, 64, 64, 3), 255, np.uint8)
+    box = torch.tensor([[0.1, 0.1, 0.5, 0.5]])
+
+    def draw(score):
+        found = Boxes(box, torch.tensor([score]), torch.tensor([3]), 'abcdef')
+        path = tmp_path / f'{score}.png'
+        draw_detections(images, {'student': [found, found]}, path)
+        return colours(path)
+
+    assert draw(0.9) > draw(0.1)
+
+
+def test_the_newest_panels_are_collected(tmp_path):
+    for run, step, level in (('1', 9, 10), ('1', 10, 20), ('2', 5, 30)):
+        folder = tmp_path / run / 'vis_data' / 'vis_image'
+        folder.mkdir(parents=True, exist_ok=True)
+        image = Image.new('L', (4, 4), level)
+        image.save(folder / f'pca_clip_{step}.png')
+        if run == '1':
+            image.save(folder / f'pca_grounding_dino_{step}.png')
+    found = {p.stem: Image.open(p) for p in collect_panels(tmp_path)}
+    assert set(found) == {'pca_clip', 'pca_grounding_dino'}
+    assert found['pca_clip'].getpixel((0, 0)) == 30
+    assert found['pca_grounding_dino'].getpixel((0, 0)) == 20

@@ -23,19 +23,19 @@ def test_cells_by_hand(batch):
     expected[0, 0, 0] = 1
     assert torch.equal(targets.shown, expected)
     values = torch.tensor([[7, 9, -1, -1, -1]])
-    assert targets.of(values)[0, 0, 0] == 9
-    assert (targets.of(values)[0, 1:] == -1).all()
+    assert targets.gather(values)[0, 0, 0] == 9
+    assert (targets.gather(values)[0, 1:] == -1).all()
 
 
 def test_losses_vanish_for_features_that_know_it_all(batch):
     """Heads of an identity over perfect features have nothing to learn."""
     heads = CellHeads(75, 8, with_digits=True)
     targets = CellTargets(batch, 8)
-    classes = targets.of(batch.digits) + 1
+    classes = targets.gather(batch.digits) + 1
     # scans of the test split stand in for those of the training split
     train_scans = batch.scans.clamp(max=300)
     batch = batch._replace(scans=train_scans)
-    scans = heads.scans[targets.of(train_scans).clamp(min=0)]
+    scans = heads.scans[targets.gather(train_scans).clamp(min=0)]
     features = torch.cat(
         [100 * torch.nn.functional.one_hot(classes, 11), scans], 3
     ).permute(0, 3, 1, 2)

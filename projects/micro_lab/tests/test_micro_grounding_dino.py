@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import ResNetBackbone
+from transformers import AutoProcessor, ResNetBackbone
 
-from projects.micro_lab.captions import detection_tokenizer
-from projects.micro_lab.digit_prompt import Prompt, detect
+from kpu_mm.models.teachers import GroundingDINOTeacher
 from projects.micro_lab.micro_grounding_dino import (
     BACKBONE,
     DetectorNet,
+    Prompt,
     assign_cells,
     build_detector,
+    detect,
+    detection_tokenizer,
+    export_grounding_dino,
 )
 
 
@@ -88,3 +91,42 @@ def test_every_digit_has_a_cell(batch):
     for index, digits in enumerate(batch.digits):
         wanted = set(range(int((digits >= 0).sum())))
         assert len(wanted - set(owners[index].tolist())) <= 1
+
+
+def test_detection_words_have_the_ids_of_bert(tmp_path):
+    tokenizer = detection_tokenizer(tmp_path)
+    assert tokenizer('Three. one?').input_ids == [
+        101,
+        203,
+        1012,
+        201,
+        1029,
+        102,
+    ]
+
+
+def test_exported_detector_gives_equal_proposals(tmp_path, batch):
+    images = batch.images[:3]
+    torch.manual_seed(0)
+    detector = build_detector(ResNetBackbone(BACKBONE)).eval()
+    export_grounding_dino(detector, tmp_path)
+    teacher = GroundingDINOTeacher(str(tmp_path), with_text=True)
+    assert teacher.strides == (8, 16, 32)
+    prompt = Prompt(torch.arange(10))
+    with torch.no_grad():
+        expected = detect(detector, images, prompt)
+        found = detect(teacher.model, images, prompt)
+    # near ties of random proposals may swap queries
+    shown = expected.enc_outputs_class.isfinite()
+    torch.testing.assert_close(
+        found.enc_outputs_class[shown],
+        expected.enc_outputs_class[shown],
+        rtol=0.0,
+        atol=0.1,
+    )
+    processor = AutoProcessor.from_pretrained(tmp_path)
+    inputs = processor(
+        images=[images[0].numpy()], text='three. one.', return_tensors='pt'
+    )
+    assert inputs['pixel_values'].shape == (1, 3, 64, 64)
+    assert inputs['input_ids'][0].tolist() == [101, 203, 1012, 201, 1012, 102]

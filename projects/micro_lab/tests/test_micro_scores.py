@@ -9,15 +9,15 @@ import torch.nn.functional as F
 from torchvision.ops import box_convert
 
 from projects.micro_lab import micro_scores
-from projects.micro_lab.digit_prompt import find_digits
 from projects.micro_lab.materials import DIGIT_WORDS
 from projects.micro_lab.micro_scores import (
     average_precision,
     cell_classes,
+    find_digits,
     mean_iou,
     probe,
+    zero_shot_accuracy,
 )
-from projects.micro_lab.micro_scores import zero_shot as zero_shot_accuracy
 
 
 def test_mean_iou_by_hand():
@@ -71,15 +71,15 @@ def test_zero_shot(batch):
         digits = [DIGIT_WORDS.index(text.split()[-1]) for text in texts]
         return torch.tensor(digits)
 
-    def look(images):
+    def features(images):
         return table[batch.digits[:, 0]], None
 
-    scores = zero_shot_accuracy(look, encode, tokenizer, batch)
+    scores = zero_shot_accuracy(features, encode, tokenizer, batch)
     assert scores['zero_shot_top1'] == 1
     assert scores['zero_shot_top1_one_digit'] == 1
     shifted = ((batch.digits + 1) % 10).where(batch.digits >= 0, -1)
     other = batch._replace(digits=shifted)
-    assert zero_shot_accuracy(look, encode, tokenizer, other) == {
+    assert zero_shot_accuracy(features, encode, tokenizer, other) == {
         'zero_shot_top1': 0,
         'zero_shot_top1_one_digit': 0,
     }
@@ -88,17 +88,17 @@ def test_zero_shot(batch):
 def test_probe_reads_what_is_there(batch, monkeypatch):
     monkeypatch.setattr(micro_scores, '_PROBE_STEPS', 200)
 
-    def tell(images):
+    def features(images):
         summary = F.one_hot(batch.digits[:, 0], 10).float()
         cells = F.one_hot(cell_classes(batch, 8).view(-1, 8, 8), 11)
         return summary, cells.permute(0, 3, 1, 2).float()
 
-    scores = probe(tell, batch, batch)
+    scores = probe(features, batch, batch)
     assert scores['probe_top1'] == 1
     assert len(cell_classes(batch, 8).unique()) == 11
     assert scores['patch_miou'] > 0.99
     nothing = probe(
-        lambda images: tuple(torch.zeros_like(x) for x in tell(images)),
+        lambda images: tuple(torch.zeros_like(x) for x in features(images)),
         batch,
         batch,
     )

@@ -52,7 +52,7 @@ def run_of(tmp_path):
                 folder(row.distilled, seed).mkdir(parents=True)
                 path = folder(row.distilled, seed) / 'zero_shot.json'
                 path.write_text(json.dumps(scores))
-                finish(folder(row.distilled, seed) / 'judged')
+                finish(folder(row.distilled, seed) / 'evaluated')
     return folder
 
 
@@ -107,7 +107,7 @@ def test_order_table(run_of):
     assert cells_of(table, 'mIoU') == ['0', '2', '1']
 
 
-def test_counts_only_what_has_come_to_its_end(run_of, teachers, tmp_path):
+def test_counts_only_finished_runs(run_of, teachers, tmp_path):
     rows = TABLES['Table 1: KPU and its teachers']
     (run_of(rows[0].key, SEEDS[1]) / 'done.json').unlink()
     table = task_table(run_of, rows, SEEDS)

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from projects.micro_lab import stage_loop
-from projects.micro_lab.stage_loop import Plan, train
+from projects.micro_lab.stage_loop import Plan, train_stage
 
 
 def learn(folder, stop_at=None, images=96):
-    """Fit a linear map to numbers that stand for scenes."""
+    """Train a linear map on numbers in place of scenes."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.Linear(4, 1))
     seen = []
@@ -28,7 +28,7 @@ def learn(folder, stop_at=None, images=96):
         return {'weight': model[0].weight.sum().item()}
 
     plan = Plan(images, 8, 1e-2, orthogonal=('0.',), evaluate_every=32)
-    scores = train(folder, model, plan, 20, 7, step, evaluate)
+    scores = train_stage(folder, model, plan, 20, 7, step, evaluate)
     return model, scores, seen
 
 
