@@ -107,7 +107,7 @@ TRANSFORMS = LateRegistry(
     'transform',
     parent=MMENGINE_TRANSFORMS,
     locations=['kpu_mm.datasets'],
-    late_locations=['kpu_mm.datasets.detection'],
+    late_locations=['kpu_mm.datasets.detection_transforms'],
 )
 # collate functions
 FUNCTIONS = Registry(

@@ -11,8 +11,8 @@ import mmcv
 import numpy as np
 from PIL import Image
 
-from kpu_mm.datasets.errors import CorruptImageError
-from kpu_mm.datasets.transforms.encoded_image import (
+from kpu_mm.datasets import CorruptImageError
+from kpu_mm.datasets.encoded_image import (
     FORMATS,
     MAX_PIXELS,
     EncodedImage,

@@ -1,42 +1,41 @@
 """Images: sources, transforms and resumable streams."""
 
-from .collate import ImageBatch, stack_images
-from .endless_dataset import EndlessDataset
-from .errors import CorruptImageError
-from .mix import SourceMix
-from .mixed_resolution import MixedResolution
-from .multi_stream_loader import MultiStreamLoader, StreamsBatch
-from .permutation import Permutation
-from .position_sampler import PositionSampler
-from .sources import (
-    FolderSource,
-    ImageSource,
-    ListSource,
-    ParquetSource,
-    TarSource,
-)
-from .stream_loader import StreamLoader, build_stream
-from .transforms import (
+from .encoded_image import CorruptImageError, CropBox, EncodedImage
+from .endless_dataset import EndlessDataset, build_dataset
+from .hf_source import HFSource
+from .image_order import Permutation, SourceMix, seeded, stable_hash
+from .image_sources import FolderSource, ImageSource, ListSource
+from .image_transforms import (
     DecodeRandomResizedCrop,
     DecodeResize,
     PackImage,
     TorchvisionTransform,
 )
-from .unlabeled_dataset import UnlabeledImages
+from .multi_stream_loader import MultiStreamLoader, StreamsBatch
+from .stream_loader import PositionSampler, StreamLoader, build_stream
+from .tar_source import TarSource
+from .unlabeled_images import (
+    ImageBatch,
+    MixedResolution,
+    UnlabeledImages,
+    stack_images,
+)
 
 __all__ = [
     'CorruptImageError',
+    'CropBox',
     'DecodeRandomResizedCrop',
     'DecodeResize',
+    'EncodedImage',
     'EndlessDataset',
     'FolderSource',
+    'HFSource',
     'ImageBatch',
     'ImageSource',
     'ListSource',
     'MixedResolution',
     'MultiStreamLoader',
     'PackImage',
-    'ParquetSource',
     'Permutation',
     'PositionSampler',
     'SourceMix',
@@ -45,6 +44,9 @@ __all__ = [
     'TarSource',
     'TorchvisionTransform',
     'UnlabeledImages',
+    'build_dataset',
     'build_stream',
+    'seeded',
+    'stable_hash',
     'stack_images',
 ]

@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 
 from torch.utils.data import Dataset
 
-from .hashing import stable_hash
+from .image_order import stable_hash
 from .stream_loader import StreamLoader, build_stream
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from kpu_mm.datasets.hashing import stable_hash
+from kpu_mm.datasets import stable_hash
 from kpu_mm.registry import DATASETS
 
 from .materials import COLOURS, DIGIT_WORDS, Split, materials

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kpu_mm.datasets.hashing import stable_hash
+from kpu_mm.datasets import stable_hash
 
 _CHECKPOINT_SECONDS = 90.0
 _LOG_SECONDS = 60.0

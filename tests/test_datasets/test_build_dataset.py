@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from kpu_mm.datasets.build_dataset import build_dataset
+from kpu_mm.datasets import build_dataset
 
 
 def coco(folder, name):

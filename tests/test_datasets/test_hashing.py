@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from kpu_mm.datasets.hashing import stable_hash
+from kpu_mm.datasets import stable_hash
 
 
 def test_is_the_same_on_every_machine():

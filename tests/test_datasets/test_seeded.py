@@ -5,7 +5,7 @@ import random
 import numpy as np
 import torch
 
-from kpu_mm.datasets.seeded import seeded
+from kpu_mm.datasets import seeded
 
 
 def draw():

@@ -5,8 +5,7 @@ import json
 import pytest
 
 from kpu_mm.datasets import FolderSource
-from kpu_mm.datasets.shard_run import write_shards
-from kpu_mm.datasets.shard_writer import ShardPlan
+from tools.dataset_tools.make_shards import ShardPlan, write_shards
 
 
 class Exploding(FolderSource):

@@ -5,7 +5,7 @@ import tarfile
 import pytest
 
 from kpu_mm.datasets import FolderSource, TarSource
-from kpu_mm.datasets.shard_writer import (
+from tools.dataset_tools.make_shards import (
     ShardPlan,
     finished_shard,
     verify_shard,

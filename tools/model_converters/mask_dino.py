@@ -41,7 +41,7 @@ def main() -> None:
     import torch
     from mmengine.registry import init_default_scope
 
-    from kpu_mm.datasets.sources.index_cache import atomic_file
+    from kpu_mm.datasets.image_table import atomic_file
     from kpu_mm.models.heads.mask_dino.official_checkpoint import (
         convert_official,
         describe_official,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kpu_mm.datasets import CorruptImageError, ListSource
-from kpu_mm.datasets.sources.index_cache import MappedArray
+from kpu_mm.datasets.image_table import ImageTable
 
 
 def test_reads_what_the_list_names(tmp_path):
@@ -47,9 +47,8 @@ def test_million_entries_take_no_memory(tmp_path):
     assert source.name(987654) == '054/image_0987654.jpg'
     assert tracemalloc.get_traced_memory()[1] < 200_000
     tracemalloc.stop()
-    starts = source._lines._starts
-    assert isinstance(starts, MappedArray)
-    assert isinstance(starts.values.base.base, np.memmap)
+    assert isinstance(source._table, ImageTable)
+    assert isinstance(source._table.rows.base.base, np.memmap)
     assert len(pickle.dumps(source)) < 2000
     copy = pickle.loads(pickle.dumps(source))
     assert copy.name(5) == source.name(5)

@@ -7,7 +7,7 @@ import pytest
 
 from kpu_mm.datasets import FolderSource
 
-from ..conftest import encode
+from .conftest import encode
 
 
 def names(source):
@@ -42,12 +42,12 @@ def test_any_change_of_the_tree_is_noticed(images, change):
 
 def test_unchanged_tree_is_not_scanned_again(images, monkeypatch):
     FolderSource(str(images))
-    from kpu_mm.datasets.sources import folder_scan
+    from kpu_mm.datasets import image_sources
 
     scans = []
-    scan = folder_scan._scan
+    scan = image_sources._scan
     monkeypatch.setattr(
-        folder_scan, '_scan', lambda *args: (scans.append(1), scan(*args))
+        image_sources, '_scan', lambda *args: (scans.append(1), scan(*args))
     )
     FolderSource(str(images))
     assert not scans

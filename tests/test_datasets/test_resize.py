@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kpu_mm.datasets.transforms.resize import resize_image
+from kpu_mm.datasets.image_transforms import resize_image
 
-from ..conftest import encode
+from .conftest import encode
 
 
 @pytest.mark.parametrize('name', ['bilinear', 'bicubic'])

@@ -12,8 +12,6 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ..errors import CorruptImageError
-
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -55,6 +53,23 @@ MAX_PIXELS = 50_000_000
 # At 1333 pixels on the longer side 67 are left on the shorter one, more than
 # the 32 that KPUBackbone needs.
 MAX_RATIO = 20.0
+
+
+class CorruptImageError(Exception):
+    """An image cannot be read or decoded; the dataset skips it.
+
+    Args:
+        name: Which image, as its source names it.
+        reason: What is wrong with it, in a few words.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(name, reason)
+        self.name = name
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f'{self.name}: {self.reason}'
 
 
 class CropBox(NamedTuple):

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from kpu_mm.datasets.seeded import seeded
-from kpu_mm.datasets.transforms import TorchvisionTransform
+from kpu_mm.datasets import TorchvisionTransform, seeded
 from kpu_mm.registry import TRANSFORMS
 
 

@@ -7,15 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from kpu_mm.datasets import CorruptImageError
-from kpu_mm.datasets.transforms import CropBox, EncodedImage
-from kpu_mm.datasets.transforms.encoded_image import (
+from kpu_mm.datasets import CorruptImageError, CropBox, EncodedImage
+from kpu_mm.datasets.encoded_image import (
     FORMATS,
     MAX_PIXELS,
     MAX_RATIO,
 )
 
-from ..conftest import encode
+from .conftest import encode
 
 
 @pytest.mark.parametrize('orientation', range(1, 9))

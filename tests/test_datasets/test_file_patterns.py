@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from kpu_mm.datasets.sources.file_patterns import expand_braces
+from kpu_mm.datasets.tar_source import expand_braces
 
 
 def test_braces_expand_as_in_a_shell():

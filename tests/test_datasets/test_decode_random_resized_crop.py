@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from kpu_mm.datasets import DecodeRandomResizedCrop
-from kpu_mm.datasets.transforms.decode_random_resized_crop import random_box
+from kpu_mm.datasets.image_transforms import random_box
 
-from ..conftest import encode
+from .conftest import encode
 
 
 def test_boxes_keep_area_and_ratio():
@@ -37,7 +37,7 @@ def test_full_box_is_the_resized_image():
     data = encode(1, (64, 64))
     transform = DecodeRandomResizedCrop(64, scale=(1, 1), ratio=(1, 1))
     results = transform({'bytes': data, 'skipped': []})
-    from kpu_mm.datasets.transforms import EncodedImage
+    from kpu_mm.datasets import EncodedImage
 
     expected = EncodedImage(data).pixels((64, 64))
     np.testing.assert_array_equal(results['img'], expected)

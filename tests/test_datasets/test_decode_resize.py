@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 from transformers.models.grounding_dino import image_processing_grounding_dino
 
-from kpu_mm.datasets import DecodeResize
-from kpu_mm.datasets.errors import CorruptImageError
-from kpu_mm.datasets.transforms import shortest_edge_size
+from kpu_mm.datasets import CorruptImageError, DecodeResize
+from kpu_mm.datasets.image_transforms import shortest_edge_size
 
-from ..conftest import encode
+from .conftest import encode
 
 reference = image_processing_grounding_dino.get_size_with_aspect_ratio
 

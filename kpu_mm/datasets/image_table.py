@@ -1,0 +1,156 @@
+"""ImageTable: where millions of images lie, in a file that processes share."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from mmengine.logging import print_log
+
+from .image_order import stable_hash
+
+_PROGRESS_SECONDS = 10.0
+
+
+class ImageTable:
+    """Rows of int64 numbers in a file, mapped by every process.
+
+    A list has a row for each line, (offset, size); tar shards have a row for
+    each image, (shard, offset, size). The file is written once and whole,
+    and written anew when its stamp is another. It is mapped at first use in
+    each process; pickling carries its path only, so that workers never copy
+    the numbers: 15 million rows cost no private memory.
+
+    Args:
+        path: The ``.npy`` file: one row that starts with the stamp, then the
+            table.
+        stamp: Describes what the table is made from.
+        build: Computes the table, (N, K) int64.
+    """
+
+    def __init__(
+        self, path: Path, stamp: str, build: Callable[[], np.ndarray]
+    ) -> None:
+        self.path = path
+        self._rows: np.ndarray | None = None
+        number = stable_hash(stamp)
+        if _is_current(path, number):
+            return
+        with locked(path):
+            # Another process may have built it while this one waited.
+            if not _is_current(path, number):
+                rows = build()
+                head = np.zeros((1, rows.shape[1]), np.int64)
+                head[0, 0] = number
+                with atomic_file(path) as file:
+                    np.save(file, np.concatenate([head, rows]))
+
+    @property
+    def rows(self) -> np.ndarray:
+        """The table, (N, K) int64."""
+        if self._rows is None:
+            mapped = np.load(self.path, mmap_mode='r', allow_pickle=False)
+            # Element access of a plain view is several times faster.
+            self._rows = mapped.view(np.ndarray)[1:]
+        return self._rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> list[int]:
+        if not 0 <= index < len(self):
+            raise IndexError(f'{index} is outside 0..{len(self) - 1}.')
+        row: list[int] = self.rows[index].tolist()
+        return row
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {'path': self.path, '_rows': None}
+
+
+def _is_current(path: Path, number: int) -> bool:
+    """Tell whether the file exists, is whole and carries this stamp."""
+    try:
+        mapped = np.load(path, mmap_mode='r', allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return False
+    is_table = mapped.ndim == 2 and mapped.dtype == np.int64
+    return is_table and mapped.size > 0 and int(mapped[0, 0]) == number
+
+
+def cache_folder(cache_dir: str | None) -> Path:
+    """Make and return the folder for tables.
+
+    Args:
+        cache_dir: The folder; ``None`` is ``$XDG_CACHE_HOME/kpu_mm/index``,
+            which is ``~/.cache/kpu_mm/index`` on most machines.
+    """
+    if cache_dir is None:
+        home = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
+        folder = Path(home).expanduser() / 'kpu_mm' / 'index'
+    else:
+        folder = Path(cache_dir).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def file_stamp(path: str | Path) -> str:
+    """Tell one version of a file from another by its size and time.
+
+    Args:
+        path: The file.
+    """
+    status = Path(path).stat()
+    return f'{path}|{status.st_size}|{status.st_mtime_ns}'
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """Write a file that appears under its name only when complete.
+
+    Args:
+        path: The file.
+    """
+    temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
+    try:
+        with temporary.open('wb') as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Let one process of a machine build ``path`` while others wait.
+
+    Args:
+        path: What is built.
+    """
+    with path.with_name(f'{path.name}.lock').open('wb') as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+class Progress:
+    """Says every ten seconds how far a long scan has come."""
+
+    def __init__(self) -> None:
+        self._told = time.monotonic()
+
+    def report(self, text: str) -> None:
+        """Log a line, unless the last one is too recent.
+
+        Args:
+            text: The line.
+        """
+        if time.monotonic() - self._told > _PROGRESS_SECONDS:
+            self._told = time.monotonic()
+            print_log(text, logger='current')
