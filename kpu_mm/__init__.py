@@ -1,15 +1,16 @@
 """kpu_mm: the open trainer for vision foundation models that inherit."""
 
-from .utils.versions import check_versions
-from .version import __version__
-
-check_versions()
-
-from .utils.config_scope import (  # noqa: E402
+from .utils.startup import (
     base,
+    check_versions,
     register_config_scope,
     register_plain_yaml,
 )
+from .version import __version__
+
+# First of all: what follows imports the libraries.
+check_versions()
+
 from .weights.guarded_import import guard_checkpoints  # noqa: E402
 
 register_config_scope()

@@ -69,6 +69,104 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
 
 
+def positive(text: str) -> int:
+    """A whole number from 1, as the ``type`` of an argument.
+
+    Args:
+        text: What the user wrote.
+
+    Raises:
+        ArgumentTypeError: If it is something else.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(
+            f'{text!r} is no whole number from 1 on'
+        )
+    return int(text)
+
+
+def device(text: str) -> torch.device:
+    """A device, as the ``type`` of an argument.
+
+    Args:
+        text: What the user wrote.
+
+    Raises:
+        ArgumentTypeError: If torch knows no such device.
+    """
+    try:
+        return torch.device(text)
+    except RuntimeError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no device such as 'cpu' or 'cuda:0'"
+        ) from None
+
+
+def add_analysis_arguments(
+    parser: argparse.ArgumentParser, num_images: int
+) -> None:
+    """Add the arguments of all tools that look at a run's features.
+
+    Args:
+        parser: The parser of the tool.
+        num_images: Default of ``--num-images``.
+    """
+    add_config_arguments(parser)
+    parser.add_argument(
+        '--num-images',
+        type=positive,
+        default=num_images,
+        help=f'how many images to look at (default: {num_images})',
+    )
+    parser.add_argument(
+        '--device',
+        type=device,
+        default='cuda' if torch.cuda.is_available() else 'cpu',
+        help="such as 'cuda:1' (default: a GPU if there is one)",
+    )
+    add_out_argument(parser)
+
+
+def add_out_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--out``, the folder of an analysis.
+
+    Args:
+        parser: The parser of the tool.
+    """
+    parser.add_argument(
+        '--out',
+        type=Path,
+        default='work_dirs/analysis',
+        help='folder for numbers (.json), table (.md) and picture (.png) '
+        '(default: work_dirs/analysis)',
+    )
+
+
+def add_stream_arguments(
+    parser: argparse.ArgumentParser, whole_images: bool = False
+) -> None:
+    """Add ``--seed``, and ``--images`` for tools that take whole images.
+
+    Args:
+        parser: The parser of the tool.
+        whole_images: Whether the tool takes whole images. Defaults to False,
+            it takes those of each teacher's streams.
+    """
+    parser.add_argument(
+        '--seed',
+        type=int,
+        default=0,
+        help='which images, and which random transforms (default: 0)',
+    )
+    if whole_images:
+        parser.add_argument(
+            '--images',
+            metavar='FOLDER',
+            help="folder of images (default: those of the config's first "
+            'stream)',
+        )
+
+
 @contextmanager
 def refusing() -> Iterator[None]:
     """Turn errors of files and values into :func:`refuse`'s sentence."""

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from traceback import walk_tb
 from types import CodeType, FrameType
 from typing import Any, get_type_hints
 
@@ -21,18 +22,8 @@ _STEPS = {'run_iter', '_next', '__next__'}
 # Arguments of build and register functions, MMEngine's and ours, that are the
 # config of what they build.
 _ARGUMENTS = (
-    'cfg',
-    'config',
-    'custom_hooks',
-    'dataloader',
-    'env_cfg',
-    'evaluator',
-    'hook',
-    'log_processor',
-    'loop',
-    'model',
-    'optim_wrapper',
-    'scheduler',
+    *('cfg', 'config', 'custom_hooks', 'dataloader', 'env_cfg', 'evaluator'),
+    *('hook', 'log_processor', 'loop', 'model', 'optim_wrapper', 'scheduler'),
     'visualizer',
 )
 _LONGEST = 500  # characters of an error; libraries print whole configs
@@ -44,8 +35,8 @@ def explaining(cfg: Config, name: str) -> Iterator[None]:
 
     What is raised while the run is set up is the config's fault. A checkpoint
     that cannot be written is a sentence too. What else is raised by a
-    training step or by a loader is a bug and keeps its
-    traceback, and so does all with KPU_MM_TRACEBACK=1 in the environment.
+    training step or by a loader is a bug and keeps its traceback, and so does
+    everything with KPU_MM_TRACEBACK=1 in the environment.
 
     Args:
         cfg: The config.
@@ -57,28 +48,23 @@ def explaining(cfg: Config, name: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        frames = list(_frames(error))
-        names = {frame.f_code.co_name for frame in frames}
         if os.environ.get('KPU_MM_TRACEBACK') == '1':
             raise
         # a sentence of ours about the file system, such as a full disk
         if isinstance(error.__cause__, OSError):
             refuse(str(error))
-        if names & _STEPS:
+        frames = list(_frames(error))
+        if _STEPS & {frame.f_code.co_name for frame in frames}:
             raise
         keys, builder = _find_place(frames, cfg)
-        place = '.'.join(keys)
         text = _describe(error, frames, builder)
-        refuse(f'{name}: {place}: {text}' if place else f'{name}: {text}')
+        refuse(': '.join(filter(None, (name, '.'.join(keys), text))))
 
 
 def _frames(error: BaseException | None) -> Iterator[FrameType]:
     """The frames of an error and of its causes, from the outermost in."""
     while error is not None:
-        traceback = error.__traceback__
-        while traceback is not None:
-            yield traceback.tb_frame
-            traceback = traceback.tb_next
+        yield from (frame for frame, _ in walk_tb(error.__traceback__))
         error = error.__cause__
 
 
@@ -101,21 +87,22 @@ def _find_place(
         code, values = frame.f_code, frame.f_locals
         if is_builder := code.co_name == 'build_from_cfg':
             builder = frame
-        count = code.co_argcount + code.co_kwonlyargcount
-        for name in code.co_varnames[:count] if _builds(code) else ('config',):
-            if name not in _ARGUMENTS:
-                continue
+        for name in _parameters(code):
             value, wanted = values.get(name), values.get('name')
             if found := _find(_at(cfg, keys), value, wanted, is_builder):
                 keys += found
-            # a loop builds the loader that stands outside of its own config
+            # A loop builds the loader that stands outside of its own config.
             elif found := _find(cfg, value, wanted, False):
                 keys = found
     return keys, builder
 
 
-def _builds(code: CodeType) -> bool:
-    return code.co_name.lstrip('_').startswith(('build', 'register', 'setup'))
+def _parameters(code: CodeType) -> list[str]:
+    """The parameters of a call that may hold a part of the config."""
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    if not re.match('_*(build|register|setup)', code.co_name):
+        return ['config']
+    return [name for name in names if name in _ARGUMENTS]
 
 
 def _at(cfg: Any, keys: Sequence[str]) -> Any:
@@ -139,44 +126,41 @@ def _find(
     if not isinstance(value, Mapping | list) or not value:
         return None
     parts = list(_walk(place, []))
-    equal = [steps for steps, part in parts if part == value]
+    equal = [keys for keys, part in parts if part == value]
     if equal:
-        return next((s for s in equal if s[-1] == name), equal[0])
-    if by_type and isinstance(value, Mapping):
-        likeness, steps = max(
-            ((_likeness(part, value), steps) for steps, part in parts),
-            key=lambda pair: pair[0],
-            default=(0, None),
-        )
-        return steps if likeness else None
-    return None
+        return next((keys for keys in equal if keys[-1] == name), equal[0])
+    if not by_type or not isinstance(value, Mapping):
+        return None
+    alike = [(_likeness(part, value), keys) for keys, part in parts]
+    likeness, keys = max(alike, key=lambda pair: pair[0], default=(0, []))
+    return keys if likeness else None
 
 
 def _walk(place: Any, keys: list[str]) -> Iterator[tuple[list[str], Any]]:
+    """Each part below a place that has parts itself, with its keys."""
     items: Any = ()
     if isinstance(place, Mapping | Config):
         items = place.items()
     elif isinstance(place, list | tuple):
         items = enumerate(place)
     for key, value in items:
-        steps = [*keys, str(key)]
         if isinstance(value, Mapping | list | tuple):
-            yield steps, value
-            yield from _walk(value, steps)
+            yield [*keys, str(key)], value
+            yield from _walk(value, [*keys, str(key)])
 
 
 def _likeness(part: Any, value: Mapping[str, Any]) -> int:
     """How many entries are equal; 0 for parts of different types."""
     if not isinstance(part, Mapping) or 'type' not in part:
         return 0
-    if _name(part['type']) != _name(value.get('type')):
+    # 'kpu_mm.X', 'X' and the class X are one type.
+    ours, theirs = (
+        getattr(kind, '__name__', str(kind)).rpartition('.')[2]
+        for kind in (part['type'], value.get('type'))
+    )
+    if ours != theirs:
         return 0
     return 1 + sum(value.get(key) == entry for key, entry in part.items())
-
-
-def _name(kind: Any) -> str:
-    name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
-    return str(name).rpartition('.')[2]
 
 
 def _describe(
@@ -189,12 +173,11 @@ def _describe(
         return f'there is no norm layer {frames[-1].f_locals["cfg"]!r}'
     if builder is not None:
         cls = builder.f_locals.get('obj_cls')
-        given = builder.f_locals.get('args', {})
         if cls is None and frames[-1] is builder:
             return _describe_type(builder)
         if isinstance(cls, type) and not isinstance(error, OSError):
             try:
-                _check_arguments(cls, given)
+                _check_arguments(cls, builder.f_locals.get('args', {}))
             except ValueError as wrong:
                 return f'{wrong}.'
     if isinstance(error, KeyError):
@@ -211,21 +194,24 @@ def _describe(
 
 def _check_arguments(cls: Any, given: Mapping[str, Any]) -> None:
     """Raise if a constructor does not take the arguments, or lacks one."""
-    name = cls.__name__
     parameters = inspect.signature(cls).parameters
-    kinds = {p.kind for p in parameters.values()}
-    for key in given:
-        if key in parameters or inspect.Parameter.VAR_KEYWORD in kinds:
-            continue
-        close = difflib.get_close_matches(key, parameters, 3, 0.5)
+    variadic = {
+        name: p.kind
+        for name, p in parameters.items()
+        if p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+    }
+    unknown = [key for key in given if key not in parameters]
+    if unknown and inspect.Parameter.VAR_KEYWORD not in variadic.values():
+        close = difflib.get_close_matches(unknown[0], parameters, 3, 0.5)
         raise ValueError(
-            f'{name} takes no argument {key!r}; it takes '
+            f'{cls.__name__} takes no argument {unknown[0]!r}; it takes '
             f'{" or ".join(map(repr, close or parameters)) or "none"}'
         )
     for key, p in parameters.items():
-        many = p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
-        if p.default is p.empty and not many and key not in given:
-            raise ValueError(f'{name} needs the key {key!r}, which is missing')
+        if p.default is p.empty and key not in {*given, *variadic}:
+            raise ValueError(
+                f'{cls.__name__} needs the key {key!r}, which is missing'
+            )
     try:
         hints = get_type_hints(cls.__init__)
     except (NameError, TypeError):  # hints of other libraries may not resolve
@@ -245,14 +231,13 @@ def _describe_type(builder: FrameType) -> str:
     registry = builder.f_locals['registry']
     known = sorted(registry.module_dict)
     if registry.scope != 'kpu_mm':
+        # Imported late: registries import the libraries.
         from kpu_mm import registry as ours
 
-        own = [
-            r
-            for r in vars(ours).values()
-            if getattr(r, 'scope', '') == 'kpu_mm' and r.name == registry.name
-        ]
-        known += [f'kpu_mm.{k}' for r in own for k in r.module_dict]
+        for own in vars(ours).values():
+            name = getattr(own, 'name', None)
+            if name == registry.name and own.scope == 'kpu_mm':
+                known += [f'kpu_mm.{k}' for k in own.module_dict]
     close = difflib.get_close_matches(str(kind), known, 3, 0.5)
     hint = f'did you mean one of {close}?' if close else 'check its name.'
     return f'there is no {registry.name} of type {kind!r}; {hint}'

@@ -10,7 +10,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from typing_extensions import NotRequired, is_typeddict
 
-_WORDS = {
+_NAMES = {
     bool: 'true or false',
     int: 'an integer',
     float: 'a finite number',
@@ -20,6 +20,7 @@ _WORDS = {
 }
 _LISTS = (list, Sequence, tuple)
 _DICTS = (dict, Mapping)
+_UNIONS = (Union, types.UnionType)  # Union[X, Y] and X | Y
 
 
 def check_value(value: Any, hint: Any, key: str) -> None:
@@ -39,6 +40,7 @@ def check_value(value: Any, hint: Any, key: str) -> None:
     if is_typeddict(hint):
         _check_keys(value, hint, key)
     elif origin in _LISTS and isinstance(value, list | tuple):
+        # tuple[X, Y] has a hint for each item, tuple[X, ...] one for all.
         pair = origin is tuple and Ellipsis not in inner
         if pair and len(value) != len(inner):
             raise ValueError(
@@ -54,15 +56,16 @@ def check_value(value: Any, hint: Any, key: str) -> None:
 
 
 def _check_keys(value: Any, hint: Any, key: str) -> None:
+    """Raise unless a value is what a TypedDict describes."""
     if not isinstance(value, dict):
         raise ValueError(f'{key} must be an object, but is {value!r}')
+    # include_extras, or NotRequired would be lost
     hints = get_type_hints(hint, include_extras=True)
     for name, inner in hints.items():
         place = f'{key}.{name}'.removeprefix('.')
         optional = get_origin(inner) is NotRequired
         if name in value:
-            if optional:
-                (inner,) = get_args(inner)
+            (inner,) = get_args(inner) if optional else (inner,)
             check_value(value[name], inner, place)
         elif not optional:
             raise ValueError(
@@ -75,22 +78,22 @@ def _check_keys(value: Any, hint: Any, key: str) -> None:
 
 def _is_a(value: Any, hint: Any) -> bool:
     """Whether a value has a type, for types without keys."""
-    if get_origin(hint) in (Union, types.UnionType):
+    if get_origin(hint) in _UNIONS:
         return any(_matches(value, choice) for choice in get_args(hint))
     if hint is float:
-        number = isinstance(value, int | float)
-        return number and not isinstance(value, bool) and math.isfinite(value)
+        # bool is a subclass of int; NaN would spread through the model
+        number = isinstance(value, int | float) and type(value) is not bool
+        return number and math.isfinite(value)
     if hint is int:
         return type(value) is int
     if get_origin(hint) in _LISTS + _DICTS:
         return False
-    if hint in _WORDS:
+    if hint in _NAMES:
         return isinstance(value, hint)
-    # other classes are not compared, but a text is no module or tensor
+    # Other classes are not compared, but a text is no module or tensor.
     is_class = isinstance(hint, type) and hint not in (Any, object)
-    return not (isinstance(value, str) and is_class) or issubclass(
-        hint, PurePath
-    )
+    is_path = is_class and issubclass(hint, PurePath)
+    return not (isinstance(value, str) and is_class) or is_path
 
 
 def _matches(value: Any, hint: Any) -> bool:
@@ -102,10 +105,10 @@ def _matches(value: Any, hint: Any) -> bool:
 
 
 def _describe(hint: Any) -> str:
-    if get_origin(hint) in (Union, types.UnionType):
+    if get_origin(hint) in _UNIONS:
         return ' or '.join(_describe(choice) for choice in get_args(hint))
     if get_origin(hint) in _LISTS:
         return 'a list'
     if is_typeddict(hint) or get_origin(hint) in _DICTS:
         return 'an object'
-    return _WORDS.get(hint, str(hint))
+    return _NAMES.get(hint, str(hint))

@@ -7,6 +7,8 @@ import torch
 
 from kpu_mm.utils.command_line import (
     add_config_arguments,
+    device,
+    positive,
     read_config,
     refusing,
     use_gloo_without_gpu,
@@ -117,3 +119,16 @@ def test_errors_of_values_become_a_sentence(capsys):
     # a fault of the program is no fault of the user
     with pytest.raises(TypeError), refusing():
         raise TypeError
+
+
+@pytest.mark.parametrize('text', ['0', '-1', '1.5', 'many', ''])
+def test_positive(text):
+    assert positive('12') == 12
+    with pytest.raises(argparse.ArgumentTypeError, match=repr(text)):
+        positive(text)
+
+
+def test_device():
+    assert device('cuda:1') == torch.device('cuda', 1)
+    with pytest.raises(argparse.ArgumentTypeError, match='abacus'):
+        device('abacus')

@@ -11,11 +11,12 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from kpu_mm.utils.analysis_arguments import (
+from kpu_mm.utils.command_line import (
     add_analysis_arguments,
-    add_seed_argument,
+    add_stream_arguments,
+    read_config,
+    refusing,
 )
-from kpu_mm.utils.command_line import read_config, refusing
 
 MEASURES = ('cosine', 'mse', 'cka', 'cka_student', 'cka_sentinel')
 
@@ -23,7 +24,7 @@ MEASURES = ('cosine', 'mse', 'cka', 'cka_student', 'cka_sentinel')
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add_analysis_arguments(parser, num_images=256)
-    add_seed_argument(parser)
+    add_stream_arguments(parser)
     parser.add_argument('checkpoint', help='checkpoint of the run')
     return parser.parse_args()
 

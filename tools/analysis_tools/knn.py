@@ -9,8 +9,13 @@ from __future__ import annotations
 
 import argparse
 
-from kpu_mm.utils.analysis_arguments import add_analysis_arguments, positive
-from kpu_mm.utils.command_line import read_config, refuse, refusing
+from kpu_mm.utils.command_line import (
+    add_analysis_arguments,
+    positive,
+    read_config,
+    refuse,
+    refusing,
+)
 
 
 def parse_args() -> argparse.Namespace:

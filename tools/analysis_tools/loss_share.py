@@ -13,8 +13,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kpu_mm.utils.analysis_arguments import add_out_argument, positive
-from kpu_mm.utils.command_line import refuse, refusing
+from kpu_mm.utils.command_line import (
+    add_out_argument,
+    positive,
+    refuse,
+    refusing,
+)
 
 if TYPE_CHECKING:
     from kpu_mm.analysis.loss_share import LossShares

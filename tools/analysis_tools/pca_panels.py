@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import argparse
 
-from kpu_mm.utils.analysis_arguments import (
+from kpu_mm.utils.command_line import (
     add_analysis_arguments,
-    add_image_arguments,
+    add_stream_arguments,
     positive,
+    read_config,
+    refusing,
 )
-from kpu_mm.utils.command_line import read_config, refusing
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add_analysis_arguments(parser, num_images=4)
     parser.add_argument('checkpoint', help='checkpoint of the run')
-    add_image_arguments(parser)
+    add_stream_arguments(parser, whole_images=True)
     parser.add_argument(
         '--size',
         type=positive,

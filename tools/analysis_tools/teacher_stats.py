@@ -11,11 +11,12 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from kpu_mm.utils.analysis_arguments import (
+from kpu_mm.utils.command_line import (
     add_analysis_arguments,
-    add_seed_argument,
+    add_stream_arguments,
+    read_config,
+    refusing,
 )
-from kpu_mm.utils.command_line import read_config, refusing
 
 TITLES = dict(own="In the teachers' own spaces", common='After h_t2s')
 
@@ -23,7 +24,7 @@ TITLES = dict(own="In the teachers' own spaces", common='After h_t2s')
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add_analysis_arguments(parser, num_images=256)
-    add_seed_argument(parser)
+    add_stream_arguments(parser)
     parser.add_argument(
         'checkpoint',
         nargs='?',

@@ -4,8 +4,11 @@ import warnings
 from importlib.metadata import PackageNotFoundError
 
 import pytest
+from mmengine.config import Config
+from mmengine.config.utils import MODULE2PACKAGE
 
-from kpu_mm.utils import versions
+import kpu_mm
+from kpu_mm.utils import startup
 
 GOOD = {
     'torch': '2.10.0+cu128',
@@ -27,42 +30,36 @@ def pretend(monkeypatch):
                 raise PackageNotFoundError(name)
             return there[name]
 
-        monkeypatch.setattr(versions, 'version', version)
-        monkeypatch.setattr(versions, 'find_spec', lambda name: None)
+        monkeypatch.setattr(startup, 'version', version)
+        monkeypatch.setattr(startup, 'find_spec', lambda name: None)
 
     return install
 
 
-@pytest.mark.parametrize(
-    ('text', 'numbers'),
-    [
-        ('2.10.0+cu128', (2, 10, 0)),
-        ('2.4', (2, 4, 0)),
-        ('2.4.0rc1', (2, 4, 0)),
-        ('2.13.0.dev20260101', (2, 13, 0)),
-    ],
-)
-def test_release(text, numbers):
-    assert versions.release(text) == numbers
+@pytest.mark.parametrize('torch', ['2.4', '2.4.0rc1', '2.13.0.dev20260101'])
+def test_other_spellings_of_a_version_pass(pretend, torch):
+    pretend(torch=torch)
+    startup.check_versions()
 
 
-def test_release_of_nonsense():
-    with pytest.raises(ValueError, match="'main' is not a version"):
-        versions.release('main')
+def test_nonsense_is_no_version(pretend):
+    pretend(torch='main')
+    with pytest.raises(ValueError, match="'main'"):
+        startup.check_versions()
 
 
 def test_good_versions_pass_silently(pretend):
     pretend()
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        versions.check_versions()
+        startup.check_versions()
 
 
 def test_originals_pass(pretend):
     pretend(
         onedl_mmengine=None, onedl_mmcv=None, mmengine='0.10.7', mmcv='2.1'
     )
-    versions.check_versions()
+    startup.check_versions()
 
 
 @pytest.mark.parametrize(
@@ -94,21 +91,21 @@ def test_originals_pass(pretend):
 def test_missing_or_old_library(pretend, changes, message):
     pretend(**changes)
     with pytest.raises(ImportError) as caught:
-        versions.check_versions()
+        startup.check_versions()
     assert str(caught.value) == message
 
 
 def test_source_tree_without_metadata_passes(pretend, monkeypatch):
     pretend(onedl_mmengine=None)
-    monkeypatch.setattr(versions, 'find_spec', lambda name: object())
-    versions.check_versions()
+    monkeypatch.setattr(startup, 'find_spec', lambda name: object())
+    startup.check_versions()
 
 
 @pytest.mark.parametrize('bad', ['3.4.6', '3.5.0', '3.5.1'])
 def test_known_bad_mmdet_warns(pretend, bad):
     pretend(onedl_mmdetection=bad)
     with pytest.warns(UserWarning, match='onedl-mmdetection==3.4.5'):
-        versions.check_versions()
+        startup.check_versions()
 
 
 @pytest.mark.parametrize('good', ['3.4.5', '3.5.2', '4.0.0'])
@@ -116,17 +113,17 @@ def test_other_mmdet_is_silent(pretend, good):
     pretend(onedl_mmdetection=good)
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        versions.check_versions()
+        startup.check_versions()
 
 
 def test_transformers_5_warns_only_beside_mmpretrain(pretend):
     pretend(transformers='5.1.0')
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        versions.check_versions()
+        startup.check_versions()
     pretend(transformers='5.1.0', onedl_mmpretrain='1.3.6')
     with pytest.warns(UserWarning, match='transformers>=4.56,<5'):
-        versions.check_versions()
+        startup.check_versions()
 
 
 def test_import_is_light():
@@ -140,3 +137,46 @@ def test_import_is_light():
         [sys.executable, '-c', code], capture_output=True, text=True
     )
     assert done.stdout == '[]\n', done.stderr
+
+
+def test_scope_is_known_after_import():
+    assert MODULE2PACKAGE['kpu_mm'] == 'kpu_mm'
+
+
+@pytest.mark.parametrize(
+    ('there', 'package'),
+    [
+        ({'onedl-mmsegmentation'}, 'mmseg'),
+        ({'mmsegmentation'}, 'mmsegmentation'),
+        ({'mmsegmentation', 'onedl-mmsegmentation'}, 'mmsegmentation'),
+        (set(), 'mmsegmentation'),
+    ],
+)
+def test_mmseg_is_looked_up_where_it_is(monkeypatch, there, package):
+    monkeypatch.setitem(MODULE2PACKAGE, 'mmseg', 'mmsegmentation')
+    monkeypatch.setattr(
+        startup,
+        'installed',
+        lambda *names: (names[0], None) if names[0] in there else None,
+    )
+    startup.register_config_scope()
+    assert MODULE2PACKAGE['mmseg'] == package
+
+
+def test_base_of_an_unknown_config():
+    with pytest.raises(FileNotFoundError, match=r"no config 'distill/no\.py'"):
+        kpu_mm.base('distill/no.py')
+
+
+@pytest.mark.parametrize('name', ['config.yaml', 'config.yml'])
+def test_yaml_builds_no_objects(tmp_path, name):
+    path = tmp_path / name
+    path.write_text('model: {type: a, sizes: [1, 2.5]}\n')
+    assert Config.fromfile(path).model == dict(type='a', sizes=[1, 2.5])
+    marker = tmp_path / 'marker'
+    path.write_text(f'a: !!python/object/apply:os.mkdir ["{marker}"]\n')
+    for wrong in (path, tmp_path / 'over.yaml'):
+        (tmp_path / 'over.yaml').write_text(f'_base_: {path}\n')
+        with pytest.raises(ValueError, match='no Python objects'):
+            Config.fromfile(wrong)
+    assert not marker.exists()

@@ -1,0 +1,187 @@
+"""What ``import kpu_mm`` does first: check versions, prepare MMEngine.
+
+Versions are read from the metadata of the installed distributions, so that
+this costs milliseconds and no library is imported to be turned down.
+"""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from packaging.version import Version
+
+
+class Requirement(NamedTuple):
+    """A library that ``import kpu_mm`` cannot do without.
+
+    Args:
+        module: The name it is imported by.
+        minimum: The oldest version that works.
+        distributions: The names it is installed by; the first one is the one
+            to install where there is none.
+        install: What to install where there is none.
+    """
+
+    module: str
+    minimum: str
+    distributions: tuple[str, ...]
+    install: str
+
+
+REQUIREMENTS = (
+    Requirement('torch', '2.4', ('torch',), "'torch>=2.4' torchvision"),
+    # onedl-mmpretrain does not work with transformers 5
+    Requirement(
+        'transformers', '4.56', ('transformers',), "'transformers>=4.56,<5'"
+    ),
+    # mmengine and mmcv are the originals, onedl-... their continuation
+    Requirement(
+        'mmengine',
+        '0.10.0',
+        ('onedl-mmengine', 'mmengine', 'mmengine-lite'),
+        'onedl-mmengine==0.10.12',
+    ),
+    Requirement(
+        'mmcv',
+        '2.0.0',
+        ('onedl-mmcv', 'mmcv', 'mmcv-lite'),
+        'onedl-mmcv==2.3.6',
+    ),
+)
+
+
+def installed(*names: str) -> tuple[str, Version] | None:
+    """Find which of some distributions is installed.
+
+    Args:
+        *names: Distributions that give the same module.
+
+    Returns:
+        Name and version of the first one found, None if there is none.
+    """
+    for name in names:
+        with suppress(PackageNotFoundError):
+            return name, Version(version(name))
+    return None
+
+
+def _release(found: Version) -> Version:
+    # 2.4.0rc1 and 2.4.0+cu128 -> 2.4.0: both have what 2.4.0 has
+    return Version(found.base_version)
+
+
+def check_versions() -> None:
+    """Check every library that ``import kpu_mm`` needs.
+
+    Raises:
+        ImportError: A library is missing or too old; one sentence with the
+            command that cures it.
+    """
+    for module, minimum, distributions, install in REQUIREMENTS:
+        found = installed(*distributions)
+        # A source tree on PYTHONPATH has no metadata; it is left to the user.
+        if found is None and find_spec(module) is None:
+            raise ImportError(
+                f'kpu_mm needs {module} >= {minimum}, and it is not '
+                f'installed: run `pip install {install}`.'
+            )
+        if found is not None and _release(found[1]) < Version(minimum):
+            name, present = found
+            raise ImportError(
+                f'kpu_mm needs {module} >= {minimum}, but {name} {present} is '
+                f"installed: run `pip install --upgrade '{name}>={minimum}'`."
+            )
+    warn_of_known_faults()
+
+
+def warn_of_known_faults() -> None:
+    """Warn of installed releases that are known to compute wrongly."""
+    mmdet = installed('onedl-mmdetection')
+    if mmdet and Version('3.4.6') <= _release(mmdet[1]) <= Version('3.5.1'):
+        warnings.warn(
+            f'onedl-mmdetection {mmdet[1]} builds the DINO decoder in a shape '
+            'that no released checkpoint fits, and its GroundingDINO fails in '
+            'every forward: run `pip install --no-deps '
+            'onedl-mmdetection==3.4.5`.',
+            stacklevel=3,
+        )
+    transformers = installed('transformers')
+    mmpretrain = installed('onedl-mmpretrain', 'mmpretrain')
+    if transformers and mmpretrain and transformers[1].major >= 5:
+        warnings.warn(
+            f'{mmpretrain[0]} {mmpretrain[1]}, and mmdet with it, does not '
+            f'work with transformers {transformers[1]}: run '
+            "`pip install 'transformers>=4.56,<5'`.",
+            stacklevel=3,
+        )
+
+
+def register_config_scope() -> None:
+    """Make ``kpu_mm::...`` a base that MMEngine's configs know.
+
+    MMEngine looks scopes up in a fixed list of distributions.
+    """
+    # Imported late, as MMEngine may be missing before the check.
+    from mmengine.config.utils import MODULE2PACKAGE
+
+    MODULE2PACKAGE['kpu_mm'] = 'kpu_mm'
+    # The list has the original's distribution (mmsegmentation). Any other
+    # is found by the name of its module.
+    if not installed('mmsegmentation') and installed('onedl-mmsegmentation'):
+        MODULE2PACKAGE['mmseg'] = 'mmseg'
+
+
+def register_plain_yaml() -> None:
+    """Let MMEngine read YAML as data.
+
+    Its own loader builds any Python object that a tag such as
+    ``!!python/object/apply`` names.
+    """
+    import yaml
+    from mmengine.fileio import register_handler
+    from mmengine.fileio.handlers import YamlHandler
+
+    class PlainYaml(YamlHandler):
+        def load_from_fileobj(self, file: Any, **_: Any) -> Any:
+            try:
+                return yaml.safe_load(file)
+            except yaml.constructor.ConstructorError as error:
+                raise ValueError(
+                    'a YAML config holds plain values, no Python objects '
+                    f'({error.problem}); write it as .py instead.'
+                ) from error
+
+    register_handler(['yaml', 'yml'])(PlainYaml)
+
+
+def base(config: str) -> str:
+    """Name a config of kpu_mm so that it can be a ``_base_`` anywhere.
+
+    MMEngine reads ``_base_`` before ``custom_imports``, so in a tool that has
+    not imported kpu_mm the plain text ``'kpu_mm::distill/kpu_vitb.py'`` is
+    unknown. It evaluates the right-hand side, however, and this works in
+    every tool::
+
+        _base_ = __import__('kpu_mm').base('distill/kpu_vitb.py')
+
+    Args:
+        config: The path of a config below ``configs/``.
+
+    Returns:
+        The path with the scope in front, ``kpu_mm::distill/kpu_vitb.py``.
+
+    Raises:
+        FileNotFoundError: There is no such config.
+    """
+    configs = Path(__file__).parents[1] / '.mim' / 'configs'
+    if not (configs / config).is_file():
+        raise FileNotFoundError(
+            f'kpu_mm has no config {config!r} in {configs}; in a clone run '
+            '`pip install --no-deps -e .` once, which links the configs there.'
+        )
+    return f'kpu_mm::{config}'
