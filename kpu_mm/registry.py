@@ -26,7 +26,21 @@ from mmengine.registry import RUNNERS as MMENGINE_RUNNERS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
-from .models import DETECTION_PARTS, PARTS
+# Modules of kpu_mm.models that register models. They are listed here, not
+# there, as every one of them imports this file.
+PARTS = (
+    'backbones',
+    'balancers',
+    'losses',
+    'normalizers',
+    'projectors',
+    'teachers',
+    'kpu_distiller',
+    'multi_task_model',
+    'zero_shot',
+)
+# these import MMDetection
+DETECTION_PARTS = ('heads',)
 
 
 class LateRegistry(Registry):

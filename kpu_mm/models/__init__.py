@@ -10,19 +10,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-PARTS = (
-    'backbones',
-    'balancers',
-    'losses',
-    'normalizers',
-    'projectors',
-    'teachers',
-    'kpu_distiller',
-    'multi_task_model',
-    'zero_shot',
-)
-# these import MMDetection
-DETECTION_PARTS = ('heads',)
+from kpu_mm.registry import DETECTION_PARTS, PARTS
 
 
 def __getattr__(name: str) -> Any:

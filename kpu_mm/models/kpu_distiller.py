@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -290,12 +290,6 @@ class KPUDistiller(MultiStreamModel):
     ) -> tuple[Tensor, Tensor | None]:
         images = batch['images'].contiguous(memory_format=self.memory_format)
         return images, batch.get('mask')
-
-    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Any:
-        """Take the teachers along when the model moves."""
-        super()._apply(fn, recurse)
-        self.teachers.apply(fn)
-        return self
 
 
 def _check_options(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -111,9 +111,3 @@ class TeacherBackbone(BaseBackbone):
             mean = features.maps[-1].mean((-2, -1))
             features = features._replace(summary=mean)
         return features
-
-    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Any:
-        """Take the teacher along when the model moves."""
-        super()._apply(fn, recurse)
-        self.bank.apply(fn)
-        return self

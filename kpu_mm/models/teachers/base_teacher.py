@@ -1,22 +1,25 @@
-"""What every teacher promises."""
+"""What every teacher promises, and where a model keeps its teachers."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from typing_extensions import Self
 
+from kpu_mm.registry import MODELS, find_model
 from kpu_mm.structures import Features
 
 from ..encoder import level_masks, nearest_size, resize_mask
-from ..frozen import FrozenModule
+from ..frozen import ExternalModule, FrozenModule
 
 
 class BaseTeacher(FrozenModule):
-    """A frozen model that turns raw images into features.
+    """A frozen :class:`Encoder`.
 
     It owns its input: images of a size it cannot take are resized (never
     cropped), then normalised as ``(x / 255 - mean) / std``, then the padding
@@ -36,14 +39,11 @@ class BaseTeacher(FrozenModule):
             without one.
         channels: Channels of each map, from fine to coarse.
         strides: Pixels of the model's input per cell of each map.
-        unread: Parts of the names of weights that have no share in what it
-            says, and that files may lack.
     """
 
     summary_channels: int | None
     channels: tuple[int, ...]
     strides: tuple[int, ...]
-    unread: tuple[str, ...] = ('mask_token',)
     mean: Tensor
     std: Tensor
 
@@ -62,15 +62,15 @@ class BaseTeacher(FrozenModule):
                     f'RGB channel, but is {values}; divide values of the '
                     '[0, 255] scale by 255'
                 )
-            value = torch.tensor(values, dtype=torch.float32)
-            self.register_buffer(name, value.view(3, 1, 1), persistent=False)
-        self.resolution = (
-            None if resolution is None else (resolution[0], resolution[1])
-        )
+            # (3,) -> (3, 1, 1), to broadcast over (B, 3, H, W)
+            value = torch.tensor(values, dtype=torch.float32).view(3, 1, 1)
+            self.register_buffer(name, value, persistent=False)
+        # a config's list would never equal the shape of an image
+        self.resolution = None if resolution is None else tuple(resolution)
         self.size_divisor = size_divisor
 
     def encode(self, images: Tensor, mask: Tensor | None = None) -> Features:
-        """Summary and maps of raw images, as every encoder gives them.
+        """Summary and maps of raw images, without gradients.
 
         Args:
             images: RGB in [0, 255], uint8 or float, (B, 3, H, W).
@@ -86,15 +86,11 @@ class BaseTeacher(FrozenModule):
 
     @torch.no_grad()
     def forward(self, images: Tensor, mask: Tensor | None = None) -> Features:
-        """What the teacher says of a batch.
+        """What :meth:`encode` gives.
 
         Args:
             images: Raw RGB in [0, 255], uint8 or float, (B, 3, H, W).
-            mask: True where a pixel is real and not padding, (B, H, W)
-                bool; None if all are. Defaults to None.
-
-        Returns:
-            Summary and maps; with masks of the maps if ``mask`` is given.
+            mask: Real pixels, (B, H, W) bool. Defaults to None, all.
         """
         images, mask = self.prepare(images, mask)
         summary, maps = self.extract(images, mask)
@@ -128,6 +124,8 @@ class BaseTeacher(FrozenModule):
         images = images.to(self.mean.dtype)
         size = self.input_size(*images.shape[-2:])
         if images.shape[-2:] != size:
+            # Antialiased bicubic, as the models' own processors resize (PIL);
+            # it overshoots the range of RGB.
             images = F.interpolate(
                 images, size, mode='bicubic', antialias=True
             ).clamp(0, 255)
@@ -137,8 +135,8 @@ class BaseTeacher(FrozenModule):
             images = images.masked_fill(~mask[:, None], 0.0)
         return images, mask
 
-    def input_size(self, height: int, width: int) -> tuple[int, int]:
-        """The size at which the model sees an image of a given size.
+    def input_size(self, height: int, width: int) -> tuple[int, ...]:
+        """The size at which the model gets an image of a given size.
 
         Args:
             height: Height of the image.
@@ -147,9 +145,9 @@ class BaseTeacher(FrozenModule):
         Returns:
             Height and width.
         """
-        if self.resolution is not None:
-            return self.resolution
-        return nearest_size(height, width, self.size_divisor)
+        return self.resolution or nearest_size(
+            height, width, self.size_divisor
+        )
 
     @abstractmethod
     def extract(
@@ -159,7 +157,8 @@ class BaseTeacher(FrozenModule):
 
         Args:
             images: Normalised images, (B, 3, H, W).
-            mask: Real pixels, (B, H, W) bool, or None.
+            mask: Real pixels, (B, H, W) bool, or None. Padding is zero; only
+                a model that takes a mask makes more use of it.
 
         Returns:
             The summary (B, D) or None, and the maps (B, C, H, W).
@@ -167,7 +166,7 @@ class BaseTeacher(FrozenModule):
 
     @torch.no_grad()
     def probe(self, size: int = 128) -> None:
-        """Set channels and strides from what the model says of a grey image.
+        """Set channels and strides from the features of a grey image.
 
         Args:
             size: Side of the image. Defaults to 128.
@@ -175,10 +174,8 @@ class BaseTeacher(FrozenModule):
         Raises:
             ValueError: If the model gives something other than maps.
         """
-        height, width = self.input_size(size, size)
-        summary, maps = self.extract(
-            self.mean.new_zeros(1, 3, height, width), None
-        )
+        grey = self.mean.new_zeros(1, 3, *self.input_size(size, size))
+        summary, maps = self.extract(grey, None)
         for index, feature in enumerate(maps):
             if feature.ndim != 4:
                 raise ValueError(
@@ -188,4 +185,112 @@ class BaseTeacher(FrozenModule):
                 )
         self.summary_channels = None if summary is None else summary.shape[-1]
         self.channels = tuple(m.shape[1] for m in maps)
-        self.strides = tuple(round(height / m.shape[2]) for m in maps)
+        # rounded, as a model may pad its maps
+        self.strides = tuple(round(grey.shape[2] / m.shape[2]) for m in maps)
+
+
+def stated_normalization(
+    mean: Sequence[float] | None, std: Sequence[float] | None
+) -> tuple[Sequence[float], Sequence[float]] | None:
+    """The mean and deviation that a config gives, if it gives them.
+
+    Args:
+        mean: Mean of each RGB channel, or None.
+        std: Standard deviation, or None.
+
+    Returns:
+        Both, or None.
+
+    Raises:
+        ValueError: If only one of them is given.
+    """
+    if (mean is None) != (std is None):
+        raise ValueError('give both mean and std, or neither')
+    return None if mean is None or std is None else (mean, std)
+
+
+class TeacherBank(ExternalModule, Mapping[str, BaseTeacher]):
+    """Named teachers, invisible to whatever walks the modules of a model.
+
+    The owner's ``state_dict()``, ``parameters()``, optimiser, DDP wrapper
+    and moving average never meet a teacher; teachers follow it to a device.
+
+    Args:
+        teachers: Name to config of a teacher. A name is a non-empty string
+            without dots, and no attribute of ``nn.ModuleDict``: what belongs
+            to a teacher is kept in one.
+
+    Raises:
+        ValueError: If a name or type is wrong.
+    """
+
+    # A mapping has no hash, which nn.Module needs to walk its modules.
+    __hash__ = nn.Module.__hash__
+
+    def __init__(self, teachers: Mapping[str, Mapping[str, Any]]) -> None:
+        super().__init__()
+        for name in teachers:
+            if not isinstance(name, str) or not name or '.' in name:
+                raise ValueError(
+                    'the name of a teacher must be a non-empty string '
+                    f'without dots, but is {name!r}'
+                )
+            if hasattr(nn.ModuleDict(), name):
+                raise ValueError(
+                    f'a teacher cannot be named {name!r}, which is an '
+                    'attribute of torch.nn.ModuleDict; choose another name.'
+                )
+        self._teachers = {
+            name: build_teacher(name, config)
+            for name, config in teachers.items()
+        }
+
+    def __getitem__(self, name: str) -> BaseTeacher:
+        return self._teachers[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._teachers)
+
+    def __len__(self) -> int:
+        return len(self._teachers)
+
+    def __repr__(self) -> str:
+        kinds = [f'{k}={type(v).__name__}' for k, v in self.items()]
+        return f'TeacherBank({", ".join(kinds)})'
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # a copy of the student, such as its moving average, shares teachers
+        return self
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
+        for teacher in self.values():
+            teacher._apply(fn)
+        return self
+
+
+def build_teacher(name: str, config: Mapping[str, Any]) -> BaseTeacher:
+    """Build a teacher, and nothing else.
+
+    Args:
+        name: Its name, for the error.
+        config: Its config.
+
+    Raises:
+        ValueError: If the type is that of no registered teacher.
+    """
+    # The config may come out of an exported folder: MODELS.build would import
+    # whatever an unregistered type spells.
+    kind = config.get('type')
+    found = find_model(kind, BaseTeacher)
+    if found is None:
+        known = sorted(
+            f'kpu_mm.{key}'
+            for key, value in MODELS.module_dict.items()
+            if isinstance(value, type) and issubclass(value, BaseTeacher)
+        )
+        raise ValueError(
+            f"teacher '{name}' has type {kind!r}, which is no teacher; known "
+            f'are {known}'
+        )
+    teacher: BaseTeacher = MODELS.build(dict(config, type=found))
+    return teacher

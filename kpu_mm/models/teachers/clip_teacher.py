@@ -1,21 +1,33 @@
-"""CLIP, SigLIP and their kin, from open_clip."""
+"""CLIP, SigLIP and their kin, from open_clip, with weights that fit or none.
+
+open_clip only logs a warning, or says nothing, when it leaves a model at
+random, activates it with another GELU than it was trained with, or forgets
+the mean and deviation of its images. All this is settled here before a model
+is built.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import open_clip
 import torch
 from open_clip.modified_resnet import ModifiedResNet
+from open_clip.pretrained import get_pretrained_cfg
 from open_clip.timm_model import TimmModel
 from torch import Tensor
+from transformers import dynamic_module_utils
 
 from kpu_mm.registry import MODELS
+from kpu_mm.weights.hub import OPEN_CLIP, fetch_file, fetch_folder
+from kpu_mm.weights.pretrained import read_config
 
 from ..encoder import to_map
-from .base_teacher import BaseTeacher
-from .clip_loading import find_clip, no_remote_code
+from .base_teacher import BaseTeacher, stated_normalization
 
 
 @MODELS.register_module()
@@ -28,7 +40,6 @@ class CLIPTeacher(BaseTeacher):
     is the last block's patch tokens after the final norm.
 
     The map of CLIP's ResNet is its last stage's, before attention pooling.
-
     The model takes one size only; images of another are resized to it.
     Tags that need QuickGELU get it even with a GELU config. A weights file
     says neither its activation nor its normalisation, so the caller must.
@@ -65,8 +76,18 @@ class CLIPTeacher(BaseTeacher):
         resolution: tuple[int, int] | None = None,
         with_text: bool = False,
     ) -> None:
-        source = find_clip(model, pretrained, quick_gelu, mean, std)
-        built: Any = source.build(resolution)
+        given = stated_normalization(mean, std)
+        source = _find(model, pretrained, quick_gelu)
+        images = given or source.normalization
+        if images is None:
+            raise ValueError(
+                f"'{pretrained or model}' has no mean and std of its images: "
+                'set mean and std, such as (0.48145466, 0.4578275, '
+                '0.40821073) and (0.26862954, 0.26130258, 0.27577711) for '
+                'OpenAI, DFN and most LAION weights, or (0.5, 0.5, 0.5) '
+                'twice for SigLIP'
+            )
+        built = _build(source, resolution)
         if type(built) not in (open_clip.CLIP, open_clip.CustomTextCLIP):
             raise ValueError(
                 f"'{model}' is a {type(built).__name__}, whose features "
@@ -78,7 +99,7 @@ class CLIPTeacher(BaseTeacher):
             )
         size = built.visual.image_size
         height, width = (size, size) if isinstance(size, int) else size
-        super().__init__(source.mean, source.std, (height, width))
+        super().__init__(*images, (height, width))
         self.name = source.name
         self.model = built if with_text else None
         self.visual = built.visual
@@ -97,10 +118,7 @@ class CLIPTeacher(BaseTeacher):
             Image embedding (B, D) and the map of patch tokens (B, C, H, W).
         """
         out = self.visual.forward_intermediates(
-            images,
-            indices=1,
-            normalize_intermediates=True,
-            output_fmt='NCHW',
+            images, indices=1, normalize_intermediates=True, output_fmt='NCHW'
         )
         return out['image_features'], tuple(out['image_intermediates'])
 
@@ -124,12 +142,14 @@ class CLIPTeacher(BaseTeacher):
         tokens = m.flatten(2).transpose(1, 2).contiguous()  # (B, N, C)
         if isinstance(self.visual, TimmModel):
             trunk = self.visual.trunk
+            # (B, N, C) -> (B * N, P + 1, C): each token is a whole image
             alike = tokens.flatten(0, 1)[:, None].expand(
                 -1, trunk.num_prefix_tokens + 1, -1
             )
             read = self.visual.head(trunk.forward_head(alike))
             read = read.unflatten(0, tokens.shape[:2])
         elif isinstance(self.visual, ModifiedResNet):
+            # Attention over one value gives that value, whatever the query.
             pool = self.visual.attnpool
             read = pool.c_proj(pool.v_proj(tokens))
         else:
@@ -139,14 +159,13 @@ class CLIPTeacher(BaseTeacher):
     def tokenizer(self) -> Callable[[list[str]], Tensor]:
         """The tokenizer of the text tower.
 
-        Returns:
-            Texts to token ids, (B, context length).
+        It turns texts into token ids, (B, context length).
 
         Raises:
             FileNotFoundError: If its files are not at hand.
         """
         try:
-            with no_remote_code():
+            with _no_remote_code():
                 return open_clip.get_tokenizer(self.name)
         except (OSError, ValueError) as error:
             raise FileNotFoundError(
@@ -154,3 +173,135 @@ class CLIPTeacher(BaseTeacher):
                 'tokenizer.json and tokenizer_config.json beside its '
                 'open_clip_config.json, and use local-dir:FOLDER as model.'
             ) from error
+
+
+class _Source(NamedTuple):
+    """What is known of a model before it is built.
+
+    ``weights`` is None if the folder ``name`` has them, ``normalization``
+    if it is not known.
+    """
+
+    name: str
+    weights: Path | None
+    quick_gelu: bool
+    normalization: tuple[Sequence[float], Sequence[float]] | None
+
+
+@contextmanager
+def _no_remote_code() -> Iterator[None]:
+    """Let transformers refuse a model's own code where it would ask."""
+    # open_clip does not pass trust_remote_code, for which transformers asks
+    # on stdin. With no time to wait for an answer it raises instead.
+    seconds = dynamic_module_utils.TIME_OUT_REMOTE_CODE
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
+    try:
+        yield
+    finally:
+        dynamic_module_utils.TIME_OUT_REMOTE_CODE = seconds
+
+
+def _build(source: _Source, resolution: tuple[int, int] | None) -> Any:
+    """Both towers; every weight comes from the files."""
+    try:
+        with _no_remote_code():
+            return open_clip.create_model(
+                source.name,
+                pretrained=str(source.weights) if source.weights else None,
+                force_quick_gelu=source.quick_gelu,
+                force_image_size=resolution,
+                require_pretrained=True,
+            )
+    # open_clip stumbles in many ways over a file of another model
+    except Exception as error:
+        text = ' '.join(str(error).split())[:300]
+        raise RuntimeError(
+            f"The weights of '{source.weights or source.name}' are broken or "
+            f"do not fit '{source.name}': {text}"
+        ) from error
+
+
+def _find(
+    model: str, pretrained: str | None, quick_gelu: bool | None
+) -> _Source:
+    """Find the weights of a model and what they were trained with."""
+    if model.startswith(('local-dir:', 'hf-hub:')):
+        source = _find_folder(model, pretrained)
+    else:
+        source = _find_named(model, pretrained, quick_gelu)
+    if source.quick_gelu and quick_gelu is False:
+        raise ValueError(f"quick_gelu=False contradicts '{source.name}'")
+    return source._replace(quick_gelu=source.quick_gelu or bool(quick_gelu))
+
+
+def _find_folder(model: str, pretrained: str | None) -> _Source:
+    """A folder that says itself what its weights were trained with."""
+    if pretrained is not None:
+        raise ValueError(
+            f"'{model}' brings its own weights, so pretrained="
+            f"'{pretrained}' would be ignored; remove one of them"
+        )
+    folder = fetch_folder(model.partition(':')[2], OPEN_CLIP)
+    config = read_config(folder, OPEN_CLIP.config)
+    if not isinstance(config.get('model_cfg'), dict):
+        raise ValueError(f"'{folder}/{OPEN_CLIP.config}' has no model_cfg")
+    # open_clip hands these to AutoTokenizer, whatever they say
+    if '"trust_remote_code"' in json.dumps(config):
+        raise ValueError(
+            f"'{folder}/{OPEN_CLIP.config}' sets trust_remote_code, which "
+            'would run code of the hub; remove it.'
+        )
+    quick = bool(config['model_cfg'].get('quick_gelu', False))
+    images = config.get('preprocess_cfg', {})
+    stated = (images.get('mean'), images.get('std'))
+    return _Source(
+        f'local-dir:{folder}', None, quick, None if None in stated else stated
+    )
+
+
+def _find_named(
+    model: str, pretrained: str | None, quick_gelu: bool | None
+) -> _Source:
+    """A config of open_clip, with a tag for its weights or a file."""
+    config = open_clip.get_model_config(model)
+    if config is None:
+        raise ValueError(
+            f"open_clip has no model '{model}'; see open_clip.list_models(), "
+            'or pass local-dir:FOLDER or hf-hub:NAME'
+        )
+    tags = open_clip.list_pretrained_tags_by_model(model)
+    if pretrained is None:
+        raise ValueError(
+            f"'{model}' would have random weights: set pretrained to one of "
+            f'{tags} or to a file'
+        )
+    quick = bool(config.get('quick_gelu', False))
+    if tag := get_pretrained_cfg(model, pretrained):
+        trained = bool(tag.get('quick_gelu', False))
+        # a GELU config is switched to what a tag needs; not the other way
+        if (quick and not trained) or quick_gelu not in (None, trained):
+            raise ValueError(
+                f"'{pretrained}' of '{model}' was trained with quick_gelu="
+                f"{trained}: use the config '{model.replace('-quickgelu', '')}"
+                "' and leave quick_gelu unset"
+            )
+        repo, _, name = tag['hf_hub'].rpartition('/')
+        names = OPEN_CLIP.weights
+        if name:  # safetensors are preferred to what the tag names
+            names = (str(Path(name).with_suffix('.safetensors')), name)
+        weights = fetch_file(repo, *dict.fromkeys(names))
+        return _Source(model, weights, trained, (tag['mean'], tag['std']))
+    path = Path(pretrained).expanduser()
+    if not path.is_file():
+        raise ValueError(
+            f"'{pretrained}' is neither a file nor a tag of '{model}', which "
+            f'are {tags}'
+        )
+    # towers of timm have an activation of their own
+    native = 'timm_model_name' not in config['vision_cfg']
+    if native and not quick and quick_gelu is None:
+        raise ValueError(
+            f"'{pretrained}' does not say its activation: set quick_gelu="
+            'True for weights of OpenAI, DFN-2B or MetaCLIP, else False'
+        )
+    return _Source(model, path, quick, None)

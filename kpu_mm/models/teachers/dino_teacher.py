@@ -11,7 +11,7 @@ from kpu_mm.weights.hub import fetch_folder
 
 from ..dino_vit import DINOViT
 from .base_teacher import BaseTeacher
-from .normalization import read_normalization
+from .transformers_teacher import read_normalization
 
 
 @MODELS.register_module()

@@ -23,7 +23,7 @@ from kpu_mm.weights.hub import fetch_folder
 from kpu_mm.weights.pretrained import load_transformers, read_config
 
 from .base_teacher import BaseTeacher
-from .normalization import read_normalization
+from .transformers_teacher import read_normalization
 
 _FAMILY: dict[str, Any] = {
     'grounding-dino': GroundingDinoForObjectDetection,
@@ -31,38 +31,6 @@ _FAMILY: dict[str, Any] = {
 }
 # files of released models hold one box head for each decoder layer
 _TIES_BOX_HEADS = int(transformers.__version__.partition('.')[0]) >= 5
-
-
-class InjectedMaps(nn.Module):
-    """Stands in for GroundingDINO's image backbone with given maps.
-
-    The images it is called with count only by their batch size.
-
-    Args:
-        maps: What the neck receives, from fine to coarse, (B, C, H, W).
-    """
-
-    def __init__(self, maps: Sequence[Tensor]) -> None:
-        super().__init__()
-        self.maps = tuple(maps)
-
-    def forward(
-        self, pixel_values: Tensor, pixel_mask: Tensor
-    ) -> list[tuple[Tensor, Tensor]]:
-        """Pair the maps with masks as the backbone does.
-
-        Args:
-            pixel_values: Not used.
-            pixel_mask: 1 for a real pixel, (B, H, W).
-
-        Returns:
-            Each map with its mask (B, H, W) bool.
-        """
-        mask = pixel_mask[None].float()
-        return [
-            (m, F.interpolate(mask, size=m.shape[-2:]).bool()[0])
-            for m in self.maps
-        ]
 
 
 @MODELS.register_module()
@@ -107,8 +75,7 @@ class GroundingDINOTeacher(BaseTeacher):
                 'MM-GroundingDINO, so its boxes would be wrong; install '
                 "'transformers<5' or build the teacher without text"
             )
-        mean, std = read_normalization(folder, mean, std)
-        super().__init__(mean, std)
+        super().__init__(*read_normalization(folder, mean, std))
         model: Any = load_transformers(_FAMILY[family], folder)
         check_text_attention(model)
         self.model = model if with_text else None
@@ -180,18 +147,39 @@ class GroundingDINOTeacher(BaseTeacher):
                 f'{channels}'
             )
         backbone = self.model.model.backbone
-        backbone.conv_encoder = InjectedMaps(maps)
+        backbone.conv_encoder = _InjectedMaps(maps)
         try:
             yield self.model
         finally:
             backbone.conv_encoder = self.encoder
 
 
+class _InjectedMaps(nn.Module):
+    """Given maps in the place of GroundingDINO's image backbone."""
+
+    def __init__(self, maps: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.maps = tuple(maps)
+
+    def forward(
+        self, pixel_values: Tensor, pixel_mask: Tensor
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Each map with its mask (B, h, w) bool, as the backbone gives them.
+
+        Args:
+            pixel_values: Not used.
+            pixel_mask: 1 for a real pixel, (B, H, W).
+        """
+        # (B, H, W) -> (1, B, H, W), the images as channels
+        mask = pixel_mask[None].float()
+        return [
+            (m, F.interpolate(mask, size=m.shape[-2:]).bool()[0])
+            for m in self.maps
+        ]
+
+
 def check_text_attention(model: Any) -> None:
     """Refuse settings under which the text features are wrong.
-
-    Eager attention of transformers 5 adds the phrase mask as 0 and 1 instead
-    of masking with it.
 
     Args:
         model: The detector.
@@ -199,6 +187,8 @@ def check_text_attention(model: Any) -> None:
     Raises:
         RuntimeError: If its BERT does not run sdpa attention.
     """
+    # Eager attention of transformers 5 adds the phrase mask as 0 and 1
+    # instead of masking with it.
     found = model.model.text_backbone.config._attn_implementation
     if found != 'sdpa':
         raise RuntimeError(

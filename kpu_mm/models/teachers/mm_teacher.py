@@ -16,11 +16,10 @@ from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from kpu_mm.registry import MODELS
-from kpu_mm.weights.state_dict import load_state
+from kpu_mm.weights.state_dict import load_state, select_prefix
 
 from .base_teacher import BaseTeacher
 
-_SWAPS = ('bgr_to_rgb', 'rgb_to_bgr', 'to_rgb')
 _ROOTS = ('mmengine', 'mmcv')  # what they register is in the root registry
 _FILE = re.compile(r'[/\\]|\.(py|json|ya?ml|pkl|pickle|pth?|npy|npz)$', re.I)
 _TOOLBOXES = (*_ROOTS, 'mmdet', 'mmseg', 'mmpretrain', 'kpu_mm')
@@ -50,6 +49,8 @@ class MMTeacher(BaseTeacher):
         ValueError: If the config lacks what is needed.
     """
 
+    backbone: nn.Module
+
     def __init__(
         self,
         config: str | Mapping[str, Any],
@@ -58,39 +59,41 @@ class MMTeacher(BaseTeacher):
         size_divisor: int = 1,
     ) -> None:
         whole = _read(config)
-        model = whole.get('model')
-        if not model or 'backbone' not in model:
-            raise ValueError(f'the config {_name(config)} has no backbone')
-        if with_neck and not model.get('neck'):
-            raise ValueError(f'the config {_name(config)} has no neck')
-        images = model.get('data_preprocessor') or whole.get(
-            'data_preprocessor'
-        )
+        name = f"'{config}'" if isinstance(config, str) else 'given as a dict'
+        model: Any = whole.get('model')
+        parts = ('backbone', 'neck') if with_neck else ('backbone',)
+        for part in parts:
+            if not model or not model.get(part):
+                raise ValueError(f'the config {name} has no {part}')
+        key = 'data_preprocessor'
+        images = model.get(key) or whole.get(key)
         if not images or not images.get('mean') or not images.get('std'):
             raise ValueError(
-                f'the data_preprocessor of {_name(config)} has no mean and '
+                f'the data_preprocessor of the config {name} has no mean and '
                 'std: add them, on the [0, 255] scale'
             )
-        swapped = any(images.get(key) for key in _SWAPS)
-        order = slice(None) if swapped else slice(None, None, -1)
-        super().__init__(
-            # the file's statistics are in the order that the model sees
-            [value / 255 for value in images['mean']][order],
-            [value / 255 for value in images['std']][order],
-            size_divisor=size_divisor,
+        swaps = ('bgr_to_rgb', 'rgb_to_bgr', 'to_rgb')
+        is_rgb = any(images.get(key) for key in swaps)
+        mean, std = (
+            [value / 255 for value in images[key]] for key in ('mean', 'std')
         )
-        self.is_rgb = swapped
+        # the config's statistics are in the order of the model's channels
+        order = 1 if is_rgb else -1
+        super().__init__(
+            mean[::order], std[::order], size_divisor=size_divisor
+        )
+        self.is_rgb = is_rgb
         scope = whole.get('default_scope')
         if not isinstance(config, str):
             for part in ('backbone', 'neck'):
                 model[part] = _only_registered(model.get(part), scope)
         state = load_state(checkpoint)
-        self.backbone = _part('backbone', model, state, scope, checkpoint)
-        self.neck = (
-            _part('neck', model, state, scope, checkpoint)
-            if with_neck
-            else None
-        )
+        self.neck: Any = None
+        for part in parts:
+            with DefaultScope.overwrite_default_scope(scope):
+                module = MMENGINE_MODELS.build(model[part])
+            _fill(module, part, state, checkpoint)
+            setattr(self, part, module)
         self.probe()
 
     def extract(
@@ -105,6 +108,7 @@ class MMTeacher(BaseTeacher):
         Returns:
             None and the maps (B, C, H, W).
         """
+        # RGB -> BGR
         maps = self.backbone(images if self.is_rgb else images.flip(1))
         if self.neck is not None:
             maps = self.neck(maps)
@@ -122,12 +126,9 @@ def _read(config: str | Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _only_registered(config: Any, scope: str | None) -> Any:
-    """A config without ``init_cfg``, if all its types are registered.
+    """A config without ``init_cfg``, if it can run nothing unregistered.
 
-    It names no files either: registered models such as MMDetection's
-    KnowledgeDistillationSingleStageDetector run one as a config. MMEngine
-    imports whatever an unknown type or scope spells. Weights come
-    from the checkpoint, so that ``init_cfg`` has nothing to do.
+    MMEngine imports whatever an unknown type or scope spells.
 
     Raises:
         ValueError: If a type or a scope is not registered, or a value is a
@@ -135,6 +136,8 @@ def _only_registered(config: Any, scope: str | None) -> Any:
     """
     if isinstance(config, list | tuple):
         return [_only_registered(value, scope) for value in config]
+    # registered models such as MMDetection's
+    # KnowledgeDistillationSingleStageDetector run a file as a config
     if isinstance(config, str) and _FILE.search(config):
         raise ValueError(
             f'MMTeacher: {config!r} in the backbone or neck is a file, which '
@@ -146,22 +149,22 @@ def _only_registered(config: Any, scope: str | None) -> Any:
     if scope not in (None, *_TOOLBOXES, *MMENGINE_MODELS.children):
         raise ValueError(
             f'MMTeacher: no model of type {config.get("type")!r} is built in '
-            f'the scope {scope!r}, which is none of {", ".join(_TOOLBOXES)} '
-            'nor of your own registries.'
+            f'the scope {scope!r}; known are {", ".join(_TOOLBOXES)} and '
+            'those of your own registries.'
         )
     kind = config.get('type')
     if isinstance(kind, str) and not _is_registered(kind, scope):
         raise ValueError(
-            f'MMTeacher: no model of type {kind!r} is registered'
-            + (f' in {scope!r}; ' if scope else '; ')
-            + f'known are the models of {", ".join(_TOOLBOXES)} and those '
-            'that your own modules have registered.'
+            f'MMTeacher: no model of type {kind!r} is registered in the '
+            f'scope {scope!r}; known are the models of '
+            f'{", ".join(_TOOLBOXES)} and those of your own modules.'
         )
     if config.get('trust_remote_code'):
         raise ValueError(
             'MMTeacher: trust_remote_code would run code of the hub; remove '
             'it from the config.'
         )
+    # weights come from the checkpoint: init_cfg has nothing to do
     return {
         key: _only_registered(value, scope)
         for key, value in config.items()
@@ -183,29 +186,14 @@ def _is_registered(kind: str, scope: str | None) -> bool:
     return name in known
 
 
-def _name(config: str | Mapping[str, Any]) -> str:
-    return f"'{config}'" if isinstance(config, str) else 'given as a dict'
-
-
-def _part(
-    name: str,
-    model: Mapping[str, Any],
-    state: Mapping[str, Tensor],
-    scope: str | None,
-    checkpoint: str,
-) -> nn.Module:
-    """Build a part of a model and fill it, strictly."""
-    with DefaultScope.overwrite_default_scope(scope):
-        module = MMENGINE_MODELS.build(model[name])
-    prefix = f'{name}.'
-    own = {
-        key.removeprefix(prefix): value
-        for key, value in state.items()
-        if key.startswith(prefix)
-    }
+def _fill(
+    module: nn.Module, part: str, state: Mapping[str, Tensor], checkpoint: str
+) -> None:
+    """Fill a part of a model from the whole one's weights, strictly."""
+    own = select_prefix(state, f'{part}.')
     if not own:
         raise RuntimeError(
-            f"'{checkpoint}' has no weights of a {name}; pass the checkpoint "
+            f"'{checkpoint}' has no weights of a {part}; pass the checkpoint "
             'of the whole model'
         )
     try:
@@ -213,6 +201,5 @@ def _part(
     except RuntimeError as error:
         text = ' '.join(str(error).split())[:300]
         raise RuntimeError(
-            f"the {name} in '{checkpoint}' does not fit the config: {text}"
+            f"the {part} in '{checkpoint}' does not fit the config: {text}"
         ) from error
-    return module

@@ -12,20 +12,19 @@ from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
 
 from ..encoder import level_masks
-from .base_teacher import BaseTeacher
-from .teacher_bank import build_teacher
+from .base_teacher import BaseTeacher, build_teacher
 
 
 @MODELS.register_module()
 class MosaicTeacher(BaseTeacher):
-    """A teacher of one size only, which sees smaller images side by side.
+    """A teacher of one size only, which gets smaller images side by side.
 
     Mosaic augmentation of RADIOv2.5 (https://arxiv.org/abs/2412.07679): as
     many images as fit into k rows and k columns of the teacher's input are
-    its one image, and what it says is cut into an image's part again. A
+    its one image, and its maps are cut into those of the images again. A
     batch of 432 x 432 gives SAM 2 x 2 images with 80 pixels of padding
     beside each, one of 256 x 256 gives it 4 x 4 and one of 1024 x 1024 each
-    image alone. The student sees the images as they are.
+    image alone. The student gets the images as they are.
 
     Each image begins where a cell of the teacher's maps begins (not given in
     the paper), so that none of them is interpolated; padding is zero after
@@ -75,15 +74,14 @@ class MosaicTeacher(BaseTeacher):
                 f'{self.side} x {self.side}: sides are multiples of {cell} '
                 f'up to {self.side}.'
             )
-        return next(
-            k
-            for k in range(self.side // max(height, width), 0, -1)
-            if self.side % (k * cell) == 0
-        )
+        # a tile is whole cells, too, so that no map is interpolated
+        most = self.side // max(height, width)
+        fits = [k for k in range(1, most + 1) if self.side % (k * cell) == 0]
+        return fits[-1]
 
     @torch.no_grad()
     def forward(self, images: Tensor, mask: Tensor | None = None) -> Features:
-        """What the teacher says of a batch.
+        """Summary and maps of raw images, as :meth:`encode` gives them.
 
         Args:
             images: Raw RGB in [0, 255], uint8 or float, (B, 3, H, W).
@@ -98,15 +96,13 @@ class MosaicTeacher(BaseTeacher):
         k = self.per_row(height, width)
         tile_side = self.side // k
         valid = None
-        if (
-            mask is not None
-            or len(images) % (k * k)
-            or (height, width) != (tile_side, tile_side)
-        ):
-            seen = mask
-            if seen is None:
-                seen = torch.ones_like(images[:, 0], dtype=torch.bool)
-            valid = tile(seen[:, None], k, tile_side)[:, 0]
+        # Without padding the teacher need not be given a mask.
+        whole = height == width == tile_side and len(images) % (k * k) == 0
+        if mask is not None or not whole:
+            real = mask
+            if real is None:
+                real = torch.ones_like(images[:, 0], dtype=torch.bool)
+            valid = tile(real[:, None], k, tile_side)[:, 0]
         features = self.teacher(tile(images, k, tile_side), valid)
         maps = []
         for m, stride in zip(features.maps, self.strides, strict=True):

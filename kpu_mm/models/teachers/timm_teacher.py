@@ -12,14 +12,9 @@ from kpu_mm.registry import MODELS
 from kpu_mm.weights.hub import fetch_file
 from kpu_mm.weights.state_dict import load_state
 
-from .base_teacher import BaseTeacher
+from .base_teacher import BaseTeacher, stated_normalization
 
-_LOADING = {
-    'checkpoint_path',
-    'pretrained',
-    'pretrained_cfg',
-    'pretrained_cfg_overlay',
-}
+_LOADING = ('checkpoint_path', 'pretrained')
 
 
 @MODELS.register_module()
@@ -63,12 +58,11 @@ class TimmTeacher(BaseTeacher):
     ) -> None:
         options = dict(options or {})
         # they would load more weights, past our reader and its checks
-        if loading := sorted(set(options) & _LOADING):
+        if loading := [k for k in options if k.startswith(_LOADING)]:
             raise ValueError(
                 f'options {loading} load weights; use checkpoint instead'
             )
-        if (mean is None) != (std is None):
-            raise ValueError('give both mean and std, or neither')
+        stated_normalization(mean, std)  # both, or neither
         built = _build(model, checkpoint, resolution, options)
         if not hasattr(built, 'forward_intermediates'):
             raise ValueError(
@@ -77,17 +71,17 @@ class TimmTeacher(BaseTeacher):
             )
         config = built.pretrained_cfg
         any_size = options.get('dynamic_img_size', False)
-        if (
-            resolution is None
-            and config.get('fixed_input_size')
-            and not any_size
-        ):
-            resolution = tuple(config['input_size'][1:])
+        if config.get('fixed_input_size') and not any_size:
+            # (3, H, W) of its training, if no other was asked for
+            resolution = resolution or tuple(config['input_size'][1:])
+        # NaFlexViT calls it embeds
+        embed = getattr(built, 'patch_embed', getattr(built, 'embeds', None))
+        patch = getattr(embed, 'patch_size', None)
         super().__init__(
             mean or config['mean'],
             std or config['std'],
             resolution,
-            _patch(built),
+            patch[0] if isinstance(patch, tuple) else 1,
         )
         self.indices = indices if isinstance(indices, int) else list(indices)
         self.model = built
@@ -119,10 +113,11 @@ def _build(
     options: dict[str, Any],
 ) -> Any:
     # only in its trained form, classifier and all, does timm load strictly
-    if not timm.is_model(name.partition('.')[0]):
+    family = name.partition('.')[0]
+    if not timm.is_model(family):
         raise ValueError(f"timm has no model '{name}'; see timm.list_models()")
     if checkpoint is None:
-        known = timm.list_pretrained(f'{name.partition(".")[0]}.*')
+        known = timm.list_pretrained(f'{family}.*')
         config = timm.get_pretrained_cfg(name) if name in known else None
         if config is None or not config.hf_hub_id:
             raise ValueError(
@@ -133,31 +128,20 @@ def _build(
         if config.hf_hub_filename:
             files = (config.hf_hub_filename,)
         checkpoint = str(fetch_file(config.hf_hub_id, *files))
-    state = load_state(checkpoint)
     if resolution is not None:
         options = dict(options, img_size=resolution)
+    # 'source' keeps timm from the hub, 'custom_load' from its own reader
+    given = dict(
+        state_dict=load_state(checkpoint), custom_load=False, source='timm'
+    )
     try:
         model: Any = timm.create_model(
-            name,
-            pretrained=True,
-            pretrained_cfg_overlay={
-                'state_dict': state,
-                'custom_load': False,
-                'source': 'timm',
-            },
-            **options,
+            name, pretrained=True, pretrained_cfg_overlay=given, **options
         )
     except (RuntimeError, KeyError, TypeError) as error:
         text = ' '.join(str(error).split())[:300]
         raise RuntimeError(
             f"'{checkpoint}' does not fit timm's '{name}': {text}"
         ) from error
-    del model.pretrained_cfg['state_dict']
+    del model.pretrained_cfg['state_dict']  # a second copy of the weights
     return model
-
-
-def _patch(model: Any) -> int:
-    # NaFlexViT calls it embeds
-    embed = getattr(model, 'patch_embed', getattr(model, 'embeds', None))
-    sizes = getattr(embed, 'patch_size', None)
-    return sizes[0] if isinstance(sizes, tuple) else 1

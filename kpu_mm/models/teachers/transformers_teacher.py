@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from math import isclose
+from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor
@@ -12,11 +14,10 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING
 
 from kpu_mm.registry import MODELS
 from kpu_mm.weights.hub import fetch_folder
-from kpu_mm.weights.pretrained import load_transformers
+from kpu_mm.weights.pretrained import load_transformers, read_config
 
 from ..encoder import to_map
-from .base_teacher import BaseTeacher
-from .normalization import read_normalization
+from .base_teacher import BaseTeacher, stated_normalization
 
 
 @MODELS.register_module()
@@ -83,19 +84,25 @@ class TransformersTeacher(BaseTeacher):
         patch = getattr(config, 'patch_size', None)
         divisor = patch if isinstance(patch, int) else 1
         super().__init__(mean, std, resolution, divisor)
-        self.source = source
         self.summary = summary
         self.stages = out_indices is not None
-        if summary != 'pooler':  # a classifier's weights have none
-            self.unread = ('pooler.', 'mask_token')
-        self.model = _load(folder, config, out_indices, self.unread)
+        # what no output depends on: a classifier's weights have no pooler
+        unused = ['mask_token'] + ['pooler.'] * (summary != 'pooler')
+        cls: Any = AutoModel
+        options = {}
+        if out_indices is not None:
+            if type(config) not in MODEL_FOR_BACKBONE_MAPPING:
+                raise ValueError(
+                    f"'{config.model_type}' has no backbone class in "
+                    'transformers: remove out_indices'
+                )
+            cls = MODEL_FOR_BACKBONE_MAPPING[type(config)]
+            options = dict(out_indices=list(out_indices))
+        self.model = load_transformers(cls, folder, unused, **options)
         parameters = inspect.signature(self.model.forward).parameters
         # without it, some take the size of their training only
-        self.options: dict[str, bool] = (
-            {'interpolate_pos_encoding': True}
-            if 'interpolate_pos_encoding' in parameters
-            else {}
-        )
+        name = 'interpolate_pos_encoding'
+        self.options = {name: True} if name in parameters else {}
         try:
             self.probe()
         except (ValueError, RuntimeError, TypeError, AttributeError) as error:
@@ -122,23 +129,20 @@ class TransformersTeacher(BaseTeacher):
         out: Any = self.model(images, **self.options)
         if self.stages:
             return None, tuple(out.feature_maps)
-        hidden = out.last_hidden_state
+        m = hidden = out.last_hidden_state
         prefix = 0
         if hidden.ndim == 3:
-            grid = (
-                images.shape[-2] // self.size_divisor,
-                images.shape[-1] // self.size_divisor,
-            )
-            prefix = hidden.shape[1] - grid[0] * grid[1]
-            if prefix < 0 or self.size_divisor == 1:
+            # (B, P + N, C): the tokens that are no patches come first
+            patch = self.size_divisor
+            rows, columns = (side // patch for side in images.shape[-2:])
+            prefix = hidden.shape[1] - rows * columns
+            if prefix < 0 or patch == 1:
                 raise ValueError(
                     f'its {hidden.shape[1]} tokens are no grid of '
-                    f'{grid[0]} x {grid[1]} patches; set out_indices'
+                    f'{rows} x {columns} patches; set out_indices'
                 )
-            maps = to_map(hidden[:, prefix:], grid)
-        else:
-            maps = hidden
-        return self._summarize(out, hidden, prefix), (maps,)
+            m = to_map(hidden[:, prefix:], (rows, columns))
+        return self._summarize(out, hidden, prefix), (m,)
 
     def _summarize(
         self, out: Any, hidden: Tensor, prefix: int
@@ -152,25 +156,52 @@ class TransformersTeacher(BaseTeacher):
         pooled = getattr(out, 'pooler_output', None)
         if pooled is None:
             raise ValueError("it has no pooled output: summary='pooler'")
-        return pooled.flatten(1)
+        return pooled.flatten(1)  # of a convolutional model (B, C, 1, 1)
 
 
-def _load(
-    folder: Any,
-    config: Any,
-    out_indices: Sequence[int] | None,
-    may_miss: Sequence[str],
-) -> Any:
-    if out_indices is None:
-        return load_transformers(AutoModel, folder, may_miss=may_miss)
-    if type(config) not in MODEL_FOR_BACKBONE_MAPPING:
+def read_normalization(
+    folder: Path,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> tuple[list[float], list[float]]:
+    """Mean and deviation in units of [0, 1], never a guess.
+
+    Args:
+        folder: Folder of a transformers model; its preprocessor_config.json
+            is read unless both values are given.
+        mean: Takes precedence over the file. Defaults to None.
+        std: Takes precedence over the file. Defaults to None.
+
+    Returns:
+        Mean and standard deviation of the RGB channels.
+
+    Raises:
+        ValueError: If only one value is given, or neither the file nor the
+            caller says both.
+    """
+    if given := stated_normalization(mean, std):
+        return list(given[0]), list(given[1])
+    config: dict[str, Any] = {}
+    # transformers 5 saves one file for image processor and tokenizer
+    for name in ('preprocessor_config.json', 'processor_config.json'):
+        if (folder / name).is_file():
+            config = read_config(folder, name)
+            config = config.get('image_processor', config)
+            break
+    if config.get('do_normalize', True) is False:
+        config = dict(config, image_mean=[0.0] * 3, image_std=[1.0] * 3)
+    if 'image_mean' not in config or 'image_std' not in config:
         raise ValueError(
-            f"'{config.model_type}' has no backbone class in transformers: "
-            'remove out_indices'
+            f"'{folder}' does not say how images are normalised: add its "
+            'preprocessor_config.json with image_mean and image_std, or pass '
+            'mean and std in units of [0, 1]'
         )
-    return load_transformers(
-        MODEL_FOR_BACKBONE_MAPPING[type(config)],
-        folder,
-        may_miss=may_miss,
-        out_indices=list(out_indices),
+    # the processor computes (x * factor - mean) / std
+    factor = config.get('rescale_factor', 1 / 255)
+    if config.get('do_rescale', True) is False:
+        factor = 1.0
+    scale = 1.0 if isclose(factor, 1 / 255) else 1 / (255 * factor)
+    return (
+        [value * scale for value in config['image_mean']],
+        [value * scale for value in config['image_std']],
     )

@@ -191,14 +191,14 @@ def tag(tiny, monkeypatch):
     """A function that makes open_clip know a tag of the tiny models."""
     from open_clip import pretrained
 
-    from kpu_mm.models.teachers import clip_loading
+    from kpu_mm.models.teachers import clip_teacher
 
     def add(quick_gelu):
         entry = dict(hf_hub='org/repo/', quick_gelu=quick_gelu, **HALF)
         table = pretrained._PRETRAINED
         for name in ('tiny', 'tiny-quickgelu'):
             monkeypatch.setitem(table, name, dict(some_tag=entry))
-        monkeypatch.setattr(clip_loading, 'fetch_file', lambda *_: tiny)
+        monkeypatch.setattr(clip_teacher, 'fetch_file', lambda *_: tiny)
 
     return add
 
