@@ -120,7 +120,7 @@ class ZeroShotClassificationInferencer(ZeroShotInferencer, _Classes):
         Args:
             cfg: The config, which is changed.
         """
-        teacher = self.model.head.bank.teacher
+        teacher = self.model.head.teacher
         height, width = teacher.resolution
         pillow = dict(backend='pillow', interpolation='bicubic')
         if teacher.visual.preprocess_cfg['resize_mode'] == 'squash':

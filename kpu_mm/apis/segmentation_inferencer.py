@@ -209,7 +209,7 @@ class ZeroShotSegmentationInferencer(ZeroShotInferencer, _Pixels):
 
     def _scores(self, logits: Tensor, kind: str) -> Tensor:
         """Of logits (K, H, W)."""
-        bank = self.model.decode_head.bank
+        bank = self.model.decode_head
         if kind == 'probability':
             scores: Tensor = bank.scores(logits.permute(1, 2, 0))
             return scores.permute(2, 0, 1).contiguous()
@@ -229,7 +229,7 @@ class ZeroShotSegmentationInferencer(ZeroShotInferencer, _Pixels):
         Args:
             cfg: The config, which is changed.
         """
-        height, width = self.model.decode_head.bank.teacher.resolution
+        height, width = self.model.decode_head.teacher.resolution
         window = cfg.model.test_cfg.crop_size[0]
         self.model.test_cfg.update(
             crop_size=(height, width), stride=(height // 2, width // 2)

@@ -95,7 +95,7 @@ def test_siglip_scores_are_sigmoids(student_dir, siglip_text_dir, pictures):
         infer(path, score_maps=kind, **ASK)['predictions']
         for kind in ('cosine', 'probability')
     )
-    clip = infer.model.decode_head.bank.model
+    clip = infer.model.decode_head.model
     expected = torch.from_numpy(cosine['scores']) * clip.logit_scale.exp()
     expected = (expected + clip.logit_bias).sigmoid()
     torch.testing.assert_close(

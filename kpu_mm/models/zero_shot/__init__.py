@@ -1,13 +1,10 @@
-"""The student and the teachers' own decoders, without any training."""
+"""Zero-shot models: the student under the teachers' own decoders."""
 
+from .encoders import ProjectedBackbone, TeacherEncoder
 from .florence_detector import FlorenceDetector
 from .grounding_decoder import Boxes, GroundingDecoder
-from .projected_backbone import ProjectedBackbone
-from .teacher_encoder import TeacherEncoder
-from .text_bank import TextBank
-from .zero_shot_cls_head import ZeroShotClsHead
+from .text_heads import ZeroShotClsHead, ZeroShotSegHead
 from .zero_shot_detector import ZeroShotDetector
-from .zero_shot_seg_head import ZeroShotSegHead
 
 __all__ = [
     'Boxes',
@@ -15,7 +12,6 @@ __all__ = [
     'GroundingDecoder',
     'ProjectedBackbone',
     'TeacherEncoder',
-    'TextBank',
     'ZeroShotClsHead',
     'ZeroShotDetector',
     'ZeroShotSegHead',

@@ -1,4 +1,4 @@
-"""FlorenceDetector: Florence-2, which writes down what it detects."""
+"""FlorenceDetector: Florence-2, which generates its detections as text."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import (
     Florence2ForConditionalGeneration,
     Florence2Processor,
@@ -19,27 +18,29 @@ from kpu_mm.weights.hub import fetch_folder
 from kpu_mm.weights.pretrained import load_transformers
 
 from ..frozen import ExternalModule
+from .zero_shot_detector import PromptedDetector
 
+# The prompt for object detection, in the model card of Florence-2.
 _TASK = '<OD>'
 
 
 @MODELS.register_module()
-class FlorenceDetector(BaseModel):
+class FlorenceDetector(PromptedDetector):
     """Florence-2 as a detector of MMDetection, to compare with.
 
     `Florence-2 <https://arxiv.org/abs/2311.06242>`_ answers the prompt of
     object detection with names and boxes of its own choice. A box whose name
-    is none of the classes is left out. It gives no scores: all boxes count
-    the same, in the order in which they were written. Boxes are whole
-    pixels, as its processor gives them.
+    is none of the classes is left out. The model gives no scores: all boxes
+    score 1, in the order of the generated text. Boxes are whole pixels, as
+    its processor gives them.
 
     Args:
         source: Folder of a transformers model, or its name on the hub, such
             as 'florence-community/Florence-2-base'.
         classes: Names of the classes in samples without ``text``. Defaults
             to None.
-        num_beams: Beams of the search for the answer. Defaults to 3.
-        max_new_tokens: Where an answer is cut off. Defaults to 1024.
+        num_beams: Beams of the beam search. Defaults to 3.
+        max_new_tokens: Most tokens of a generated text. Defaults to 1024.
         data_preprocessor: Config of MMDetection's, without mean and
             standard deviation: the model's processor resizes and normalises.
             Defaults to None.
@@ -57,10 +58,12 @@ class FlorenceDetector(BaseModel):
         max_new_tokens: int = 1024,
         data_preprocessor: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(data_preprocessor=data_preprocessor)
+        super().__init__(classes, data_preprocessor)
         folder = fetch_folder(source)
-        self.florence = _Florence(
-            load_transformers(Florence2ForConditionalGeneration, folder)
+        # An external module, which keeps the weights out of checkpoints.
+        self.florence: Any = ExternalModule()
+        self.florence.model = load_transformers(
+            Florence2ForConditionalGeneration, folder
         )
         try:
             self.processor = Florence2Processor.from_pretrained(
@@ -72,68 +75,39 @@ class FlorenceDetector(BaseModel):
                 'processor_config.json, preprocessor_config.json, '
                 'tokenizer.json and tokenizer_config.json there.'
             ) from error
-        self.classes = classes
         self.num_beams = num_beams
         self.max_new_tokens = max_new_tokens
-
-    def forward(
-        self,
-        inputs: Tensor,
-        data_samples: Sequence[Any] | None = None,
-        mode: str = 'predict',
-    ) -> Any:
-        """Detections.
-
-        Args:
-            inputs: Raw RGB in [0, 255], (B, 3, H, W), padded at the right
-                and the bottom.
-            data_samples: MMDetection's. Defaults to None.
-            mode: Only 'predict'. Defaults to 'predict'.
-
-        Raises:
-            ValueError: If the mode is another, or there are no samples.
-        """
-        if mode != 'predict' or data_samples is None:
-            raise ValueError(
-                f"mode={mode!r}: FlorenceDetector knows 'predict' with data "
-                'samples only.'
-            )
-        return self.predict(inputs, data_samples)
 
     @torch.no_grad()
     def predict(
         self, inputs: Tensor, data_samples: Sequence[Any]
     ) -> Sequence[Any]:
-        """Add to each sample what was found.
-
-        Args:
-            inputs: Raw RGB in [0, 255], (B, 3, H, W).
-            data_samples: With 'img_shape' and 'ori_shape', and the class
-                names as ``text``.
-
-        Returns:
-            The samples with ``pred_instances``: bboxes (N, 4) in pixels of
-            the original image, scores (N,), all 1, labels (N,), and
-            label_names.
-        """
+        """See :meth:`PromptedDetector.predict`; free texts are refused."""
+        # The processor resizes whole images, so padding is cut off.
         images = [
             image[:, : sample.img_shape[0], : sample.img_shape[1]].byte().cpu()
             for image, sample in zip(inputs, data_samples, strict=True)
         ]
-        answers = self.answer(images)
-        for answer, sample in zip(answers, data_samples, strict=True):
+        texts = self.generate(images)
+        for text, sample in zip(texts, data_samples, strict=True):
+            classes = self.prompt(sample)
+            if isinstance(classes, str):
+                raise ValueError(
+                    'FlorenceDetector needs a list of class names, but the '
+                    f'prompt is the text {classes!r}.'
+                )
             height, width = sample.ori_shape[:2]
             found = self.processor.post_process_generation(
-                answer, task=_TASK, image_size=(width, height)
+                text, task=_TASK, image_size=(width, height)
             )[_TASK]
             sample.pred_instances = _keep_classes(
-                found, self._classes(sample), inputs.device
+                found, classes, inputs.device
             )
         return data_samples
 
     @torch.no_grad()
-    def answer(self, images: Sequence[Tensor]) -> list[str]:
-        """What the model writes.
+    def generate(self, images: Sequence[Tensor]) -> list[str]:
+        """Generate the text that holds names and boxes.
 
         Args:
             images: RGB, (3, H, W) uint8 each, of any sizes.
@@ -141,7 +115,7 @@ class FlorenceDetector(BaseModel):
         Returns:
             A text for each image, special tokens included.
         """
-        model: Any = self.florence.model
+        model = self.florence.model
         batch = self.processor(
             images=list(images),
             text=[_TASK] * len(images),
@@ -153,50 +127,27 @@ class FlorenceDetector(BaseModel):
             max_new_tokens=self.max_new_tokens,
             do_sample=False,
         )
-        answers: list[str] = self.processor.batch_decode(
+        # The location tokens, which hold the boxes, are special tokens.
+        texts: list[str] = self.processor.batch_decode(
             tokens, skip_special_tokens=False
         )
-        return answers
-
-    def _classes(self, sample: Any) -> Sequence[str]:
-        classes = sample.get('text', self.classes)
-        if classes is None or isinstance(classes, str):
-            raise ValueError(
-                'FlorenceDetector needs a list of class names: pass classes, '
-                'or let the data set give them (return_classes=True, and '
-                "'text' among PackDetInputs' meta_keys)."
-            )
-        return list(classes)
-
-
-class _Florence(ExternalModule):
-    """Keeps the model out of checkpoints.
-
-    Args:
-        model: The model.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
+        return texts
 
 
 def _keep_classes(
     found: dict[str, Any], classes: Sequence[str], device: torch.device
 ) -> InstanceData:
+    """Keep the boxes whose names are classes, whatever their case."""
     index = {name.strip().lower(): i for i, name in enumerate(classes)}
-    kept = [
-        (box, index[name.strip().lower()])
-        for box, name in zip(found['bboxes'], found['labels'], strict=True)
-        if name.strip().lower() in index
-    ]
-    boxes = torch.tensor([box for box, _ in kept], device=device)
-    labels = torch.tensor(
-        [label for _, label in kept], dtype=torch.long, device=device
-    )
+    labels = [index.get(name.strip().lower(), -1) for name in found['labels']]
+    kept = [i for i, label in enumerate(labels) if label >= 0]
+    boxes = torch.tensor([found['bboxes'][i] for i in kept], device=device)
     return InstanceData(
+        # An empty list gives (0,), but MMDetection needs (0, 4).
         bboxes=boxes.view(-1, 4).float(),
         scores=torch.ones(len(kept), device=device),
-        labels=labels,
-        label_names=[classes[i] for _, i in kept],
+        labels=torch.tensor(
+            [labels[i] for i in kept], dtype=torch.long, device=device
+        ),
+        label_names=[classes[labels[i]] for i in kept],
     )

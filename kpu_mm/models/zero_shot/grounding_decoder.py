@@ -1,4 +1,4 @@
-"""GroundingDecoder: all of a GroundingDINO but its image backbone."""
+"""GroundingDecoder: a GroundingDINO without its image backbone."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .prompts import read_text, split_prompts
 
 
 class Boxes(NamedTuple):
-    """What was found in an image, best first.
+    """Detections in an image, best first.
 
     Args:
         boxes: Corners x1, y1, x2, y2 in units of the image's width and
             height, (N, 4).
         scores: In [0, 1], (N,).
         labels: Index of the name or phrase, (N,).
-        names: The names or phrases.
+        names: All names or phrases, which labels are indices of.
     """
 
     boxes: Tensor
@@ -34,9 +34,10 @@ class Boxes(NamedTuple):
 class GroundingDecoder(ExternalModule):
     """Neck, text encoder, feature enhancer and decoder of a GroundingDINO.
 
-    `GroundingDINO <https://arxiv.org/abs/2303.05499>`_. A phrase scores the
-    mean over its tokens, as in GroundingDINO's own evaluation on COCO and in
-    MMDetection, so that names of one token and of several compare.
+    `GroundingDINO <https://arxiv.org/abs/2303.05499>`_. The score of a
+    phrase is the mean over its tokens, as in GroundingDINO's own evaluation
+    on COCO and in MMDetection, so that scores of short and long names can be
+    compared.
 
     Args:
         teacher: Arguments of :class:`GroundingDINOTeacher` besides
@@ -52,6 +53,7 @@ class GroundingDecoder(ExternalModule):
         self.processor = self.teacher.processor()
         model: Any = self.teacher.model
         config = model.config
+        # The logits have one column for each token of the longest text.
         self.width = config.max_text_len
         self.limit = min(
             self.width, config.text_config.max_position_embeddings
@@ -67,11 +69,11 @@ class GroundingDecoder(ExternalModule):
     ) -> list[Boxes]:
         """Find objects of given classes.
 
-        Names that do not fit into one prompt are asked for in several; the
+        Names that do not fit into one prompt are split into several; the
         best of all queries and classes of all prompts are kept.
 
         Args:
-            maps: What the teacher's backbone would give, (B, C, H, W).
+            maps: In the space of the teacher's backbone, (B, C, H, W).
             names: Class names.
             mask: True where a pixel is real, (B, H, W) bool; None if all
                 are. Defaults to None.
@@ -81,25 +83,34 @@ class GroundingDecoder(ExternalModule):
             For each image, its boxes.
 
         Raises:
-            ValueError: If the names are no prompt.
+            ValueError: If the names cannot be written into prompts.
         """
-        scores, boxes = [], []
+        scores, boxes, labels = [], [], []
+        first = 0
         for prompt in split_prompts(
             names, self.processor.tokenizer, self.limit, self.width
         ):
             out = self._run(maps, prompt.input_ids, mask)
-            share = prompt.tokens_of.to(out.logits)
-            scores.append(out.logits.sigmoid() @ share.T)  # (B, Q, K)
-            boxes.append(box_convert(out.pred_boxes, 'cxcywh', 'xyxy'))
-        return [
-            _best(
-                [s[i] for s in scores],
-                [b[i] for b in boxes],
-                tuple(names),
-                max_per_image,
-            )
-            for i in range(len(maps[0]))
-        ]
+            shares = prompt.token_shares.to(out.logits)
+            score = out.logits.sigmoid() @ shares.T  # (B, Q, K)
+            queries, count = score.shape[1:]
+            # (B, Q, K) -> (B, Q K), where the class changes fastest
+            scores.append(score.flatten(1))
+            corners = box_convert(out.pred_boxes, 'cxcywh', 'xyxy')
+            # (B, Q, 4) -> (B, Q K, 4)
+            boxes.append(corners.repeat_interleave(count, 1))
+            label = torch.arange(first, first + count, device=score.device)
+            labels.append(label.repeat(queries))
+            first += count
+        label = torch.cat(labels)
+        found = []
+        for score, box in zip(
+            torch.cat(scores, 1), torch.cat(boxes, 1), strict=True
+        ):
+            best = score.topk(min(max_per_image, len(score)))
+            i = best.indices
+            found.append(Boxes(box[i], best.values, label[i], tuple(names)))
+        return found
 
     @torch.no_grad()
     def ground(
@@ -110,10 +121,10 @@ class GroundingDecoder(ExternalModule):
         threshold: float = 0.25,
         text_threshold: float = 0.25,
     ) -> list[Boxes]:
-        """Find what a free text speaks of.
+        """Find the objects that a free text mentions.
 
         Args:
-            maps: What the teacher's backbone would give, (B, C, H, W).
+            maps: In the space of the teacher's backbone, (B, C, H, W).
             text: The text.
             mask: True where a pixel is real, (B, H, W) bool; None if all
                 are. Defaults to None.
@@ -126,7 +137,7 @@ class GroundingDecoder(ExternalModule):
             For each image, its boxes.
 
         Raises:
-            ValueError: If the text says nothing, or is too long.
+            ValueError: If the text names nothing, or is too long.
         """
         tokens = read_text(text, self.processor.tokenizer, self.limit)
         out = self._run(maps, tokens, mask)
@@ -147,7 +158,8 @@ class GroundingDecoder(ExternalModule):
         tokens = tokens.to(device).expand(batch, -1)
         with self.teacher.inject(maps) as detector:
             return detector(
-                # it only counts how many images there are
+                # The injected maps replace the images; only the batch size
+                # is read from them.
                 pixel_values=maps[0].new_zeros(batch, 3, 1, 1),
                 pixel_mask=mask.long(),
                 input_ids=tokens,
@@ -156,34 +168,11 @@ class GroundingDecoder(ExternalModule):
             )
 
 
-def _best(
-    scores: Sequence[Tensor],
-    boxes: Sequence[Tensor],
-    names: tuple[str, ...],
-    count: int,
-) -> Boxes:
-    """Top of all prompts; scores (Q, K_p) and boxes (Q, 4) of each."""
-    first, all_scores, all_boxes, all_labels = 0, [], [], []
-    for score, box in zip(scores, boxes, strict=True):
-        queries, classes = score.shape
-        all_scores.append(score.flatten())
-        all_boxes.append(box.repeat_interleave(classes, 0))
-        labels = torch.arange(first, first + classes, device=score.device)
-        all_labels.append(labels.repeat(queries))
-        first += classes
-    score = torch.cat(all_scores)
-    top = score.topk(min(count, len(score)))
-    return Boxes(
-        torch.cat(all_boxes)[top.indices],
-        top.values,
-        torch.cat(all_labels)[top.indices],
-        names,
-    )
-
-
 def _phrases(result: Mapping[str, Any]) -> Boxes:
+    """Convert what transformers' post-processing gives for an image."""
     order = result['scores'].argsort(descending=True)
     phrases = result['text_labels']
+    # One label for each distinct phrase, in the order of appearance.
     names = tuple(dict.fromkeys(phrases))
     labels = [names.index(phrases[i]) for i in order.tolist()]
     return Boxes(

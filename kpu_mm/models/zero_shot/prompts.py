@@ -1,30 +1,147 @@
-"""Class names as prompts that a GroundingDINO reads whole."""
+"""Class names, templates and phrases as the text encoders take them."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import open_clip
 import torch
 from torch import Tensor
 from transformers.models.grounding_dino.modeling_grounding_dino import (
     build_label_maps,
 )
 
-from .class_names import check_text
+# A text of these words alone names no object. The list is our own.
+_STOP_WORDS = re.compile(
+    'an?|the|this|that|these|those|its?|he|she|they|them|we|you|i|and|or|but|'
+    'nor|not?|of|in|on|at|by|for|from|to|with|without|into|onto|over|under|'
+    'as|is|are|was|were|be|been|there|here|some|any|all'
+)
+_EMPTY = 'the class list is empty; name at least one class.'
+
+
+def find_classes(classes: str | Sequence[str]) -> tuple[str, ...]:
+    """Return a list of class names, or that of a data set.
+
+    Args:
+        classes: Names; or 'imagenet' for open_clip's names of ImageNet's
+            classes; or a data set of MMSegmentation, such as 'ade20k'.
+
+    Returns:
+        The names without surrounding white space.
+
+    Raises:
+        ValueError: If there is no such data set, no name, or a name without
+            a meaning.
+    """
+    if classes == 'imagenet':
+        classes = open_clip.IMAGENET_CLASSNAMES
+    elif isinstance(classes, str):
+        try:
+            from mmseg.utils import get_classes
+
+            classes = get_classes(classes)
+        except (ImportError, ValueError) as error:
+            raise ValueError(
+                f"there is no class list '{classes}': pass a list of names, "
+                "'imagenet', or (with MMSegmentation installed) one of its "
+                "data sets such as 'ade20k'."
+            ) from error
+    if not classes:
+        raise ValueError(_EMPTY)
+    for name in classes:
+        check_text(name)
+    return tuple(name.strip() for name in classes)
+
+
+def find_templates(templates: Sequence[str] | None) -> tuple[str, ...]:
+    """Check templates, or return those of open_clip.
+
+    Args:
+        templates: Prompts with '{}' in the place of the name; None for the
+            80 templates of open_clip.
+
+    Raises:
+        ValueError: If there is no template, or one without '{}'.
+    """
+    if templates is None:
+        # open_clip has functions from a name to a prompt.
+        return tuple(t('{}') for t in open_clip.OPENAI_IMAGENET_TEMPLATES)
+    if isinstance(templates, str) or not templates:
+        raise ValueError(
+            f'templates={templates!r}: pass a list with at least one text '
+            "such as 'a photo of a {}.'."
+        )
+    for template in templates:
+        if '{}' not in template:
+            raise ValueError(
+                f"the template {template!r} has no '{{}}' in the place of "
+                'the class name.'
+            )
+    return tuple(templates)
+
+
+def check_text(text: str) -> None:
+    """Raise unless a text has a word with a meaning.
+
+    Args:
+        text: A class name or a phrase.
+
+    Raises:
+        ValueError: If it has no word, or stop words only.
+    """
+    words = re.findall(r'\w+', text.lower()) if isinstance(text, str) else []
+    # This is true for no words, too.
+    if all(map(_STOP_WORDS.fullmatch, words)):
+        raise ValueError(
+            f'{text!r} names nothing: write at least one word besides '
+            'articles, prepositions and punctuation.'
+        )
+
+
+def tokenize(tokenizer: Any, texts: Sequence[str]) -> Tensor:
+    """Tokenize prompts for a CLIP, of which nothing may be cut off.
+
+    Args:
+        tokenizer: open_clip's.
+        texts: The prompts.
+
+    Returns:
+        (N, context length).
+
+    Raises:
+        ValueError: If a prompt is longer than the text tower takes.
+    """
+    limit: int = tokenizer.context_length
+    tokens: Tensor = tokenizer(texts)
+    # With room for one token more, a prompt that fits has the same tokens
+    # and ends in padding. Some tokenizers pad with the end-of-text token.
+    longer = tokenizer(texts, limit + 1)
+    padding = tokenizer(['a'], limit + 1)[0, -1]
+    cut = (longer[:, :-1] != tokens).any(1) | (longer[:, -1] != padding)
+    if cut.any():
+        text = texts[int(cut.int().argmax())]
+        text = text if len(text) <= 60 else f'{text[:57]}...'
+        raise ValueError(
+            f'the prompt {text!r} has more tokens than the text tower takes, '
+            f'{limit}; shorten the class name or the template.'
+        )
+    return tokens
 
 
 class Prompt(NamedTuple):
-    """Some phrases as one text.
+    """Some phrases as one text for a GroundingDINO.
 
     Args:
         input_ids: The tokens, (1, L).
-        tokens_of: For each phrase the share that each token has in it, rows
-            that sum to 1, (K, T); T is the width of the model's logits.
+        token_shares: For each phrase the weight of each token in its mean,
+            rows that sum to 1, (K, T); T is the width of the model's logits.
     """
 
     input_ids: Tensor
-    tokens_of: Tensor
+    token_shares: Tensor
 
 
 def split_prompts(
@@ -43,33 +160,50 @@ def split_prompts(
         names.
 
     Raises:
-        ValueError: If there is no name, one that says nothing, one that
-            would be read as two, or one over the limit.
+        ValueError: If there is no name, one without a meaning, one that the
+            model would read as two, or one over the limit.
     """
     if not names:
-        raise ValueError('the class list is empty; name at least one class.')
+        raise ValueError(_EMPTY)
     groups: list[list[str]] = []
     room = 0
     for name in names:
         check_text(name)
         name = name.strip().lower()
-        # with the full stop behind it
+        # A full stop, one token, ends each phrase.
         cost = len(tokenizer(name, add_special_tokens=False).input_ids) + 1
+        # [CLS] and [SEP] take two tokens of each prompt.
         if cost > limit - 2:
             raise ValueError(
                 f'the class name {name[:60]!r} has {cost - 1} tokens; the '
                 f'text encoder takes {limit - 3}. Shorten it.'
             )
-        if not groups or cost > room:
+        if cost > room:
             groups.append([])
-            room = limit - 2  # but the first and the last token
+            room = limit - 2
         groups[-1].append(name)
         room -= cost
     return [_write(group, tokenizer, width) for group in groups]
 
 
+def _write(names: Sequence[str], tokenizer: Any, width: int) -> Prompt:
+    """Join names as the processor of transformers does."""
+    tokens = tokenizer('. '.join(names) + '.', return_tensors='pt').input_ids
+    # build_label_maps reads nothing but the width of its logits.
+    logits: Any = torch.empty(1, 1, width)
+    (phrases,) = build_label_maps(logits, tokens)
+    if len(phrases) != len(names):
+        stops = [name for name in names if set(name) & set('.?')]
+        raise ValueError(
+            f"'.' and '?' end a phrase for GroundingDINO; write {stops} "
+            'without them.'
+        )
+    shares = phrases.float()
+    return Prompt(tokens, shares / shares.sum(1, keepdim=True))
+
+
 def read_text(text: str, tokenizer: Any, limit: int) -> Tensor:
-    """Tokens of a free text.
+    """Return the tokens of a free text for a GroundingDINO.
 
     Args:
         text: The text; a full stop is added if it has none.
@@ -80,11 +214,10 @@ def read_text(text: str, tokenizer: Any, limit: int) -> Tensor:
         (1, L).
 
     Raises:
-        ValueError: If it says nothing, or is over the limit.
+        ValueError: If the text names nothing, or is over the limit.
     """
     check_text(text)
-    text = text.lower().strip()
-    text = text if text.endswith('.') else text + '.'
+    text = text.lower().strip().removesuffix('.') + '.'
     tokens: Tensor = tokenizer(text, return_tensors='pt').input_ids
     if tokens.shape[1] > limit:
         raise ValueError(
@@ -93,19 +226,3 @@ def read_text(text: str, tokenizer: Any, limit: int) -> Tensor:
             'phrases, which is split.'
         )
     return tokens
-
-
-def _write(names: Sequence[str], tokenizer: Any, width: int) -> Prompt:
-    """As the processor of transformers writes a list of labels."""
-    text = '. '.join(names) + '.'
-    tokens = tokenizer(text, return_tensors='pt').input_ids
-    logits: Any = torch.empty(1, 1, width)  # only its width counts
-    (phrases,) = build_label_maps(logits, tokens)
-    if len(phrases) != len(names):
-        stops = [name for name in names if set(name) & set('.?')]
-        raise ValueError(
-            f"'.' and '?' end a phrase for GroundingDINO; write {stops} "
-            'without them.'
-        )
-    shares = phrases.float()
-    return Prompt(tokens, shares / shares.sum(1, keepdim=True))

@@ -81,7 +81,7 @@ def test_teachers_that_moved(student_dir, siglip_text_dir):
         'cpu',
         dict(clip=dict(model=f'local-dir:{siglip_text_dir}')),
     )
-    moved = pool.get('classes', 'clip', 'teacher').model.head.bank
+    moved = pool.get('classes', 'clip', 'teacher').model.head
     assert moved.model.logit_bias is not None
     # the projector needs no teacher
     assert pool.get('features', 'clip', 'student').model.link is not None

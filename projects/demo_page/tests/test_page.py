@@ -4,7 +4,7 @@ from PIL import Image
 
 from kpu_mm.export import write_student
 from kpu_mm.models.student import read_student
-from kpu_mm.models.zero_shot.class_names import check_text, find_classes
+from kpu_mm.models.zero_shot.prompts import check_text, find_classes
 from projects.demo_page.answers import Answers, split_names
 from projects.demo_page.comparison import Comparison
 from projects.demo_page.inferencer_pool import InferencerPool

@@ -44,15 +44,15 @@ def test_answers_as_the_library_does(detector, florence_dir):
     tokens = model.eval().generate(
         **batch, num_beams=3, max_new_tokens=4, do_sample=False
     )
-    assert detector.answer(images) == processor.batch_decode(tokens)
+    assert detector.generate(images) == processor.batch_decode(tokens)
     padded = torch.zeros(2, 3, 80, 60)
     for k, image in enumerate(images):
         padded[k, :, : image.shape[1], : image.shape[2]] = image
     seen = []
-    detector.answer, answer = seen.append, detector.answer
+    detector.generate, generate = seen.append, detector.generate
     with pytest.raises(TypeError):  # append gives no answers
         detector(padded, samples((40, 60), (80, 50)), mode='predict')
-    detector.answer = answer
+    detector.generate = generate
     for ours, image in zip(seen[0], images, strict=True):
         assert torch.equal(ours, image)
 
@@ -60,7 +60,7 @@ def test_answers_as_the_library_does(detector, florence_dir):
 @pytest.fixture
 def say(detector, monkeypatch):
     def say(*answers):
-        monkeypatch.setattr(detector, 'answer', lambda _: list(answers))
+        monkeypatch.setattr(detector, 'generate', lambda _: list(answers))
         shapes = [(200, 100)] * len(answers)
         inputs = torch.zeros(len(answers), 3, 200, 100)
         names = ('dog', 'Person', 'remote control')
@@ -96,9 +96,12 @@ def test_clear_messages(detector, florence_dir, tmp_path, monkeypatch):
     assert not detector.state_dict()
     with pytest.raises(ValueError, match="knows 'predict'"):
         detector(torch.zeros(1, 3, 40, 40), [], mode='loss')
-    monkeypatch.setattr(detector, 'answer', lambda _: [''])
+    monkeypatch.setattr(detector, 'generate', lambda _: [''])
+    image = torch.zeros(1, 3, 40, 40)
+    with pytest.raises(ValueError, match='nothing to look for: pass classes'):
+        detector.predict(image, samples((40, 40)))
     with pytest.raises(ValueError, match='needs a list of class names'):
-        detector.predict(torch.zeros(1, 3, 40, 40), samples((40, 40)))
+        detector.predict(image, samples((40, 40), text='a cat'))
     for name in ('config.json', 'model.safetensors'):
         (tmp_path / name).symlink_to(florence_dir / name)
     with pytest.raises(FileNotFoundError, match='put processor_config'):

@@ -1,8 +1,68 @@
+import sys
+
+import open_clip
 import pytest
 import torch
 from transformers import GroundingDinoProcessor
 
-from kpu_mm.models.zero_shot.prompts import read_text, split_prompts
+from kpu_mm.models.zero_shot.prompts import (
+    check_text,
+    find_classes,
+    find_templates,
+    read_text,
+    split_prompts,
+)
+
+
+def test_lists_of_data_sets():
+    assert find_classes('imagenet') == tuple(open_clip.IMAGENET_CLASSNAMES)
+    names = find_classes('ade20k')
+    assert len(names) == 150
+    assert names[7] == 'bed'  # MMSegmentation's has a space behind it
+
+
+def test_unknown_data_set(monkeypatch):
+    with pytest.raises(ValueError, match=r"no class list 'cat': pass a list"):
+        find_classes('cat')
+    monkeypatch.setitem(sys.modules, 'mmseg.utils', None)
+    with pytest.raises(ValueError, match='with MMSegmentation installed'):
+        find_classes('ade20k')
+
+
+def test_own_list():
+    assert find_classes([' cat', 'hot dog']) == ('cat', 'hot dog')
+    with pytest.raises(ValueError, match='class list is empty'):
+        find_classes([])
+
+
+@pytest.mark.parametrize('text', ['', ' ', '. . .', 'the', 'A, of the!', 3])
+def test_texts_that_name_nothing(text):
+    with pytest.raises(ValueError, match='names nothing: write'):
+        check_text(text)
+    with pytest.raises(ValueError, match='names nothing'):
+        find_classes(['cat', text])
+
+
+@pytest.mark.parametrize('text', ['The Who', '猫', 'a cat.', '7', 'trash can'])
+def test_texts_that_name_something(text):
+    check_text(text)
+
+
+def test_templates_of_open_clip():
+    templates = find_templates(None)
+    assert len(templates) == 80
+    for ours, theirs in zip(
+        templates, open_clip.OPENAI_IMAGENET_TEMPLATES, strict=True
+    ):
+        assert ours.format('tench') == theirs('tench')
+
+
+def test_bad_templates():
+    with pytest.raises(ValueError, match=r"'a photo' has no '\{\}'"):
+        find_templates(['a photo'])
+    for templates in ([], 'a photo of a {}.'):
+        with pytest.raises(ValueError, match='pass a list'):
+            find_templates(templates)
 
 
 @pytest.fixture(scope='module')
@@ -27,7 +87,7 @@ def test_one_prompt_is_the_processor_s(processor, split):
     shares = torch.zeros(3, 64)
     shares[0, 1:3] = shares[1, 4:6] = 0.5
     shares[2, 7] = 1
-    assert torch.equal(prompt.tokens_of, shares)
+    assert torch.equal(prompt.token_shares, shares)
 
 
 def test_splits_where_the_limit_is(processor, split):
@@ -40,7 +100,7 @@ def test_splits_where_the_limit_is(processor, split):
         (7, [2, 2, 1]),
     ):
         prompts = split(names, limit)
-        assert [len(p.tokens_of) for p in prompts] == sizes, limit
+        assert [len(p.token_shares) for p in prompts] == sizes, limit
         assert all(p.input_ids.shape[1] <= limit for p in prompts)
         texts = [processor.decode(p.input_ids[0, 1:-1]) for p in prompts]
         joined = ''.join(texts).replace(' .', '.').rstrip('.').split('.')

@@ -1,3 +1,5 @@
+"""The student and the teacher as encoders in a teacher's space."""
+
 import copy
 import shutil
 
@@ -8,7 +10,8 @@ from torch import nn
 
 from kpu_mm.analysis.distilled import extract_pairs
 from kpu_mm.export import read_student, write_student
-from kpu_mm.models import ProjectedBackbone
+from kpu_mm.models import ProjectedBackbone, TeacherEncoder
+from kpu_mm.models.teachers import CLIPTeacher
 from kpu_mm.registry import MODELS
 
 
@@ -119,7 +122,34 @@ def test_projector_sees_student_maps_only(checkpoint, images):
     for part in ('summary', f'maps.{k}'):
         backbone.link.s2t.set_submodule(part, nn.Identity())
     with torch.no_grad():
-        x = backbone.student.normalise(images)
-        features, own = backbone.extract(x), backbone.student.extract(x)
+        features = backbone.encode(images)
+        own = backbone.student.encode(images)
     assert torch.equal(features.summary, own.summary)
     assert torch.equal(features.maps[0], own.maps[2])
+
+
+@pytest.fixture
+def clip(clip_dir):
+    return dict(type='kpu_mm.CLIPTeacher', model=f'local-dir:{clip_dir}')
+
+
+def test_gives_the_teacher_s_features(clip, clip_dir):
+    images = torch.rand(2, 3, 50, 70) * 255
+    expected = CLIPTeacher(f'local-dir:{clip_dir}')(images)
+    (summary,) = TeacherEncoder(clip, out_type='summary')(images)
+    assert torch.equal(summary, expected.summary)
+    encoder = TeacherEncoder(clip)
+    assert torch.equal(encoder(images)[0], expected.maps[0])
+    mask = torch.ones(2, 50, 70, dtype=torch.bool)
+    assert encoder.encode(images, mask).masks[0].all()
+    assert not encoder.state_dict()
+
+
+def test_teacher_without_a_summary(clip, grounding_dino_dir):
+    with pytest.raises(ValueError, match='out_type'):
+        TeacherEncoder(clip, out_type='pyramid')
+    dino = dict(
+        type='kpu_mm.GroundingDINOTeacher', source=str(grounding_dino_dir)
+    )
+    with pytest.raises(ValueError, match='has no summary'):
+        TeacherEncoder(dino, out_type='summary')
