@@ -28,7 +28,7 @@ from mmengine.registry import Registry
 
 # Modules of kpu_mm.models that register models. They are listed here, not
 # there, as every one of them imports this file.
-PARTS = (
+MODEL_PARTS = (
     'backbones',
     'balancers',
     'losses',
@@ -40,7 +40,7 @@ PARTS = (
     'zero_shot',
 )
 # these import MMDetection
-DETECTION_PARTS = ('heads',)
+DETECTION_PARTS = ('mask_dino',)
 
 
 class LateRegistry(Registry):
@@ -101,7 +101,7 @@ MODELS = LateRegistry(
     parent=MMENGINE_MODELS,
     # the k-NN classifier lies with its vote and its loop
     locations=[
-        *(f'kpu_mm.models.{part}' for part in PARTS),
+        *(f'kpu_mm.models.{part}' for part in MODEL_PARTS),
         'kpu_mm.analysis.knn',
     ],
     late_locations=[f'kpu_mm.models.{part}' for part in DETECTION_PARTS],

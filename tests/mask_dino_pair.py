@@ -5,14 +5,13 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from kpu_mm.models.heads import MaskDINOHead
-from kpu_mm.models.heads.mask_dino import denoising
-from kpu_mm.models.heads.mask_dino import targets as head_targets
-from kpu_mm.models.heads.mask_dino.official_checkpoint import convert_official
+from kpu_mm.models.mask_dino import MaskDINOHead, denoising
+from kpu_mm.models.mask_dino import targets as head_targets
 from tests.references.mask_dino import MaskDINOReference
 from tests.references.mask_dino.denoising import Noise, count_groups
 from tests.references.mask_dino.matcher import Target
 from tests.references.mask_dino.predictor import Prediction
+from tools.model_converters.mask_dino import convert_official
 
 CHANNELS = (8, 12, 16, 20)
 # what the reference and the head call the same arrangements of levels

@@ -10,14 +10,15 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from kpu_mm.registry import DETECTION_PARTS, PARTS
+from kpu_mm.registry import DETECTION_PARTS, MODEL_PARTS
 
 
 def __getattr__(name: str) -> Any:
-    if name in PARTS + DETECTION_PARTS:
+    parts = MODEL_PARTS + DETECTION_PARTS
+    if name in parts:
         return import_module(f'{__name__}.{name}')
     if not name.startswith('_'):
-        for part in PARTS + DETECTION_PARTS:
+        for part in parts:
             module = import_module(f'{__name__}.{part}')
             if name in module.__all__:
                 return getattr(module, name)

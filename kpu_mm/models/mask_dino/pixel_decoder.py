@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from kpu_mm.registry import MODELS
 
-from ...layers.deform_attention import (
+from ..layers.deform_attention import (
     LevelShapes,
     flatten_levels,
     split_levels,

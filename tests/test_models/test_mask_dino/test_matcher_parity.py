@@ -1,13 +1,13 @@
 import pytest
 import torch
 
-from kpu_mm.models.heads.mask_dino.matcher import (
+from kpu_mm.models.mask_dino.matcher import (
     HungarianMatcher,
     TermWeights,
     match_costs,
 )
-from kpu_mm.models.heads.mask_dino.predictor import Predictions
-from kpu_mm.models.heads.mask_dino.targets import Target
+from kpu_mm.models.mask_dino.predictor import Predictions
+from kpu_mm.models.mask_dino.targets import Target
 from tests.mask_dino_pair import random_targets, rendered
 from tests.references.mask_dino.matcher import cost_matrix, match
 

@@ -9,8 +9,8 @@ from mmdet.evaluation import CocoMetric, CocoPanopticMetric, SemSegMetric
 from mmengine.structures import PixelData
 from PIL import Image
 
-from kpu_mm.models.heads.mask_dino.criterion import HeadOutputs
-from kpu_mm.models.heads.mask_dino.predictor import Predictions
+from kpu_mm.models.mask_dino.criterion import HeadOutputs
+from kpu_mm.models.mask_dino.predictor import Predictions
 from kpu_mm.registry import MODELS
 from tests.mask_dino_samples import CANVAS, IMAGE, sample
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 from mmdet.models.seg_heads import MaskFormerFusionHead
 
-from kpu_mm.models.heads.mask_dino.postprocessor import Postprocessor
-from kpu_mm.models.heads.mask_dino.predictor import (
+from kpu_mm.models.mask_dino.postprocessor import Postprocessor
+from kpu_mm.models.mask_dino.predictor import (
     FocalClasses,
     Predictions,
     SoftmaxClasses,

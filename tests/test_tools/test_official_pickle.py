@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from kpu_mm.models.heads.mask_dino.official_checkpoint import read_official
+from tools.model_converters.mask_dino import read_official
 
 
 @pytest.mark.parametrize('protocol', [0, 2, 4])

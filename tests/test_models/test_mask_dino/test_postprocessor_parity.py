@@ -2,9 +2,9 @@ import pytest
 import torch
 from mmdet.evaluation.functional import INSTANCE_OFFSET
 
-from kpu_mm.models.heads import FocalClasses, SoftmaxClasses
-from kpu_mm.models.heads.mask_dino.postprocessor import Postprocessor
-from kpu_mm.models.heads.mask_dino.predictor import Predictions
+from kpu_mm.models.mask_dino import FocalClasses, SoftmaxClasses
+from kpu_mm.models.mask_dino.postprocessor import Postprocessor
+from kpu_mm.models.mask_dino.predictor import Predictions
 from tests.references.mask_dino.post_processing import (
     instances,
     panoptic,

@@ -2,8 +2,8 @@ import pytest
 import torch
 from mmdet.models.layers import inverse_sigmoid
 
-from kpu_mm.models.heads.mask_dino import predictor, query_decoder
-from kpu_mm.models.heads.mask_dino.targets import Target
+from kpu_mm.models.mask_dino import predictor, query_decoder
+from kpu_mm.models.mask_dino.targets import Target
 from tests.mask_dino_pair import (
     as_ours,
     assert_same,

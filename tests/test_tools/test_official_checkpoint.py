@@ -8,10 +8,6 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torchvision.models import resnet50
 
-from kpu_mm.models.heads.mask_dino.official_checkpoint import (
-    convert_official,
-    describe_official,
-)
 from kpu_mm.registry import MODELS
 from tests.mask_dino_pair import (
     assert_same,
@@ -25,8 +21,12 @@ from tests.references.mask_dino.backbones import (
     resnet_state,
     swin_state,
 )
+from tools.model_converters.mask_dino import (
+    convert_official,
+    describe_official,
+)
 
-CONFIGS = Path(__file__).parents[4] / 'configs' / 'downstream' / 'coco'
+CONFIGS = Path(__file__).parents[2] / 'configs' / 'downstream' / 'coco'
 PREFIX = 'sem_seg_head.predictor.'
 R50 = dict(type='mmdet.ResNet', depth=50, style='pytorch', norm_eval=True)
 SWIN = dict(

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from kpu_mm.models.heads import MaskDINOHead
+from kpu_mm.models.mask_dino import MaskDINOHead
 from tests.mask_dino_pair import (
     CHANNELS,
     LEVELS,

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from kpu_mm.models.heads.mask_dino.denoising import Denoising
-from kpu_mm.models.heads.mask_dino.targets import Target
+from kpu_mm.models.mask_dino.denoising import Denoising
+from kpu_mm.models.mask_dino.targets import Target
 from tests.mask_dino_pair import (
     as_ours,
     build_pair,

@@ -2,12 +2,12 @@ import pytest
 import torch
 from torch import nn
 
-from kpu_mm.models.heads.mask_dino import criterion as criterion_module
-from kpu_mm.models.heads.mask_dino.criterion import Criterion, HeadOutputs
-from kpu_mm.models.heads.mask_dino.denoising import Denoising
-from kpu_mm.models.heads.mask_dino.matcher import Pairs
-from kpu_mm.models.heads.mask_dino.predictor import FocalClasses, Predictions
-from kpu_mm.models.heads.mask_dino.targets import Target
+from kpu_mm.models.mask_dino import criterion as criterion_module
+from kpu_mm.models.mask_dino.criterion import Criterion, HeadOutputs
+from kpu_mm.models.mask_dino.denoising import Denoising
+from kpu_mm.models.mask_dino.matcher import Pairs
+from kpu_mm.models.mask_dino.predictor import FocalClasses, Predictions
+from kpu_mm.models.mask_dino.targets import Target
 from tests.mask_dino_pair import (
     as_ours,
     random_noises,

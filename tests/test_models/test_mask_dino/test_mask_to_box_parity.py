@@ -2,7 +2,7 @@ import pytest
 import torch
 from mmdet.models.layers import inverse_sigmoid
 
-from kpu_mm.models.heads.mask_dino.targets import mask_to_box
+from kpu_mm.models.mask_dino.targets import mask_to_box
 from tests.references.mask_dino.boxes import logits_of_masks
 
 SMALL = -11.5129  # logit of 0, clamped at 1e-5

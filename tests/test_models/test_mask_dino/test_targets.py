@@ -2,7 +2,7 @@ import pytest
 import torch
 from mmengine.structures import PixelData
 
-from kpu_mm.models.heads.mask_dino.targets import make_target
+from kpu_mm.models.mask_dino.targets import make_target
 from tests.mask_dino_samples import CANVAS, IMAGE, sample
 
 CPU = torch.device('cpu')
