@@ -1,9 +1,22 @@
 import os
+import subprocess
+import sys
+import time
+import zipfile
 from pathlib import Path
 
 import mmcv_ops
 import pytest
-from mmcv_ops import InstallError, build_environment, cpp_standard
+from mmcv_ops import (
+    InstallError,
+    build_environment,
+    cache_key,
+    cached_wheel,
+    cpp_standard,
+    run_build,
+    target_device,
+    wheel_folder,
+)
 
 
 @pytest.mark.parametrize(
@@ -63,14 +76,14 @@ def fake_build(monkeypatch, tmp_path, compile_wheel):
     monkeypatch.setattr(mmcv_ops, 'check_compiler', lambda: None)
     monkeypatch.setattr(mmcv_ops.subprocess, 'run', lambda *a, **k: None)
     monkeypatch.setattr(mmcv_ops, 'fetch_source', lambda *a: source)
-    monkeypatch.setattr(mmcv_ops, 'run_with_progress', compile_wheel)
+    monkeypatch.setattr(mmcv_ops, 'run_build', compile_wheel)
     folder = tmp_path / 'cache'
     folder.mkdir()
     return folder
 
 
 def test_wheel_reaches_the_cache(monkeypatch, tmp_path):
-    def compile_wheel(command, name, log, env):
+    def compile_wheel(command, log, env):
         out = Path(command[command.index('--wheel-dir') + 1])
         out.mkdir()
         (out / 'mmcv.whl').write_bytes(b'whole')
@@ -84,7 +97,7 @@ def test_wheel_reaches_the_cache(monkeypatch, tmp_path):
 def test_interrupted_build_leaves_nothing(monkeypatch, tmp_path):
     scratch = []
 
-    def compile_wheel(command, name, log, env):
+    def compile_wheel(command, log, env):
         out = Path(command[command.index('--wheel-dir') + 1])
         scratch.append(out.parent)
         out.mkdir()
@@ -96,3 +109,113 @@ def test_interrupted_build_leaves_nothing(monkeypatch, tmp_path):
         mmcv_ops.build_wheel('onedl-mmcv==2.3.6', folder)
     assert list(folder.iterdir()) == []
     assert not scratch[0].exists()
+
+
+def test_key_tells_apart_what_a_binary_depends_on():
+    keys = {
+        cache_key('2.3.6', '2.10.0+cu128', 'cpu'),
+        cache_key('2.3.7', '2.10.0+cu128', 'cpu'),
+        cache_key('2.3.6', '2.10.0+cpu', 'cpu'),
+        cache_key('2.3.6', '2.10.0+cu128', 'cuda9.0'),
+        cache_key('2.3.6', '2.10.0+cu128', 'cuda8.0;9.0'),
+    }
+    assert len(keys) == 5
+    for key in keys:
+        assert sys.implementation.cache_tag in key
+        assert not set(key) & set('/; ')
+
+
+def test_device(monkeypatch):
+    torch = pytest.importorskip('torch')
+    monkeypatch.delenv('FORCE_CUDA', raising=False)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    assert target_device() == 'cpu'
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+    monkeypatch.setattr(
+        torch.cuda, 'get_device_capability', lambda i: [(9, 0), (8, 0)][i]
+    )
+    monkeypatch.delenv('TORCH_CUDA_ARCH_LIST', raising=False)
+    assert target_device() == 'cuda8.0;9.0'
+    monkeypatch.setenv('TORCH_CUDA_ARCH_LIST', '9.0')
+    assert target_device() == 'cuda9.0'
+
+
+def test_cache_is_where_the_user_says(monkeypatch, tmp_path):
+    monkeypatch.setenv('KPU_MM_CACHE', str(tmp_path))
+    assert wheel_folder('2.3.6').parent == tmp_path / 'wheels'
+    monkeypatch.delenv('KPU_MM_CACHE')
+    monkeypatch.setenv('HOME', str(tmp_path))
+    parent = wheel_folder('2.3.6').parent
+    assert parent == tmp_path / '.cache' / 'kpu_mm' / 'wheels'
+
+
+def test_whole_wheel_is_found_and_a_damaged_one_removed(tmp_path, capsys):
+    assert cached_wheel(tmp_path) is None
+    wheel = tmp_path / 'onedl_mmcv-2.3.6-cp311-cp311-linux_x86_64.whl'
+    with zipfile.ZipFile(wheel, 'w') as archive:
+        archive.writestr('mmcv/_ext.so', bytes(5000))
+    assert cached_wheel(tmp_path) == wheel
+    wheel.write_bytes(wheel.read_bytes()[:3000])
+    assert cached_wheel(tmp_path) is None
+    assert not wheel.exists()
+    assert 'damaged' in capsys.readouterr().out
+
+
+def test_unfinished_copy_is_no_wheel(tmp_path):
+    (tmp_path / 'mmcv.whl.part-1').write_bytes(b'')
+    assert cached_wheel(tmp_path) is None
+
+
+def test_failed_build_tells_the_end_of_its_log(tmp_path):
+    code = 'import sys; print("a.cpp:1: error"); sys.exit(3)'
+    with pytest.raises(
+        InstallError, match=r'a\.cpp:1: error\n.*tmp'
+    ) as caught:
+        run_build(
+            [sys.executable, '-c', code], tmp_path / 'tmp', dict(os.environ)
+        )
+    assert str(tmp_path / 'tmp') in str(caught.value)
+    assert (tmp_path / 'tmp').read_text() == 'a.cpp:1: error\n'
+
+
+def test_interrupted_build_ends_its_compilers(tmp_path, monkeypatch):
+    child = tmp_path / 'child'
+    code = (
+        'import pathlib, subprocess, sys\n'
+        'run = [sys.executable, "-c", "import time; time.sleep(60)"]\n'
+        'process = subprocess.Popen(run)\n'
+        f'path = pathlib.Path({str(child)!r})\n'
+        'path.with_suffix(".part").write_text(str(process.pid))\n'
+        'path.with_suffix(".part").rename(path)\n'
+        'process.wait()'
+    )
+    wait = subprocess.Popen.wait
+
+    def interrupt(process, *args, **kwargs):
+        monkeypatch.setattr(subprocess.Popen, 'wait', wait)
+        until(child.exists, 'the child has not started')
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess.Popen, 'wait', interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run_build(
+            [sys.executable, '-c', code], tmp_path / 'log', dict(os.environ)
+        )
+    pid = int(child.read_text())
+    until(lambda: not is_running(pid), f'{pid} lives on')
+
+
+def until(condition, otherwise):
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, otherwise
+        time.sleep(0.05)
+
+
+def is_running(pid):
+    try:
+        with open(f'/proc/{pid}/stat') as file:
+            return file.read().split(')')[1].split()[0] != 'Z'
+    except (FileNotFoundError, ProcessLookupError):
+        return False

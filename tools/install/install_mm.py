@@ -20,8 +20,13 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
-from mmcv_ops import PIP, InstallError, build_wheel
-from wheel_cache import cached_wheel, wheel_folder
+from mmcv_ops import (
+    PIP,
+    InstallError,
+    build_wheel,
+    cached_wheel,
+    wheel_folder,
+)
 
 MMINSTALL = Path(__file__).parents[2] / 'requirements' / 'mminstall.txt'
 # module: distribution, in the order of their needs

@@ -1,22 +1,27 @@
-"""Build a wheel of mmcv with its compiled operators.
+"""Build a wheel of mmcv with its compiled operators, and keep it.
 
 There are no wheels for current torch, so the source distribution is compiled
-against the torch that is installed.
+against the torch that is installed. Wheels are kept in
+``$KPU_MM_CACHE/wheels`` (``~/.cache/kpu_mm/wheels``), one folder for each
+combination of all that their binary depends on.
 """
 
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
 import tarfile
 import tempfile
+import zipfile
 from pathlib import Path
 
-from build_progress import run_with_progress
+from packaging.version import Version
 
 BUILD_TOOLS = ['setuptools>=77,<81', 'wheel', 'ninja', 'psutil', 'packaging']
 PIP = [sys.executable, '-m', 'pip', '--disable-pip-version-check']
@@ -35,8 +40,7 @@ def cpp_standard(torch_version: str) -> str:
     Returns:
         ``c++17``, from torch 2.12 on ``c++20``.
     """
-    major, minor = (int(part) for part in torch_version.split('.')[:2])
-    return 'c++20' if (major, minor) >= (2, 12) else 'c++17'
+    return 'c++20' if Version(torch_version).release >= (2, 12) else 'c++17'
 
 
 def set_cpp_standard(setup: Path, standard: str) -> None:
@@ -127,6 +131,41 @@ def fetch_source(requirement: str, folder: Path, env: dict[str, str]) -> Path:
     return next(folder.glob('*/setup.py')).parent
 
 
+def run_build(command: list[str], log: Path, env: dict[str, str]) -> None:
+    """Run a build whose output goes to a file.
+
+    Args:
+        command: The program and its arguments.
+        log: The file that takes the output of the build.
+        env: The environment of the build.
+
+    Raises:
+        InstallError: The build failed; with the end of its log.
+    """
+    with log.open('w') as file:
+        # A session of its own, so that compilers end with the build and
+        # don't outlive an interrupted one.
+        process = subprocess.Popen(
+            command,
+            env=env,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            process.wait()
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
+    if process.returncode:
+        lines = log.read_text(errors='replace').splitlines()
+        end = '\n'.join(lines[-30:])
+        raise InstallError(
+            f'{end}\nmmcv did not compile; the whole output is in {log}.'
+        )
+
+
 def build_wheel(requirement: str, folder: Path) -> Path:
     """Compile mmcv with its operators.
 
@@ -156,17 +195,91 @@ def build_wheel(requirement: str, folder: Path) -> Path:
         set_cpp_standard(source / 'setup.py', cpp_standard(torch.__version__))
         command = [*PIP, 'wheel', '--verbose', '--no-deps']
         command += ['--no-build-isolation', '--wheel-dir', str(out)]
-        try:
-            run_with_progress(
-                [*command, str(source)], 'mmcv operators', log, env
-            )
-        except subprocess.CalledProcessError as error:
-            raise InstallError(
-                f'{error.output}\nmmcv did not compile; the whole output is '
-                f'in {log}.'
-            ) from None
+        print(f'The output of the compiler goes to {log}.', flush=True)
+        run_build([*command, str(source)], log, env)
         built = next(out.glob('*.whl'))
         part = folder / f'{built.name}.part-{os.getpid()}'
         shutil.copyfile(built, part)
         part.replace(folder / built.name)
     return folder / built.name
+
+
+def cache_key(mmcv: str, torch_version: str, device: str) -> str:
+    """Name everything that the binary of a wheel depends on.
+
+    Args:
+        mmcv: The version of mmcv.
+        torch_version: The version of torch with its local part.
+        device: ``cpu``, or ``cuda`` with the architectures compiled for.
+
+    Returns:
+        A folder name.
+    """
+    libc = ''.join(platform.libc_ver())
+    parts = [
+        f'mmcv{mmcv}',
+        f'torch{torch_version}',
+        device,
+        f'{sys.implementation.cache_tag}',
+        sysconfig.get_platform(),
+        libc,
+    ]
+    return re.sub(r'[^\w.+-]', '_', '-'.join(part for part in parts if part))
+
+
+def target_device() -> str:
+    """Tell what mmcv's setup will compile for on this machine.
+
+    Returns:
+        ``cpu``, or ``cuda`` with its architectures.
+    """
+    import torch
+
+    if os.environ.get('FORCE_CUDA') != '1' and not torch.cuda.is_available():
+        return 'cpu'
+    listed = os.environ.get('TORCH_CUDA_ARCH_LIST')
+    found = {
+        '{}.{}'.format(*torch.cuda.get_device_capability(i))
+        for i in range(torch.cuda.device_count())
+    }
+    return 'cuda' + (listed or ';'.join(sorted(found)))
+
+
+def wheel_folder(mmcv: str) -> Path:
+    """Find the place of the wheel that fits this environment.
+
+    Args:
+        mmcv: The version of mmcv.
+
+    Returns:
+        A folder that exists, with the wheel in it if it was built before.
+    """
+    import torch
+
+    root = os.environ.get('KPU_MM_CACHE') or '~/.cache/kpu_mm'
+    key = cache_key(mmcv, torch.__version__, target_device())
+    folder = Path(root).expanduser() / 'wheels' / key
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def cached_wheel(folder: Path) -> Path | None:
+    """Find a whole wheel; a damaged one is removed.
+
+    Args:
+        folder: The result of :func:`wheel_folder`.
+
+    Returns:
+        The wheel, None if there is none.
+    """
+    for wheel in sorted(folder.glob('*.whl')):
+        try:
+            with zipfile.ZipFile(wheel) as archive:
+                damaged = archive.testzip() is not None
+        except zipfile.BadZipFile:
+            damaged = True
+        if not damaged:
+            return wheel
+        print(f'{wheel} is damaged; it will be built again.', flush=True)
+        wheel.unlink()
+    return None
