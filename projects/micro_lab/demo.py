@@ -251,7 +251,7 @@ def main() -> None:
     }
     show_scores(evaluator, students)
     show_gap(log)
-    scenes = pool.batch(np.arange(DRAWN_SCENES)).images
+    scenes = pool.take(slice(DRAWN_SCENES)).images
     detectors = {**students, 'teacher': evaluator.encoders}
     draw_detections(
         scenes.numpy(),

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .materials import COLOURS, materials
-from .scene_pool import SIZE, PoolBatch
+from .scene_pool import SIZE, Scenes
 
 # Share of a cell that a digit must cover, by stride.
 _COVERED = {8: 0.12, 16: 0.08}
@@ -79,7 +79,7 @@ class CellTargets:
         shown: Index of the digit in its scene, -1 for none, (B, h, w).
     """
 
-    def __init__(self, batch: PoolBatch, stride: int) -> None:
+    def __init__(self, batch: Scenes, stride: int) -> None:
         number = batch.digits.shape[1]
         # One mask for each digit, without the background: (B, H, W, 5).
         layers = F.one_hot(batch.instances.long(), number + 1)[..., 1:]
@@ -125,7 +125,7 @@ class CellHeads(nn.Module):
         flat = scans.flatten(1)  # (N, 8, 8) -> (N, 64)
         self.register_buffer('scans', flat - flat.mean(0), persistent=False)
 
-    def forward(self, features: Tensor, batch: PoolBatch) -> dict[str, Tensor]:
+    def forward(self, features: Tensor, batch: Scenes) -> dict[str, Tensor]:
         """Return the losses of a map.
 
         Args:
@@ -165,7 +165,7 @@ class CentreHead(nn.Module):
         self.stride = stride
         self.classes = nn.Conv2d(channels, 10, 1)
 
-    def forward(self, features: Tensor, batch: PoolBatch) -> dict[str, Tensor]:
+    def forward(self, features: Tensor, batch: Scenes) -> dict[str, Tensor]:
         """Return the loss of a map.
 
         Args:
@@ -204,7 +204,7 @@ class DenseHeads(nn.Module):
         )
 
     def forward(
-        self, maps: Sequence[Tensor], batch: PoolBatch
+        self, maps: Sequence[Tensor], batch: Scenes
     ) -> dict[str, Tensor]:
         """Return the losses of the maps.
 
@@ -232,19 +232,19 @@ class DenseNet(nn.Module):
         self.backbone = backbone
         self.heads = DenseHeads(channels)
 
-    def forward(self, batch: PoolBatch) -> dict[str, Tensor]:
+    def forward(self, batch: Scenes) -> dict[str, Tensor]:
         """Return the losses of a batch."""
         maps = self.backbone(normalise(augment(batch.images, True)))
         losses: dict[str, Tensor] = self.heads(maps.feature_maps, batch)
         return losses
 
     @torch.no_grad()
-    def accuracy(self, batch: PoolBatch) -> dict[str, float]:
+    def accuracy(self, batch: Scenes) -> dict[str, float]:
         """Return the accuracy on cells that show a digit, by stride."""
         right: dict[int, list[Tensor]] = {8: [], 16: []}
         cells: list[Any] = list(self.heads.of_maps)[:2]
         for start in range(0, len(batch.images), 250):
-            part = PoolBatch(*(x[start : start + 250] for x in batch))
+            part = batch.take(slice(start, start + 250))
             maps = self.backbone(normalise(part.images)).feature_maps
             for head, features in zip(cells, maps, strict=False):
                 wanted = CellTargets(part, head.stride).gather(part.digits)

@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from mmengine.config import Config
 from torch import Tensor
@@ -31,7 +30,7 @@ from .micro_scores import (
     features_of,
     zero_shot_accuracy,
 )
-from .scene_pool import Pool, load_pool
+from .scene_pool import Scenes, load_pool
 
 TEACHERS = Path(__file__).resolve().parent / 'teachers'
 # Lines of the log that are averaged, because each is of a few images.
@@ -51,7 +50,7 @@ class ZeroShotEvaluator:
         encoders: The teachers' own image encoders by name.
     """
 
-    def __init__(self, folder: Path, pool: Pool) -> None:
+    def __init__(self, folder: Path, pool: Scenes) -> None:
         self._pool = pool
         self._clip = CLIPTeacher(
             f'local-dir:{folder / "clip"}', with_text=True
@@ -75,7 +74,7 @@ class ZeroShotEvaluator:
             features_of(encode),
             text_tower.encode_text,
             self._clip.tokenizer(),
-            self._pool.batch(np.arange(len(self._pool.images))),
+            self._pool,
         )
         return scores['zero_shot_top1']
 

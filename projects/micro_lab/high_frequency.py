@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from mmengine.config import Config
@@ -50,7 +49,7 @@ def main() -> None:
     parser.add_argument('--pools', type=Path, default='work_dirs/pools')
     args = parser.parse_args()
     scenes = load_pool(args.pools, 'test', seed=0, count=SCENES)
-    images = scenes.batch(np.arange(SCENES)).images.permute(0, 3, 1, 2)
+    images = scenes.take(slice(SCENES)).images.permute(0, 3, 1, 2)
     config = Config.fromfile(CONFIGS / 'tasks.py')
     for run in args.runs:
         start = dict(type='Pretrained', checkpoint=str(last_checkpoint(run)))

@@ -26,7 +26,7 @@ from transformers import PreTrainedTokenizerFast
 from .dense_heads import DenseHeads, augment, normalise
 from .digit_scenes import CAPTIONS
 from .materials import COLOURS, DIGIT_WORDS
-from .scene_pool import SIZE, PoolBatch
+from .scene_pool import SIZE, Scenes
 
 CONTEXT = 12  # tokens of a text
 # Channels of the maps of strides 8, 16 and 32.
@@ -126,7 +126,7 @@ class CLIPNet(nn.Module):
         out = self.model.visual.forward_intermediates(x, indices=len(CHANNELS))
         return out['image_features'], out['image_intermediates']
 
-    def forward(self, batch: PoolBatch) -> dict[str, Tensor]:
+    def forward(self, batch: Scenes) -> dict[str, Tensor]:
         """Return the losses of a batch, with random captions."""
         image, maps = self._encode(augment(batch.images))
         text = self.model.encode_text(self.tokens(_captions(batch)))
@@ -138,7 +138,7 @@ class CLIPNet(nn.Module):
         return {'contrast': contrast, **self.heads(maps, batch)}
 
 
-def _captions(batch: PoolBatch) -> list[str]:
+def _captions(batch: Scenes) -> list[str]:
     """A random caption of each scene's dominant digit."""
     names = list(COLOURS)
     templates = torch.randint(len(CAPTIONS), (len(batch.digits),)).tolist()

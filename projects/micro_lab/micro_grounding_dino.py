@@ -27,7 +27,7 @@ from transformers import (
 
 from .dense_heads import augment, normalise
 from .materials import DIGIT_WORDS
-from .scene_pool import SIZE, PoolBatch
+from .scene_pool import SIZE, Scenes
 
 # GroundingDINO recognises these tokens by their ids in BERT's vocabulary.
 _START, _END, _DOT = 101, 102, 1012
@@ -198,7 +198,7 @@ class DetectorNet(nn.Module):
         super().__init__()
         self.detector = detector
 
-    def forward(self, batch: PoolBatch) -> dict[str, Tensor]:
+    def forward(self, batch: Scenes) -> dict[str, Tensor]:
         """Return the losses of a batch, which has one prompt."""
         # With several prompts in a batch the library mixes up the classes.
         prompt = Prompt(torch.randperm(10))
@@ -218,7 +218,7 @@ class DetectorNet(nn.Module):
         return {**losses, 'proposals': proposals_loss(out, batch, prompt)}
 
 
-def proposals_loss(out: Any, batch: PoolBatch, prompt: Prompt) -> Tensor:
+def proposals_loss(out: Any, batch: Scenes, prompt: Prompt) -> Tensor:
     """Return focal, L1 and GIoU loss of the encoder's proposals.
 
     Args:
@@ -250,7 +250,7 @@ def proposals_loss(out: Any, batch: PoolBatch, prompt: Prompt) -> Tensor:
     return 2 * focal + (5 * distance + 2 * overlap) / positives
 
 
-def assign_cells(batch: PoolBatch) -> Tensor:
+def assign_cells(batch: Scenes) -> Tensor:
     """Assign a digit of its scene to each cell of strides 8 and 16.
 
     A cell proposes the smallest digit whose box has the cell's centre in its

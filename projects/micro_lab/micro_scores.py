@@ -19,7 +19,7 @@ from kpu_mm.structures import Features
 from .digit_scenes import CAPTIONS
 from .materials import DIGIT_WORDS
 from .micro_grounding_dino import Prompt, detect
-from .scene_pool import SIZE, Pool, PoolBatch
+from .scene_pool import SIZE, Scenes
 
 # The prompts of a digit are the captions without a colour.
 PROMPTS = [text for text in CAPTIONS if 'colour' not in text]
@@ -52,7 +52,7 @@ def zero_shot_accuracy(
     features: FeatureFunction,
     encode_text: Callable[[Tensor], Tensor],
     tokenizer: Callable[[list[str]], Tensor],
-    batch: PoolBatch,
+    batch: Scenes,
 ) -> dict[str, float]:
     """Return the top-1 accuracy of a CLIP for the dominant digit.
 
@@ -108,7 +108,7 @@ def find_digits(detector: Any, images: Tensor) -> list[Boxes]:
 
 @torch.no_grad()
 def average_precision(
-    detector: Detector, pool: Pool, count: int
+    detector: Detector, pool: Scenes, count: int
 ) -> dict[str, float]:
     """Return COCO's AP of a detector of the ten digits.
 
@@ -124,7 +124,7 @@ def average_precision(
     coco, found = COCO(), []
     truth: list[dict[str, Any]] = []
     for start in range(0, count, _CHUNK):
-        batch = pool.batch(np.arange(start, min(start + _CHUNK, count)))
+        batch = pool.take(slice(start, min(start + _CHUNK, count)))
         for image, boxes in enumerate(detector(batch.images), start):
             # loadRes wants image, box as x, y, w, h, score and class.
             columns = [
@@ -166,7 +166,7 @@ def average_precision(
 
 
 def probe(
-    features: FeatureFunction, train: PoolBatch, test: PoolBatch
+    features: FeatureFunction, train: Scenes, test: Scenes
 ) -> dict[str, float]:
     """Train linear probes on frozen features and score them.
 
@@ -205,7 +205,7 @@ def mean_iou(found: Tensor, wanted: Tensor, classes: int) -> float:
     return (right / union).mean().item()
 
 
-def cell_classes(batch: PoolBatch, side: int) -> Tensor:
+def cell_classes(batch: Scenes, side: int) -> Tensor:
     """Return the class that covers most of each cell, 0 for background.
 
     Args:
@@ -226,7 +226,7 @@ def cell_classes(batch: PoolBatch, side: int) -> Tensor:
 
 @torch.no_grad()
 def _collect(
-    features: FeatureFunction, batch: PoolBatch
+    features: FeatureFunction, batch: Scenes
 ) -> tuple[Tensor, Tensor]:
     summaries, cells = [], []
     for images in batch.images.split(_CHUNK):

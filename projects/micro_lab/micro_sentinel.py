@@ -26,7 +26,7 @@ from .dense_heads import (
     augment,
     normalise,
 )
-from .scene_pool import SIZE, PoolBatch
+from .scene_pool import SIZE, Scenes
 
 PATCH = 8
 SIDE = SIZE // PATCH  # patches in a row
@@ -170,7 +170,7 @@ def find_prototypes(scans: Tensor, count: int, seed: int = 0) -> Tensor:
     return torch.cdist(scans, centres).argmin(1)
 
 
-def patch_ink(batch: PoolBatch) -> Tensor:
+def patch_ink(batch: Scenes) -> Tensor:
     """Return which pixels of each patch show a digit.
 
     Args:
@@ -215,7 +215,7 @@ class SentinelNet(nn.Module):
         tokens = self.model(normalise(images)).last_hidden_state
         return tokens[:, 0], _to_map(tokens)
 
-    def forward(self, batch: PoolBatch) -> dict[str, Tensor]:
+    def forward(self, batch: Scenes) -> dict[str, Tensor]:
         """Return the losses of a batch."""
         out = self.model(
             normalise(augment(batch.images)), output_hidden_states=True

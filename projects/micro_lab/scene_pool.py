@@ -1,4 +1,4 @@
-"""Digit scenes as arrays, which are composed once and kept on disk."""
+"""Digit scenes as tensors, which are composed once and kept on disk."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .materials import COLOURS, Split
 SIZE = 64  # pixels, height and width
 
 
-class Pool(NamedTuple):
+class Scenes(NamedTuple):
     """N scenes with room for five digits each.
 
     Absent digits have class, scan and colour -1.
@@ -32,27 +32,6 @@ class Pool(NamedTuple):
         boxes: x1, y1, x2, y2 in pixels, (N, 5, 4) int64.
     """
 
-    images: np.ndarray
-    instances: np.ndarray
-    digits: np.ndarray
-    scans: np.ndarray
-    colours: np.ndarray
-    boxes: np.ndarray
-
-    def batch(self, indices: np.ndarray) -> PoolBatch:
-        """Return some scenes as tensors.
-
-        Args:
-            indices: Indices of the scenes, (B,).
-        """
-        return PoolBatch(
-            *(torch.from_numpy(np.asarray(a[indices])) for a in self)
-        )
-
-
-class PoolBatch(NamedTuple):
-    """Scenes of a pool as tensors; see :class:`Pool` for the fields."""
-
     images: Tensor
     instances: Tensor
     digits: Tensor
@@ -60,8 +39,16 @@ class PoolBatch(NamedTuple):
     colours: Tensor
     boxes: Tensor
 
+    def take(self, indices: np.ndarray | slice) -> Scenes:
+        """Return some of the scenes.
 
-def load_pool(folder: Path, split: Split, seed: int, count: int) -> Pool:
+        Args:
+            indices: Indices of the scenes, (B,), or a slice.
+        """
+        return Scenes(*(values[indices] for values in self))
+
+
+def load_pool(folder: Path, split: Split, seed: int, count: int) -> Scenes:
     """Open a pool memory-mapped, and compose it first if it is missing.
 
     Args:
@@ -78,31 +65,37 @@ def load_pool(folder: Path, split: Split, seed: int, count: int) -> Pool:
         temporary.mkdir(parents=True)
         _compose(temporary, split, seed, count)
         temporary.rename(place)
-    return Pool(
-        *(np.load(place / f'{f}.npy', mmap_mode='r') for f in Pool._fields)
+    # Mode 'c' (copy on write) makes writable arrays, as torch wants them, and
+    # never changes the files.
+    return Scenes(
+        *(
+            torch.from_numpy(np.load(place / f'{name}.npy', mmap_mode='c'))
+            for name in Scenes._fields
+        )
     )
 
 
 def _compose(folder: Path, split: Split, seed: int, count: int) -> None:
-    pool = Pool(
-        np.zeros((count, SIZE, SIZE, 3), np.uint8),
-        np.zeros((count, SIZE, SIZE), np.uint8),
-        np.full((count, MAX_DIGITS), -1),
-        np.full((count, MAX_DIGITS), -1),
-        np.full((count, MAX_DIGITS), -1),
-        np.zeros((count, MAX_DIGITS, 4), np.int64),
+    absent = np.full((count, MAX_DIGITS), -1)
+    pool = dict(
+        images=np.zeros((count, SIZE, SIZE, 3), np.uint8),
+        instances=np.zeros((count, SIZE, SIZE), np.uint8),
+        digits=absent.copy(),
+        scans=absent.copy(),
+        colours=absent.copy(),
+        boxes=np.zeros((count, MAX_DIGITS, 4), np.int64),
     )
     names = list(COLOURS)
     for index in range(count):
         made = scene(split, seed, index, SIZE)
         number = len(made.digits)
         order = np.arange(1, number + 1)[:, None, None]
-        pool.images[index] = made.image
+        pool['images'][index] = made.image
         # Masks do not overlap: (N, H, W) -> (H, W).
-        pool.instances[index] = (made.masks * order).sum(0)
-        pool.digits[index, :number] = made.digits
-        pool.scans[index, :number] = made.scans
-        pool.colours[index, :number] = [names.index(c) for c in made.colours]
-        pool.boxes[index, :number] = made.boxes
-    for name, values in pool._asdict().items():
+        pool['instances'][index] = (made.masks * order).sum(0)
+        colours = [names.index(c) for c in made.colours]
+        pool['colours'][index, :number] = colours
+        for name in ('digits', 'scans', 'boxes'):
+            pool[name][index, :number] = getattr(made, name)
+    for name, values in pool.items():
         np.save(folder / f'{name}.npy', values)

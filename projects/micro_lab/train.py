@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from transformers import ResNetBackbone
@@ -44,7 +43,7 @@ from .micro_scores import (
     zero_shot_accuracy,
 )
 from .micro_sentinel import SentinelNet, build_sentinel, export_sentinel
-from .scene_pool import Pool, PoolBatch, load_pool
+from .scene_pool import load_pool
 from .stage_loop import Plan, train_stage
 
 TRAIN_SCENES = 40_000
@@ -112,7 +111,7 @@ class Laboratory:
         """Train CLIP with contrastive and dense losses together."""
         torch.manual_seed(SEEDS['clip'])
         net = CLIPNet(build_clip())
-        test = first(self._test, TEST_SCENES)
+        test = self._test.take(slice(TEST_SCENES))
         encode = net.model.encode_text
         self._run(
             'clip',
@@ -133,7 +132,7 @@ class Laboratory:
         """Pre-train a ResNet with dense losses, then train the detector."""
         torch.manual_seed(SEEDS['grounding_dino'])
         dense = DenseNet(ResNetBackbone(BACKBONE), CHANNELS)
-        test = first(self._test, TEST_SCENES)
+        test = self._test.take(slice(TEST_SCENES))
         self._run(
             'grounding_dino',
             'backbone',
@@ -164,8 +163,8 @@ class Laboratory:
         """Train DINOv2 without the classes of the digits."""
         torch.manual_seed(SEEDS['sentinel'])
         net = SentinelNet(build_sentinel())
-        train = first(self._pool, PROBE_SCENES)
-        test = first(self._test, TEST_SCENES)
+        train = self._pool.take(slice(PROBE_SCENES))
+        test = self._test.take(slice(TEST_SCENES))
         self._run(
             'sentinel',
             'sentinel',
@@ -191,7 +190,7 @@ class Laboratory:
             PLANS[stage],
             TRAIN_SCENES,
             SEEDS[model],
-            lambda indices: net(self._pool.batch(indices)),
+            lambda indices: net(self._pool.take(indices)),
             evaluate,
         )
         path = self._folder / stage / 'scores.json'
@@ -211,16 +210,6 @@ class Laboratory:
         }
         write_card(folder, title, text, facts, scores)
         print(model, json.dumps(scores), flush=True)
-
-
-def first(pool: Pool, count: int) -> PoolBatch:
-    """Return the first scenes of a pool.
-
-    Args:
-        pool: The pool.
-        count: Number of scenes.
-    """
-    return pool.batch(np.arange(count))
 
 
 def write_card(

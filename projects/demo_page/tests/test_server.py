@@ -14,13 +14,8 @@ import pytest
 import skimage
 from PIL import Image
 
-from kpu_mm.apis import (
-    FeatureInferencer,
-    ZeroShotClassificationInferencer,
-    ZeroShotDetectionInferencer,
-    ZeroShotSegmentationInferencer,
-)
-from kpu_mm.visualization import heat_overlay
+from projects.demo_page.comparison import Comparison
+from projects.demo_page.inferencer_pool import ENCODERS, InferencerPool
 from projects.demo_page.tests.browser import (
     SECONDS,
     Page,
@@ -31,8 +26,6 @@ from tests.runs import ENV, ROOT
 
 TOOL = ('-m', 'projects.demo_page')
 PHOTOGRAPH = Path(skimage.__file__).parent / 'data' / 'chelsea.png'
-SIDES = ('student', 'teacher')
-PROMPT = ('a photo of a {}.',)
 
 
 def run(*args, **env):
@@ -103,17 +96,22 @@ def photograph(page):
     return mmcv.imread(PHOTOGRAPH)
 
 
-def infer(kind, run_dir, side, image, teacher=None, **options):
-    inferencer = kind(
-        run_dir / 'iter_1.pth', device='cpu', encoder=side, teacher=teacher
-    )
-    result = inferencer(image, return_vis=True, **options)
-    return result['predictions'][0], result['visualization'][0]
+@pytest.fixture(scope='module')
+def comparison(zero_shot_run):
+    """What the page computes; test_comparison.py tests it by itself."""
+    return Comparison(InferencerPool(zero_shot_run / 'iter_1.pth', 'cpu'))
+
+
+def assert_shown(page, task, pair):
+    for side, expected in zip(ENCODERS, pair, strict=True):
+        np.testing.assert_allclose(
+            page.picture(task, side), expected.picture, atol=1
+        )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('teacher', ['clip', 'grounding_dino'])
-def test_features(page, photograph, zero_shot_run, teacher):
+def test_features(page, photograph, comparison, teacher):
     (choice,) = page.find(f'#features-inputs input[value={teacher}]')
     before = page.addresses('#features-teacher img')
     choice.click()
@@ -121,90 +119,50 @@ def test_features(page, photograph, zero_shot_run, teacher):
     page.wait(
         lambda: page.addresses('#features-teacher img') not in ([], before)
     )
-    like = None
-    for side in reversed(SIDES):
-        prediction, picture = infer(
-            FeatureInferencer,
-            zero_shot_run,
-            side,
-            photograph,
-            teacher,
-            map_index=0,
-            like=like,
-        )
-        like = prediction['maps'][0]
-        np.testing.assert_allclose(
-            page.picture('features', side), picture, atol=1
-        )
+    pair = comparison.features(photograph, teacher)
+    assert_shown(page, 'features', pair)
 
 
 @pytest.mark.slow
-def test_classes(page, photograph, zero_shot_run):
+def test_classes(page, photograph, comparison):
     names = ['cat', 'dog', 'remote <b>control</b>']
     page.ask('classes', ', '.join(names))
-    for side in SIDES:
+    pair = comparison.classes(photograph, 'clip', names)
+    for side, expected in zip(ENCODERS, pair, strict=True):
         rows = f'#classes-{side} .bars li'
         page.wait(lambda rows=rows: page.find(rows))
         shown = [row.text.split('\n') for row in page.find(rows)]
-        expected, _ = infer(
-            ZeroShotClassificationInferencer,
-            zero_shot_run,
-            side,
-            photograph,
-            classes=names,
-            templates=PROMPT,
-        )
         assert [name for name, _ in shown] == expected['names']
         shares = [float(share.rstrip('%')) / 100 for _, share in shown]
         np.testing.assert_allclose(shares, expected['scores'], atol=6e-4)
 
 
 @pytest.mark.slow
-def test_boxes(page, photograph, zero_shot_run):
-    page.ask('boxes', 'a cat. a remote control.')
-    for side in SIDES:
+def test_boxes(page, photograph, comparison):
+    text = 'a cat. a remote control.'
+    page.ask('boxes', text)
+    pair = comparison.boxes(photograph, 'grounding_dino', text, 0.25)
+    for side, (expected, _) in zip(ENCODERS, pair, strict=True):
         head, *cells = page.cells(f'#boxes-{side} .boxes tr')
         assert head == ['phrase', 'score', 'x1, y1, x2, y2']
-        expected, picture = infer(
-            ZeroShotDetectionInferencer,
-            zero_shot_run,
-            side,
-            photograph,
-            texts='a cat. a remote control.',
-            threshold=0.25,
-        )
         assert [name for name, _, _ in cells] == expected['names'] != []
         scores = [float(score) for _, score, _ in cells]
         np.testing.assert_allclose(scores, expected['scores'], atol=6e-4)
         corners = [[float(x) for x in box.split(',')] for _, _, box in cells]
         np.testing.assert_allclose(corners, expected['bboxes'], atol=0.51)
-        np.testing.assert_allclose(
-            page.picture('boxes', side), picture, atol=1
-        )
+    assert_shown(page, 'boxes', pair)
 
 
 @pytest.mark.slow
-def test_heat_maps(page, photograph, zero_shot_run, tmp_path):
+def test_heat_maps(page, photograph, comparison, tmp_path):
     page.ask('heat', 'cat')
-    heats = [
-        infer(
-            ZeroShotSegmentationInferencer,
-            zero_shot_run,
-            side,
-            photograph,
-            classes=['cat'],
-            templates=PROMPT,
-            score_maps='cosine',
-        )[0]['scores'][0]
-        for side in SIDES
-    ]
-    low, high = np.min(heats), np.max(heats)
-    for side, heat in zip(SIDES, heats, strict=True):
-        expected = heat_overlay(photograph[..., ::-1], heat, low, high)
+    for side, expected in zip(
+        ENCODERS, comparison.heat(photograph, 'clip', 'cat'), strict=True
+    ):
         drawn = page.picture('heat', side).astype(int)
         # a value beside a colour's border may fall to its other side
-        assert np.abs(drawn - expected).max() <= 8
-        assert np.abs(drawn - expected).mean() < 0.1
+        assert np.abs(drawn - expected.picture).max() <= 8
+        assert np.abs(drawn - expected.picture).mean() < 0.1
     page.browser.save_screenshot(str(tmp_path / 'page.png'))
     with Image.open(tmp_path / 'page.png') as screenshot:
         assert screenshot.width > 1000

@@ -1,4 +1,4 @@
-"""Pools of digit scenes."""
+"""Digit scenes for the tests."""
 
 from __future__ import annotations
 
@@ -7,21 +7,13 @@ import pytest
 
 @pytest.fixture(scope='session')
 def pools(tmp_path_factory):
-    """Where pools of scenes are kept."""
+    """Folder of the pools of scenes."""
     return tmp_path_factory.mktemp('pools')
 
 
 @pytest.fixture(scope='session')
-def pool(pools):
+def scenes(pools):
     """24 scenes of the test split."""
     from projects.micro_lab.scene_pool import load_pool
 
     return load_pool(pools, 'test', seed=4, count=24)
-
-
-@pytest.fixture(scope='session')
-def batch(pool):
-    """All of them as tensors."""
-    import numpy as np
-
-    return pool.batch(np.arange(24))

@@ -65,8 +65,8 @@ def test_distillation_lowers_every_loss(work_dir):
 
 @pytest.mark.slow
 def test_the_student_replaces_its_teachers(work_dir, pools):
-    pool = load_pool(pools, 'test', seed=9, count=SCENES)
-    evaluator = ZeroShotEvaluator(TEACHERS, pool)
+    scenes = load_pool(pools, 'test', seed=9, count=SCENES)
+    evaluator = ZeroShotEvaluator(TEACHERS, scenes)
     save_untrained(work_dir / 'untrained.pth')
     before = student_encoders(work_dir / 'untrained.pth', CONFIG)
     after = student_encoders(work_dir / f'iter_{ITERATIONS}.pth', CONFIG)

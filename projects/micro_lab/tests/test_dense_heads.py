@@ -10,14 +10,14 @@ from projects.micro_lab.dense_heads import (
 )
 
 
-def test_cells_by_hand(batch):
-    instances = torch.zeros_like(batch.instances[:1])
+def test_cells_by_hand(scenes):
+    instances = torch.zeros_like(scenes.instances[:1])
     # digit 1 covers a quarter of cell (0, 0), digit 2 three quarters;
     # 7 of 64 pixels of cell (2, 3) are too few
     instances[0, :8, :2] = 1
     instances[0, :8, 2:8] = 2
     instances[0, 16, 24:31] = 1
-    one = batch._replace(instances=instances)
+    one = scenes._replace(instances=instances)
     targets = CellTargets(one, 8)
     expected = torch.full((1, 8, 8), -1)
     expected[0, 0, 0] = 1
@@ -27,14 +27,14 @@ def test_cells_by_hand(batch):
     assert (targets.gather(values)[0, 1:] == -1).all()
 
 
-def test_losses_vanish_for_features_that_know_it_all(batch):
+def test_losses_vanish_for_features_that_know_it_all(scenes):
     """Heads of an identity over perfect features have nothing to learn."""
     heads = CellHeads(75, 8, with_digits=True)
-    targets = CellTargets(batch, 8)
-    classes = targets.gather(batch.digits) + 1
+    targets = CellTargets(scenes, 8)
+    classes = targets.gather(scenes.digits) + 1
     # scans of the test split stand in for those of the training split
-    train_scans = batch.scans.clamp(max=300)
-    batch = batch._replace(scans=train_scans)
+    train_scans = scenes.scans.clamp(max=300)
+    scenes = scenes._replace(scans=train_scans)
     scans = heads.scans[targets.gather(train_scans).clamp(min=0)]
     features = torch.cat(
         [100 * torch.nn.functional.one_hot(classes, 11), scans], 3
@@ -45,13 +45,13 @@ def test_losses_vanish_for_features_that_know_it_all(batch):
     ):
         torch.nn.init.zeros_(head.bias)
         head.weight.data = torch.eye(75)[part, :, None, None]
-    losses = heads(features, batch)
+    losses = heads(features, scenes)
     assert losses['class8'] < 1e-6 and losses['scan8'] < 1e-10
-    spoilt = heads(features.flip(0), batch)
+    spoilt = heads(features.flip(0), scenes)
     assert spoilt['class8'] > 1 and spoilt['scan8'] > 0.1
 
 
-def test_augment_keeps_what_it_should(batch):
+def test_augment_keeps_what_it_should(scenes):
     torch.manual_seed(0)
     grey = torch.full((4, 8, 8, 3), 100, dtype=torch.uint8)
     changed = augment(grey)

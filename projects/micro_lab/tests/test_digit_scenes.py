@@ -213,7 +213,8 @@ def test_source_feeds_the_unlabelled_dataset():
     assert pictures == expected
 
 
-def test_pool_holds_the_scenes(pool):
+def test_pool_holds_the_scenes_and_is_composed_once(tmp_path):
+    pool = load_pool(tmp_path, 'test', seed=4, count=24)
     for index in range(24):
         made = scene('test', 4, index)
         number = len(made.digits)
@@ -227,12 +228,9 @@ def test_pool_holds_the_scenes(pool):
             values = getattr(pool, name)[index]
             assert np.array_equal(values[:number], getattr(made, name))
         assert (pool.digits[index, number:] == -1).all()
-
-
-def test_pool_is_composed_once(pool, pools):
-    (place,) = pools.iterdir()
+    (place,) = tmp_path.iterdir()
     before = (place / 'images.npy').stat().st_mtime_ns
-    again = load_pool(pools, 'test', seed=4, count=24)
+    again = load_pool(tmp_path, 'test', seed=4, count=24)
     assert np.array_equal(again.images, pool.images)
     assert (place / 'images.npy').stat().st_mtime_ns == before
-    assert [p.name for p in pools.iterdir()] == [place.name]
+    assert [p.name for p in tmp_path.iterdir()] == [place.name]

@@ -22,14 +22,14 @@ from projects.micro_lab.micro_scores import (
 
 
 @pytest.fixture(scope='module')
-def evaluator(pool):
-    return ZeroShotEvaluator(TEACHERS, pool)
+def evaluator(scenes):
+    return ZeroShotEvaluator(TEACHERS, scenes)
 
 
-def test_teachers_score_as_whole_models(evaluator, pool, batch):
+def test_teachers_score_as_whole_models(evaluator, scenes):
     clip = CLIPTeacher(f'local-dir:{TEACHERS / "clip"}', with_text=True)
     expected = zero_shot_accuracy(
-        features_of(clip), clip.model.encode_text, clip.tokenizer(), batch
+        features_of(clip), clip.model.encode_text, clip.tokenizer(), scenes
     )
     found = evaluator.accuracy(evaluator.encoders['clip'])
     assert found == expected['zero_shot_top1'] > 0.4
@@ -37,17 +37,17 @@ def test_teachers_score_as_whole_models(evaluator, pool, batch):
         str(TEACHERS / 'grounding_dino'), with_text=True
     )
     expected = average_precision(
-        partial(find_digits, detector.model), pool, len(pool.images)
+        partial(find_digits, detector.model), scenes, len(scenes.images)
     )
     found = evaluator.precision(evaluator.encoders['grounding_dino'])
     assert found == pytest.approx(expected['AP'], abs=1e-6)
     assert found > 0.4
 
 
-def test_an_untrained_student_scores_low(evaluator, batch, tmp_path):
+def test_an_untrained_student_scores_low(evaluator, scenes, tmp_path):
     save_untrained(tmp_path / 'untrained.pth')
     encoders = student_encoders(tmp_path / 'untrained.pth', CONFIG)
-    images = batch.images.permute(0, 3, 1, 2)
+    images = scenes.images.permute(0, 3, 1, 2)
     for name, own in evaluator.encoders.items():
         with torch.no_grad():
             found, expected = encoders[name](images), own(images)

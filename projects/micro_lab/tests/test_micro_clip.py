@@ -30,8 +30,8 @@ def test_captions_have_no_unknown_word():
     assert tokenizer.unk_token_id in tokenizer('a photo of a cat').input_ids
 
 
-def test_exported_clip_gives_equal_features(tmp_path, batch):
-    images = batch.images[:3]
+def test_exported_clip_gives_equal_features(tmp_path, scenes):
+    images = scenes.images[:3]
     torch.manual_seed(0)
     net = CLIPNet(build_clip()).eval()
     export_clip(net.model, tmp_path)

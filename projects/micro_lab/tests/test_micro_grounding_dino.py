@@ -41,21 +41,21 @@ def test_prompt_is_what_the_tokenizer_makes(tmp_path):
         assert order[prompt.place[digit]] == digit
 
 
-def test_starts_from_the_backbone_and_low_probabilities(net, backbone, batch):
+def test_starts_from_the_backbone_and_low_probabilities(net, backbone, scenes):
     own = net.detector.model.backbone.conv_encoder.model
     key = 'encoder.stages.2.layers.0.layer.0.convolution.weight'
     assert torch.equal(own.state_dict()[key], backbone.state_dict()[key])
     assert all(p.requires_grad for p in net.parameters())
     with torch.no_grad():
-        out = detect(net.detector, batch.images[:4], Prompt(torch.arange(10)))
+        out = detect(net.detector, scenes.images[:4], Prompt(torch.arange(10)))
     found = out.logits[..., 1:20:2].sigmoid()
     assert found.shape == (4, 20, 10)
     assert 0.001 < found.mean() < 0.1
 
 
-def test_the_heads_that_propose_learn(net, batch):
+def test_the_heads_that_propose_learn(net, scenes):
     """The library's own loss leaves them as they are."""
-    few = type(batch)(*(x[:4] for x in batch))
+    few = scenes.take(slice(4))
     losses = net.train()(few)
     heads = net.detector.model.encoder_output_bbox_embed
     weight = heads.layers[-1].weight
@@ -69,12 +69,12 @@ def test_the_heads_that_propose_learn(net, batch):
     assert gradient.abs().max() > 1e-3
 
 
-def test_cells_by_hand(batch):
+def test_cells_by_hand(scenes):
     digits = torch.tensor([[3, 5, -1, -1, -1]])
     boxes = torch.zeros(1, 5, 4, dtype=torch.long)
     boxes[0, 0] = torch.tensor([0, 0, 12, 12])  # small, centre 6, 6
     boxes[0, 1] = torch.tensor([32, 16, 64, 48])  # large, centre 48, 32
-    one = batch._replace(digits=digits, boxes=boxes)
+    one = scenes._replace(digits=digits, boxes=boxes)
     owners = assign_cells(one)[0]
     fine, middle = owners[:64].view(8, 8), owners[64:].view(4, 4)
     # fine cell centres 4, 12, ...: within 4 pixels of 6 is only 4
@@ -86,9 +86,9 @@ def test_cells_by_hand(batch):
     assert (middle == 0).sum() == 0
 
 
-def test_every_digit_has_a_cell(batch):
-    owners = assign_cells(batch)
-    for index, digits in enumerate(batch.digits):
+def test_every_digit_has_a_cell(scenes):
+    owners = assign_cells(scenes)
+    for index, digits in enumerate(scenes.digits):
         wanted = set(range(int((digits >= 0).sum())))
         assert len(wanted - set(owners[index].tolist())) <= 1
 
@@ -105,8 +105,8 @@ def test_detection_words_have_the_ids_of_bert(tmp_path):
     ]
 
 
-def test_exported_detector_gives_equal_proposals(tmp_path, batch):
-    images = batch.images[:3]
+def test_exported_detector_gives_equal_proposals(tmp_path, scenes):
+    images = scenes.images[:3]
     torch.manual_seed(0)
     detector = build_detector(ResNetBackbone(BACKBONE)).eval()
     export_grounding_dino(detector, tmp_path)

@@ -27,41 +27,41 @@ def test_mean_iou_by_hand():
     assert mean_iou(found, wanted, 2) == pytest.approx((1 / 3 + 1 / 2) / 2)
 
 
-def test_cell_classes(batch):
-    pixels = cell_classes(batch, 64).view(24, 64, 64)
-    for index, instances in enumerate(batch.instances):
-        for number, digit in enumerate(batch.digits[index]):
+def test_cell_classes(scenes):
+    pixels = cell_classes(scenes, 64).view(24, 64, 64)
+    for index, instances in enumerate(scenes.instances):
+        for number, digit in enumerate(scenes.digits[index]):
             assert (pixels[index][instances == number + 1] == digit + 1).all()
-    assert (pixels[batch.instances == 0] == 0).all()
+    assert (pixels[scenes.instances == 0] == 0).all()
 
 
 class Oracle:
     """A detector that knows the scenes, except for some it gets wrong."""
 
-    def __init__(self, batch, wrong):
-        self.batch, self.wrong = batch, wrong
+    def __init__(self, scenes, wrong):
+        self.scenes, self.wrong = scenes, wrong
 
     def __call__(self, pixel_values, **_):
-        batch = self.batch
+        scenes = self.scenes
         logits = torch.full((len(pixel_values), 5, 32), -10.0)
-        image, number = (batch.digits >= 0).nonzero(as_tuple=True)
-        digit = (batch.digits[image, number] + (image < self.wrong)) % 10
+        image, number = (scenes.digits >= 0).nonzero(as_tuple=True)
+        digit = (scenes.digits[image, number] + (image < self.wrong)) % 10
         logits[image, number, 1 + 2 * digit] = 10.0
-        boxes = box_convert(batch.boxes / 64, 'xyxy', 'cxcywh')
+        boxes = box_convert(scenes.boxes / 64, 'xyxy', 'cxcywh')
         return SimpleNamespace(logits=logits, pred_boxes=boxes)
 
 
-def test_average_precision(batch, pool):
+def test_average_precision(scenes):
     def score(wrong):
-        find = partial(find_digits, Oracle(batch, wrong))
-        return average_precision(find, pool, 24)
+        find = partial(find_digits, Oracle(scenes, wrong))
+        return average_precision(find, scenes, 24)
 
     assert score(0) == {'AP': 1.0, 'AP50': 1.0, 'AP75': 1.0}
     assert score(24)['AP'] < 0.1
     assert 0.3 < score(12)['AP'] < 0.8
 
 
-def test_zero_shot(batch):
+def test_zero_shot(scenes):
     table = torch.eye(10)
 
     def encode(tokens):
@@ -72,34 +72,34 @@ def test_zero_shot(batch):
         return torch.tensor(digits)
 
     def features(images):
-        return table[batch.digits[:, 0]], None
+        return table[scenes.digits[:, 0]], None
 
-    scores = zero_shot_accuracy(features, encode, tokenizer, batch)
+    scores = zero_shot_accuracy(features, encode, tokenizer, scenes)
     assert scores['zero_shot_top1'] == 1
     assert scores['zero_shot_top1_one_digit'] == 1
-    shifted = ((batch.digits + 1) % 10).where(batch.digits >= 0, -1)
-    other = batch._replace(digits=shifted)
+    shifted = ((scenes.digits + 1) % 10).where(scenes.digits >= 0, -1)
+    other = scenes._replace(digits=shifted)
     assert zero_shot_accuracy(features, encode, tokenizer, other) == {
         'zero_shot_top1': 0,
         'zero_shot_top1_one_digit': 0,
     }
 
 
-def test_probe_reads_what_is_there(batch, monkeypatch):
+def test_probe_reads_what_is_there(scenes, monkeypatch):
     monkeypatch.setattr(micro_scores, '_PROBE_STEPS', 200)
 
     def features(images):
-        summary = F.one_hot(batch.digits[:, 0], 10).float()
-        cells = F.one_hot(cell_classes(batch, 8).view(-1, 8, 8), 11)
+        summary = F.one_hot(scenes.digits[:, 0], 10).float()
+        cells = F.one_hot(cell_classes(scenes, 8).view(-1, 8, 8), 11)
         return summary, cells.permute(0, 3, 1, 2).float()
 
-    scores = probe(features, batch, batch)
+    scores = probe(features, scenes, scenes)
     assert scores['probe_top1'] == 1
-    assert len(cell_classes(batch, 8).unique()) == 11
+    assert len(cell_classes(scenes, 8).unique()) == 11
     assert scores['patch_miou'] > 0.99
     nothing = probe(
         lambda images: tuple(torch.zeros_like(x) for x in features(images)),
-        batch,
-        batch,
+        scenes,
+        scenes,
     )
     assert nothing['probe_top1'] < 0.5 and nothing['patch_miou'] < 0.1

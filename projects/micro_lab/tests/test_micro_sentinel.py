@@ -80,22 +80,22 @@ def test_every_scan_is_with_the_mean_nearest_to_it():
     assert torch.equal(torch.cdist(scans, means).argmin(1), groups)
 
 
-def test_ink_by_hand(batch):
-    instances = torch.zeros_like(batch.instances[:1])
+def test_ink_by_hand(scenes):
+    instances = torch.zeros_like(scenes.instances[:1])
     instances[0, 9, 18] = 2  # row 1, column 2 of the patch below and right
-    ink = patch_ink(batch._replace(instances=instances))
+    ink = patch_ink(scenes._replace(instances=instances))
     assert ink.shape == (1, 64, 64)
     assert ink.nonzero().tolist() == [[0, 10, 10]]
     assert ink.max() == 1
-    everything = patch_ink(batch._replace(instances=instances + 1))
+    everything = patch_ink(scenes._replace(instances=instances + 1))
     assert (everything == 1).all()
 
 
-def test_no_class_of_a_digit_takes_part(batch):
+def test_no_class_of_a_digit_takes_part(scenes):
     torch.manual_seed(0)
     net = SentinelNet(build_sentinel())
     # scans of the training split stand in for those of the test split
-    known = batch._replace(scans=batch.scans.clamp(max=300))
+    known = scenes._replace(scans=scenes.scans.clamp(max=300))
 
     def losses(scenes):
         torch.manual_seed(1)
@@ -107,10 +107,10 @@ def test_no_class_of_a_digit_takes_part(batch):
     assert losses(moved)['dominant_alike'] != losses(known)['dominant_alike']
 
 
-def test_every_parameter_of_the_vit_learns(batch):
+def test_every_parameter_of_the_vit_learns(scenes):
     torch.manual_seed(0)
     net = SentinelNet(build_sentinel())
-    scenes = batch._replace(scans=batch.scans.clamp(max=300))
+    scenes = scenes._replace(scans=scenes.scans.clamp(max=300))
     torch.stack(list(net(scenes).values())).sum().backward()
     still = {
         name
@@ -123,8 +123,8 @@ def test_every_parameter_of_the_vit_learns(batch):
     }
 
 
-def test_exported_sentinel_gives_equal_features(tmp_path, batch):
-    images = batch.images[:3]
+def test_exported_sentinel_gives_equal_features(tmp_path, scenes):
+    images = scenes.images[:3]
     torch.manual_seed(0)
     net = SentinelNet(build_sentinel()).eval()
     export_sentinel(net.model, tmp_path)

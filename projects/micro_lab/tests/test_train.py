@@ -7,7 +7,6 @@ import json
 import re
 from functools import partial
 
-import numpy as np
 import pytest
 
 from kpu_mm.models.teachers import (
@@ -90,7 +89,7 @@ def card(name):
 
 def score(name, pool, folder):
     place = str(TEACHERS / name)
-    test = pool.batch(np.arange(SCENES))
+    test = pool.take(slice(SCENES))
     if name == 'clip':
         teacher = CLIPTeacher(f'local-dir:{place}', with_text=True)
         encode, tokenizer = teacher.model.encode_text, teacher.tokenizer()
@@ -102,7 +101,7 @@ def score(name, pool, folder):
         find = partial(find_digits, teacher.model)
         return average_precision(find, pool, SCENES)
     train = load_pool(folder, 'train', seed=9, count=4000)
-    seen = train.batch(np.arange(4000))
+    seen = train.take(slice(4000))
     return probe(features_of(DINOTeacher(place)), seen, test)
 
 
