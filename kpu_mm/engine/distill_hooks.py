@@ -104,9 +104,13 @@ class SecondLossHook(Hook):
             outputs: Not used. Defaults to None.
         """
         model = unwrap(runner.model)
-        forward, model.second_forward = model.second_forward, None
+        # Downstream runs share the default hooks, and their models have none.
+        forward = getattr(model, 'second_forward', None)
+        if forward is None:
+            return
+        model.second_forward = None
         # While gradients accumulate there is no step to learn from.
-        if forward is not None and runner.optim_wrapper.should_update():
+        if runner.optim_wrapper.should_update():
             with runner.optim_wrapper.optim_context(model):
                 model.balancer.after_step(forward())
 
