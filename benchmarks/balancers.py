@@ -21,7 +21,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from step_time import timed
 
-import kpu_mm.engine  # noqa: F401
+import kpu_mm.engine.optimizers  # noqa: F401
 from kpu_mm.datasets import MultiStreamLoader
 from kpu_mm.registry import MODELS
 

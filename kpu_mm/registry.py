@@ -127,35 +127,46 @@ TRANSFORMS = LateRegistry(
 FUNCTIONS = Registry(
     'function', parent=MMENGINE_FUNCTIONS, locations=['kpu_mm.datasets']
 )
-# the multi-stream train loop
+# resumable train loops, loops over several tasks, the k-NN test
 LOOPS = Registry(
     'loop',
     parent=MMENGINE_LOOPS,
-    locations=['kpu_mm.engine', 'kpu_mm.analysis.knn'],
+    locations=[
+        'kpu_mm.engine.train_loops',
+        'kpu_mm.engine.test_loops',
+        'kpu_mm.analysis.knn',
+    ],
 )
 # guards of losses, images, classes and backbones; feature pictures
-HOOKS = Registry('hook', parent=MMENGINE_HOOKS, locations=['kpu_mm.engine'])
+HOOKS = Registry(
+    'hook',
+    parent=MMENGINE_HOOKS,
+    locations=[
+        f'kpu_mm.engine.{theme}_hooks'
+        for theme in ('check', 'checkpoint', 'distill', 'step')
+    ],
+)
 # runner with atomic checkpoints
 RUNNERS = Registry(
-    'runner', parent=MMENGINE_RUNNERS, locations=['kpu_mm.engine']
+    'runner', parent=MMENGINE_RUNNERS, locations=['kpu_mm.engine.runner']
 )
 # data-parallel wrapper that runs on CPU and GPU alike
 MODEL_WRAPPERS = Registry(
     'model_wrapper',
     parent=MMENGINE_MODEL_WRAPPERS,
-    locations=['kpu_mm.engine'],
+    locations=['kpu_mm.engine.model_wrappers'],
 )
 # optimiser over trainable parameters only
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor',
     parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
-    locations=['kpu_mm.engine'],
+    locations=['kpu_mm.engine.optimizers'],
 )
 # mixed precision on any device
 OPTIM_WRAPPERS = Registry(
     'optim_wrapper',
     parent=MMENGINE_OPTIM_WRAPPERS,
-    locations=['kpu_mm.engine'],
+    locations=['kpu_mm.engine.optimizers'],
 )
 
 

@@ -37,7 +37,7 @@ SHIPPED = sorted(
     if path.is_file() and '__pycache__' not in path.parts
 )
 # imported only if the user chooses what needs them, with a message of its own
-OPTIONAL = {'gradio', 'onnx_ir', 'onnxruntime', 'pyarrow'}
+OPTIONAL = {'datasets', 'gradio', 'onnx_ir', 'onnxruntime'}
 DISTRIBUTIONS = {
     'PIL': 'pillow',
     'cv2': 'opencv-python-headless',

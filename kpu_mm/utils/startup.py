@@ -11,46 +11,28 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from packaging.version import Version
 
-
-class Requirement(NamedTuple):
-    """A library that ``import kpu_mm`` cannot do without.
-
-    Args:
-        module: The name it is imported by.
-        minimum: The oldest version that works.
-        distributions: The names it is installed by; the first one is the one
-            to install where there is none.
-        install: What to install where there is none.
-    """
-
-    module: str
-    minimum: str
-    distributions: tuple[str, ...]
-    install: str
-
-
+# Module, oldest version that works, what to install where there is none, and
+# the names that it may be installed by.
 REQUIREMENTS = (
-    Requirement('torch', '2.4', ('torch',), "'torch>=2.4' torchvision"),
-    # onedl-mmpretrain does not work with transformers 5
-    Requirement(
-        'transformers', '4.56', ('transformers',), "'transformers>=4.56,<5'"
-    ),
-    # mmengine and mmcv are the originals, onedl-... their continuation
-    Requirement(
+    ('torch', '2.4', "'torch>=2.4' torchvision", ('torch',)),
+    # onedl-mmpretrain does not work with transformers 5.
+    ('transformers', '4.56', "'transformers>=4.56,<5'", ('transformers',)),
+    # The onedl distributions continue the originals.
+    (
         'mmengine',
         '0.10.0',
-        ('onedl-mmengine', 'mmengine', 'mmengine-lite'),
         'onedl-mmengine==0.10.12',
+        ('onedl-mmengine', 'mmengine', 'mmengine-lite'),
     ),
-    Requirement(
+    (
         'mmcv',
         '2.0.0',
-        ('onedl-mmcv', 'mmcv', 'mmcv-lite'),
         'onedl-mmcv==2.3.6',
+        ('onedl-mmcv', 'mmcv', 'mmcv-lite'),
     ),
 )
 
@@ -82,7 +64,7 @@ def check_versions() -> None:
         ImportError: A library is missing or too old; one sentence with the
             command that cures it.
     """
-    for module, minimum, distributions, install in REQUIREMENTS:
+    for module, minimum, install, distributions in REQUIREMENTS:
         found = installed(*distributions)
         # A source tree on PYTHONPATH has no metadata; it is left to the user.
         if found is None and find_spec(module) is None:

@@ -9,7 +9,7 @@ from mmseg.models import FCNHead, UPerHead
 from mmseg.structures import SegDataSample
 from torch import nn
 
-from kpu_mm.engine import BackboneCheckHook, ClassCountHook
+from kpu_mm.engine.check_hooks import BackboneCheckHook, ClassCountHook
 
 
 def head(count):

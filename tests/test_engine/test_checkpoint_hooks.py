@@ -2,7 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from kpu_mm.engine import JointCheckpointHook
+from kpu_mm.engine.checkpoint_hooks import JointCheckpointHook
 
 RUNNER = SimpleNamespace(_resume=False)
 

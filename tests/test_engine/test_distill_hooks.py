@@ -9,11 +9,8 @@ from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 
 from kpu_mm.datasets import MultiStreamLoader
-from kpu_mm.engine import (
-    AutocastOptimWrapper,
-    FeaturePCAHook,
-    NormalizerFitHook,
-)
+from kpu_mm.engine.distill_hooks import FeaturePCAHook, NormalizerFitHook
+from kpu_mm.engine.optimizers import AutocastOptimWrapper
 from kpu_mm.registry import MODELS
 
 

@@ -1,6 +1,6 @@
 import torch
 
-from kpu_mm.engine import Unwrapped
+from kpu_mm.engine.model_wrappers import Unwrapped
 
 
 def test_unwrapped():

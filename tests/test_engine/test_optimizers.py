@@ -6,8 +6,8 @@ from mmpretrain.engine.optimizers import (
 )
 from mmpretrain.registry import MODELS
 
-import kpu_mm.engine  # noqa: F401
-from kpu_mm.engine import LayerDecayConstructor
+import kpu_mm.engine.optimizers  # noqa: F401
+from kpu_mm.engine.optimizers import LayerDecayConstructor
 
 TINY = dict(
     model_type='dinov2',

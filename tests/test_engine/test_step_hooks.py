@@ -9,7 +9,11 @@ from mmengine.logging import MessageHub
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from torch import nn
 
-from kpu_mm.engine import ModuleClipHook, NonFiniteHook, SkippedImagesHook
+from kpu_mm.engine.step_hooks import (
+    ModuleClipHook,
+    NonFiniteHook,
+    SkippedImagesHook,
+)
 from kpu_mm.registry import MODELS
 
 

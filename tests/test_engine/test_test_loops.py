@@ -6,7 +6,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
-from kpu_mm.engine import MultiTaskTestLoop, MultiTaskValLoop
+from kpu_mm.engine.test_loops import MultiTaskTestLoop, MultiTaskValLoop
 
 
 class Numbers(Dataset):

@@ -4,7 +4,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch.utils.data import TensorDataset
 
-from kpu_mm.engine import MultiStreamTrainLoop, ResumableTrainLoop
+from kpu_mm.engine.train_loops import MultiStreamTrainLoop, ResumableTrainLoop
 from kpu_mm.models.multi_stream_model import MultiStreamModel
 from tests.runs import write_images
 

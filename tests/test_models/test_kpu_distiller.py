@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.optim import OptimWrapper
 
-from kpu_mm.engine import AutocastOptimWrapper
+from kpu_mm.engine.optimizers import AutocastOptimWrapper
 from kpu_mm.models import KPUDistiller
 
 

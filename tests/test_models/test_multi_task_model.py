@@ -7,7 +7,7 @@ from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 
 from kpu_mm.datasets import MultiStreamLoader
-from kpu_mm.engine import AutocastOptimWrapper
+from kpu_mm.engine.optimizers import AutocastOptimWrapper
 from kpu_mm.models import MultiTaskModel
 from kpu_mm.registry import MODELS
 

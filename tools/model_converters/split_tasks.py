@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from kpu_mm.engine import split_checkpoint, tasks_in
+from kpu_mm.engine.checkpoint_hooks import split_checkpoint, tasks_in
 from kpu_mm.utils.command_line import refuse
 from kpu_mm.weights.checkpoint_file import read_checkpoint
 

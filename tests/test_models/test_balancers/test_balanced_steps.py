@@ -7,11 +7,8 @@ import pytest
 import torch
 from mmengine.optim import OptimWrapper
 
-from kpu_mm.engine import (
-    AutocastOptimWrapper,
-    SecondLossHook,
-    TrainableConstructor,
-)
+from kpu_mm.engine.distill_hooks import SecondLossHook
+from kpu_mm.engine.optimizers import AutocastOptimWrapper, TrainableConstructor
 from kpu_mm.models import KPUDistiller
 
 ALL = ('AdaLoss', 'FAMO', 'TeacherDrop', 'Uncertainty')
