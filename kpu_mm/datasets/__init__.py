@@ -11,8 +11,13 @@ from .image_transforms import (
     PackImage,
     TorchvisionTransform,
 )
-from .multi_stream_loader import MultiStreamLoader, StreamsBatch
-from .stream_loader import PositionSampler, StreamLoader, build_stream
+from .stream_loader import (
+    MultiStreamLoader,
+    PositionSampler,
+    StreamLoader,
+    StreamsBatch,
+    build_stream,
+)
 from .tar_source import TarSource
 from .unlabeled_images import (
     ImageBatch,
