@@ -21,22 +21,10 @@ from kpu_mm.weights.state_dict import checksum
 from .encoder import nearest_size, to_map
 from .frozen import EvalModule
 
-
-class _Family(NamedTuple):
-    """Where a model family of transformers keeps its parts."""
-
-    layers: tuple[str, ...]  # by version of transformers, the first that fits
-    norm: str
-    rope: bool
-
-
-_FAMILIES = {
-    'dinov2': _Family(('encoder.layer',), 'layernorm', rope=False),
-    'dinov2_with_registers': _Family(
-        ('encoder.layer',), 'layernorm', rope=False
-    ),
-    'dinov3_vit': _Family(('layer', 'model.layer'), 'norm', rope=True),
-}
+_FAMILIES = ('dinov2', 'dinov2_with_registers', 'dinov3_vit')
+# where they keep their layers and the final norm, by version of transformers
+_LAYERS = ('encoder.layer', 'layer', 'model.layer')
+_NORMS = ('layernorm', 'norm')
 
 
 class ViTTokens(NamedTuple):
@@ -93,14 +81,14 @@ class DINOViT(EvalModule):
                 AutoModel, folder, may_miss=('mask_token',)
             )
         config = model.config
-        family = _FAMILIES[config.model_type]
         model.requires_grad_(True)
         # A parameter without a gradient would make DDP stop.
         model.get_parameter('embeddings.mask_token').requires_grad_(False)
         self.model: Any = model.eval()
-        self._rope = family.rope
-        self._norm = family.norm
-        self._layers = _find_layers(model, family.layers)
+        self._rope = hasattr(model, 'rope_embeddings')
+        parts = {name for name, _ in model.named_modules()}
+        self._layers = next(path for path in _LAYERS if path in parts)
+        self._norm = next(path for path in _NORMS if path in parts)
         self.embed_dims: int = config.hidden_size
         self.num_layers: int = config.num_hidden_layers
         self.num_heads: int = config.num_attention_heads
@@ -116,10 +104,9 @@ class DINOViT(EvalModule):
         patch = self.patch_size
         size = nearest_size(images.shape[-2], images.shape[-1], patch)
         # Resizing to the same size changes nothing, but a traced program
-        # must not depend on the size it was traced with. Bilinear without
-        # antialiasing, and after normalisation, as an export must do it with
-        # plain operators; DINOTeacher resizes raw images before this and
-        # better, as no teacher is exported.
+        # must not depend on the size it was traced with. Plain bilinear, as
+        # ONNX has no antialiased bicubic, with which teachers, which are not
+        # exported, resize raw images beforehand (BaseTeacher.prepare).
         if torch.jit.is_tracing() or size != tuple(images.shape[-2:]):
             images = F.interpolate(images, size, mode='bilinear')
         grid = (size[0] // patch, size[1] // patch)
@@ -174,16 +161,3 @@ class DINOViT(EvalModule):
             for name, p in self.model.named_parameters()
             if 'mask_token' not in name
         )
-
-
-def _find_layers(model: nn.Module, paths: tuple[str, ...]) -> str:
-    """The path at which this version of transformers keeps the layers."""
-    names = {name for name, _ in model.named_modules()}
-    for path in paths:
-        if path in names:
-            return path
-    raise AttributeError(
-        f'{type(model).__name__} keeps its layers in none of {paths}: this '
-        'version of transformers is not supported; install transformers '
-        '>=4.56,<5.'
-    )

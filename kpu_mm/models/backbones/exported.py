@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kpu_mm.registry import find_model
-from kpu_mm.weights.state_dict import load_state
+from kpu_mm.weights.state_dict import load_state, select_prefix
 
 from .exported_config import HINT, check_files, read_description
 from .sentinel_backbone import SentinelBackbone
@@ -29,8 +29,8 @@ def load_exported(folder: str | Path, **overrides: Any) -> SentinelBackbone:
         TypeError: If an override is no argument of the backbone.
     """
     folder = Path(folder).expanduser()
-    described = read_description(folder)
-    # else the name might be taken for one of the hub's
+    described: Any = read_description(folder)
+    # without it, the name might be taken for one of the hub's
     if not (folder / 'sentinel').is_dir():
         raise FileNotFoundError(
             f"'{folder}' has no folder 'sentinel'; add it."
@@ -50,14 +50,12 @@ def load_exported(folder: str | Path, **overrides: Any) -> SentinelBackbone:
             f"'{folder / 'config.json'}': {kind.__name__} cannot be built "
             f'from backbone ({type(error).__name__}: {error}); {HINT}.'
         ) from error
-    for key, value in (
-        ('strides', list(backbone.strides)),
-        ('channels', backbone.embed_dims),
-    ):
-        if described[key] != value:  # type: ignore[literal-required]
+    own = dict(strides=list(backbone.strides), channels=backbone.embed_dims)
+    for key, value in own.items():
+        if described[key] != value:
             raise RuntimeError(
                 f"'{folder / 'config.json'}': {key} must be {value}, but is "
-                f'{described[key]}; {HINT}.'  # type: ignore[literal-required]
+                f'{described[key]}; {HINT}.'
             )
     load_strictly(backbone, folder / 'model.safetensors')
     return backbone.eval()
@@ -80,21 +78,19 @@ def load_strictly(
         FileNotFoundError: If there is no such file.
         RuntimeError: If it is broken, or does not fit the backbone.
     """
+    external = backbone.external_prefixes
     state = {
-        name[len(prefix) :]: value
-        for name, value in load_state(path).items()
-        if name.startswith(prefix)
-        and not name[len(prefix) :].startswith(backbone.external_prefixes)
+        name: value
+        for name, value in select_prefix(load_state(path), prefix).items()
+        if not name.startswith(external)
     }
     if not state:
         raise RuntimeError(
             f"'{path}' has no weights named '{prefix}...'; pass a checkpoint "
             'of the run that the config describes.'
         )
-    own = {
-        **dict(backbone.named_parameters()),
-        **dict(backbone.named_buffers()),
-    }
+    # not state_dict(), which a frozen sentinel is absent from
+    own = dict([*backbone.named_parameters(), *backbone.named_buffers()])
     for name, value in state.items():
         if name in own and own[name].shape != value.shape:
             raise RuntimeError(
@@ -103,9 +99,7 @@ def load_strictly(
                 'here; use the config of the run.'
             )
     missing, unexpected = backbone.load_state_dict(state, strict=False)
-    missing = [
-        n for n in missing if not n.startswith(backbone.external_prefixes)
-    ]
+    missing = [name for name in missing if not name.startswith(external)]
     if missing or unexpected:
         raise RuntimeError(
             f"'{path}' belongs to another config: "

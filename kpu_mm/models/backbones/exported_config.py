@@ -7,7 +7,6 @@ whole before anything in it is used, here and nowhere else.
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import re
 from collections.abc import Mapping
@@ -25,10 +24,9 @@ from .sentinel_backbone import SentinelBackbone
 
 # no size of a model is larger; a larger one would only fill the memory
 _LARGEST = 1 << 16
-_HASHED = ('model.safetensors', 'projectors.safetensors')
 _NORMS = ('BN', 'BN2d', 'GN', 'IN', 'IN2d')
 # given by the folder or its reader, never by config.json
-_NOT_OURS = ('self', 'init_cfg', 'frozen', 'with_cp')
+_NOT_OURS = ('return', 'init_cfg', 'frozen', 'with_cp')
 _TEACHER = re.compile(r'(kpu_mm\.)?[A-Za-z_]\w*')
 _TOOLBOX_CONFIG = re.compile(r'mm\w+::[\w-]+(/[\w-][\w.-]*)*')
 HINT = 'export the student again, or copy the folder again'
@@ -112,46 +110,45 @@ def check_description(content: Any) -> None:
     """
     check_value(content, Description, '')
     backbone = content['backbone']
-    kind = find_model(backbone.get('type'), SentinelBackbone)
-    if not isinstance(backbone.get('type'), str) or kind is None:
-        raise ValueError(
-            "backbone.type must be 'kpu_mm.KPUBackbone' or "
-            f"'kpu_mm.ViTBackbone', but is {backbone.get('type')!r}"
-        )
-    hints = get_type_hints(kind.__init__)
-    known = [k for k in inspect.signature(kind).parameters if k in hints]
+    named = backbone.get('type')
+    kind: Any = find_model(named, SentinelBackbone)
+    _require(
+        isinstance(named, str) and kind is not None,
+        'backbone.type',
+        "'kpu_mm.KPUBackbone' or 'kpu_mm.ViTBackbone'",
+        named,
+    )
+    hints = dict(type=str, **get_type_hints(kind.__init__))
     for key, value in backbone.items():
-        if key == 'type':
-            continue
-        if key not in known or key in _NOT_OURS:
+        if key not in hints or key in _NOT_OURS:
             raise ValueError(f'backbone.{key} is no argument of a student')
         check_value(value, hints[key], f'backbone.{key}')
         _check_sizes(value, f'backbone.{key}')
     # any other path would have a foreign folder read
-    if backbone.get('sentinel') != 'sentinel':
-        raise ValueError(
-            "backbone.sentinel must be 'sentinel', a folder beside "
-            f'config.json, but is {backbone.get("sentinel")!r}'
-        )
+    place, what = backbone.get('sentinel'), "'sentinel', the folder beside"
+    _require(place == 'sentinel', 'backbone.sentinel', what, place)
     norm = backbone.get('norm_cfg') or dict(type='BN')
-    if norm.get('type') not in _NORMS or any(
-        isinstance(value, dict | list) for value in norm.values()
-    ):
-        raise ValueError(
-            f'backbone.norm_cfg must have a type out of {_NORMS} and plain '
-            f'values, but is {norm!r}'
-        )
+    plain = not any(isinstance(v, dict | list) for v in norm.values())
+    what = f'a dict with a type out of {_NORMS} and plain values'
+    known = plain and norm.get('type') in _NORMS
+    _require(known, 'backbone.norm_cfg', what, norm)
     for name, teacher in content['teachers'].items():
         _check_teacher(teacher['config'], f'teachers.{name}.config')
         _check_levels(teacher, f'teachers.{name}', len(content['strides']))
+
+
+def _require(holds: bool, key: str, what: str, value: Any) -> None:
+    if not holds:
+        raise ValueError(f'{key} must be {what}, but is {value!r}')
 
 
 def _check_sizes(value: Any, key: str) -> None:
     if isinstance(value, list | dict):
         for item in value.values() if isinstance(value, dict) else value:
             _check_sizes(item, key)
-    elif type(value) is int and not 0 <= value <= _LARGEST:
-        raise ValueError(f'{key} must be from 0 to {_LARGEST}, but is {value}')
+    elif type(value) is int:
+        what = f'from 0 to {_LARGEST}'
+        _require(0 <= value <= _LARGEST, key, what, value)
 
 
 def _check_teacher(config: Any, key: str) -> None:
@@ -159,18 +156,14 @@ def _check_teacher(config: Any, key: str) -> None:
 
     Whether the type is registered is seen when the teacher is built.
     """
-    kind = config.get('type')
-    if not isinstance(kind, str) or not _TEACHER.fullmatch(kind):
-        raise ValueError(
-            f'{key}.type must be the name of a teacher of kpu_mm, but is '
-            f'{kind!r}'
-        )
-    path = config.get('config')
-    if isinstance(path, str) and not _TOOLBOX_CONFIG.fullmatch(path):
-        raise ValueError(
-            f"{key}.config must be a toolbox's config such as "
-            f"'mmdet::dino/....py' or its content, but is {path!r}"
-        )
+    kind, path = config.get('type'), config.get('config')
+    plain = isinstance(kind, str) and _TEACHER.fullmatch(kind) is not None
+    _require(plain, f'{key}.type', 'the name of a teacher of kpu_mm', kind)
+    # of a toolbox, such as 'mmdet::dino/....py'; another file would be run
+    if isinstance(path, str):
+        known = _TOOLBOX_CONFIG.fullmatch(path) is not None
+        what = "a toolbox's config, 'mmdet::...', or its content"
+        _require(known, f'{key}.config', what, path)
     inner = config.get('teacher')
     if isinstance(inner, dict):
         _check_teacher(inner, f'{key}.teacher')
@@ -182,27 +175,24 @@ def _check_levels(teacher: _Teacher, key: str, num_levels: int) -> None:
         return
     if pairs is None or not strides or min(strides) < 1:
         raise ValueError(f'{key} must have both pairs and positive strides')
-    if not all(
-        0 <= m < len(strides) and 0 <= level < num_levels for m, level in pairs
-    ):
-        raise ValueError(
-            f'{key}.pairs must be indices of {len(strides)} teacher maps and '
-            f'{num_levels} student levels, but are {pairs}'
-        )
+    maps, levels = range(len(strides)), range(num_levels)
+    what = f'indices of {len(maps)} teacher maps and {num_levels} levels'
+    known = all(m in maps and level in levels for m, level in pairs)
+    _require(known, f'{key}.pairs', what, pairs)
 
 
 def hash_files(folder: Path) -> dict[str, str]:
     """SHA-256 of the files of weights in a folder, the sentinel's apart.
 
-    The sentinel's weights have a checksum of their own; what its config says
-    of heads and norms is in no shape of a weight.
-
     Args:
         folder: The folder.
     """
+    # The sentinel's weights have a checksum of their own; what its config
+    # says of heads and norms is in no shape of a weight.
+    names = ('model.safetensors', 'projectors.safetensors')
     return {
         name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
-        for name in (*_HASHED, 'sentinel/config.json')
+        for name in (*names, 'sentinel/config.json')
         if (folder / name).is_file()
     }
 
@@ -231,20 +221,19 @@ def check_files(folder: Path, described: Description) -> None:
         FileNotFoundError: If a file is missing.
         RuntimeError: If a file or the description is another one.
     """
-    found = hash_files(folder)
-    for name in ('model.safetensors', 'sentinel/config.json'):
-        if name not in described['files']:
+    found, listed = hash_files(folder), described['files']
+    for name in ('model.safetensors', 'sentinel/config.json', *listed):
+        if name not in listed:
             raise RuntimeError(
                 f"'{folder / 'config.json'}': files.{name} is missing and "
                 f'must be the SHA-256 of the file; {HINT}.'
             )
-    for name, expected in described['files'].items():
         if name not in found:
             raise FileNotFoundError(
                 f"'{folder}' has no {name}, which its config.json lists; add "
                 'the file.'
             )
-        if found[name] != expected:
+        if found[name] != listed[name]:
             raise RuntimeError(
                 f"'{folder / name}' is truncated, corrupt or not the file "
                 f'that was exported: its checksum differs; {HINT}.'
@@ -257,6 +246,7 @@ def check_files(folder: Path, described: Description) -> None:
         raise RuntimeError(
             f"'{path}' is truncated or corrupt ({error}); {HINT}."
         ) from error
+    # Someone may have changed config.json and its list of checksums.
     if kept != fingerprint(described):
         raise RuntimeError(
             f"'{folder / 'config.json'}': backbone, or strides and pairs of "

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from mmcv.cnn import build_norm_layer
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
@@ -109,6 +110,7 @@ class KPUBackbone(SentinelBackbone):
         bounds = [i * depth // blocks for i in range(blocks + 1)]
         self.spans = list(pairwise(bounds))
         self.frozen = frozen
+        self.with_cp = with_cp
         dims = self.embed_dims = self.sentinel.embed_dims
 
         self.prior = SpatialPrior(dims, inplanes, norm_cfg)
@@ -121,13 +123,11 @@ class KPUBackbone(SentinelBackbone):
         self.interactions = nn.ModuleList(
             InteractionBlock(
                 dims,
-                num_levels=3,
                 attention=attention,
                 init_gamma=init_gamma,
                 ffn_ratio=ffn_ratio,
                 drop_path=drop_path_rate,
                 num_extractors=1 + num_extra_extractors * (i == blocks - 1),
-                with_cp=with_cp,
             )
             for i in range(blocks)
         )
@@ -139,22 +139,21 @@ class KPUBackbone(SentinelBackbone):
             [m for name, m in self.named_modules() if 'sentinel' not in name]
         )
         nn.init.normal_(self.level_embed)
-        if frozen == 'all':
-            self.requires_grad_(False)
-        elif frozen == 'sentinel':
-            self.sentinel.requires_grad_(False)
+        if frozen != 'none':
+            part = self if frozen == 'all' else self.sentinel
+            part.requires_grad_(False)
         self._freeze_unused()
         self._guard_checkpoints(trained=frozen == 'none')
 
     def _freeze_unused(self) -> None:
         """Freeze what no output depends on: DDP refuses unused gradients."""
         kind = self.outputs.kind
-        used = {
-            'pyramid': self.outputs.indices,
-            'summary': (),
-            'summary_spatial': (POOLED,),
-            'features': (0, 1, 2, 3),
-        }[kind]
+        used = dict(
+            pyramid=self.outputs.indices,
+            summary=(),
+            summary_spatial=(POOLED,),
+            features=(0, 1, 2, 3),
+        )[kind]
         norms: Any = self.norms
         unused = [norm for i, norm in enumerate(norms) if i not in used]
         if 0 not in used:
@@ -180,12 +179,9 @@ class KPUBackbone(SentinelBackbone):
         fine, *coarse = self.prior(images)
         # Stride 4 has too many cells for attention: it joins at the end.
         shapes = [(m.shape[-2], m.shape[-1]) for m in coarse]
-        levels = flatten_levels(
-            [
-                m + embed[:, None, None]
-                for m, embed in zip(coarse, self.level_embed, strict=True)
-            ]
-        )
+        # (3, C) -> (3, C, 1, 1), one for each map (B, C, H_l, W_l)
+        embeds = self.level_embed[..., None, None]
+        levels = flatten_levels(list(map(torch.add, coarse, embeds)))
         tokens, grid, rope = self.sentinel.embed(images)
         geometry = Geometry(
             self.sentinel.num_prefix,
@@ -194,14 +190,14 @@ class KPUBackbone(SentinelBackbone):
             reference_points([grid], tokens),
             reference_points(shapes, tokens),
         )
-        vit_maps = []
-        for block, (start, stop) in zip(
-            self.interactions, self.spans, strict=True
-        ):
-            span = partial(
-                self.sentinel.run, rope=rope, start=start, stop=stop
-            )
-            tokens, levels = block(tokens, levels, span, geometry)
+        vit_maps, vit_layers = [], partial(self.sentinel.run, rope=rope)
+        recomputes = self.with_cp and torch.is_grad_enabled()
+        blocks = zip(self.interactions, self.spans, strict=True)
+        for block, (start, stop) in blocks:
+            span = partial(vit_layers, start=start, stop=stop)
+            run = partial(checkpoint, block, use_reentrant=False)
+            exchange = run if recomputes else block
+            tokens, levels = exchange(tokens, levels, span, geometry)
             vit_maps.append(to_map(tokens[:, geometry.num_prefix :], grid))
         summary = self.sentinel.norm(tokens[:, 0])
         maps = split_levels(levels, shapes)

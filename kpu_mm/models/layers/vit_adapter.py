@@ -13,13 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from .deform_attention import (
-    DeformableAttention,
-    LevelShapes,
-    split_levels,
-)
+from .deform_attention import DeformableAttention, LevelShapes, split_levels
 
 
 class Geometry(NamedTuple):
@@ -178,7 +173,6 @@ class Extractor(_Attending):
         Returns:
             (B, S, C).
         """
-        # To the levels the ViT's patches are one map: num_levels is 1.
         levels = levels + self.attend(
             levels, geometry.level_points, patches, [geometry.grid]
         )
@@ -194,33 +188,28 @@ class InteractionBlock(nn.Module):
 
     Args:
         embed_dims: Channels.
-        num_levels: Levels of the spatial prior.
         attention: Heads, points and value ratio of both attentions.
         init_gamma: Initial gamma of the injector.
         ffn_ratio: Hidden ratio of the extractors' feed-forward network.
         drop_path: Drop path of the extractors.
         num_extractors: Extractors after the ViT layers. Defaults to 1.
-        with_cp: Recompute the block in the backward pass to save memory.
-            Defaults to False.
     """
 
     def __init__(
         self,
         embed_dims: int,
-        num_levels: int,
         attention: dict[str, Any],
         init_gamma: float,
         ffn_ratio: float,
         drop_path: float,
         num_extractors: int = 1,
-        with_cp: bool = False,
     ) -> None:
         super().__init__()
-        self.with_cp = with_cp
-        self.injector = Injector(
-            embed_dims, dict(attention, num_levels=num_levels), init_gamma
-        )
+        # The injector looks at strides 8, 16 and 32, an extractor at the
+        # patches of the ViT.
+        several = dict(attention, num_levels=3)
         single = dict(attention, num_levels=1)
+        self.injector = Injector(embed_dims, several, init_gamma)
         self.extractors = nn.ModuleList(
             Extractor(embed_dims, single, ffn_ratio, drop_path)
             for _ in range(num_extractors)
@@ -244,21 +233,6 @@ class InteractionBlock(nn.Module):
         Returns:
             Both after the exchange, shapes kept.
         """
-        inputs = (tokens, levels, vit_layers, geometry)
-        if self.with_cp and torch.is_grad_enabled():
-            out: tuple[Tensor, Tensor] = checkpoint(
-                self._exchange, *inputs, use_reentrant=False
-            )
-            return out
-        return self._exchange(*inputs)
-
-    def _exchange(
-        self,
-        tokens: Tensor,
-        levels: Tensor,
-        vit_layers: Callable[[Tensor], Tensor],
-        geometry: Geometry,
-    ) -> tuple[Tensor, Tensor]:
         # CLS and registers have no place in the image: only the ViT's own
         # layers see them.
         num_prefix = geometry.num_prefix

@@ -93,8 +93,8 @@ class BaseTeacher(FrozenModule):
             mask: Real pixels, (B, H, W) bool. Defaults to None, all.
         """
         images, mask = self.prepare(images, mask)
-        summary, maps = self.extract(images, mask)
-        return Features(summary, maps, level_masks(maps, mask))
+        features = self.extract(images, mask)
+        return features._replace(masks=level_masks(features.maps, mask))
 
     def prepare(
         self, images: Tensor, mask: Tensor | None = None
@@ -150,9 +150,7 @@ class BaseTeacher(FrozenModule):
         )
 
     @abstractmethod
-    def extract(
-        self, images: Tensor, mask: Tensor | None
-    ) -> tuple[Tensor | None, tuple[Tensor, ...]]:
+    def extract(self, images: Tensor, mask: Tensor | None) -> Features:
         """Run the model; gradients are off.
 
         Args:
@@ -161,7 +159,8 @@ class BaseTeacher(FrozenModule):
                 a model that takes a mask makes more use of it.
 
         Returns:
-            The summary (B, D) or None, and the maps (B, C, H, W).
+            The summary (B, D) or None, and the maps (B, C, H, W), without
+            masks.
         """
 
     @torch.no_grad()
@@ -175,7 +174,7 @@ class BaseTeacher(FrozenModule):
             ValueError: If the model gives something other than maps.
         """
         grey = self.mean.new_zeros(1, 3, *self.input_size(size, size))
-        summary, maps = self.extract(grey, None)
+        summary, maps, _ = self.extract(grey, None)
         for index, feature in enumerate(maps):
             if feature.ndim != 4:
                 raise ValueError(

@@ -23,6 +23,7 @@ from torch import Tensor
 from transformers import dynamic_module_utils
 
 from kpu_mm.registry import MODELS
+from kpu_mm.structures import Features
 from kpu_mm.weights.hub import OPEN_CLIP, fetch_file, fetch_folder
 from kpu_mm.weights.pretrained import read_config
 
@@ -105,9 +106,7 @@ class CLIPTeacher(BaseTeacher):
         self.visual = built.visual
         self.probe()
 
-    def extract(
-        self, images: Tensor, mask: Tensor | None
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def extract(self, images: Tensor, mask: Tensor | None) -> Features:
         """Run the image tower.
 
         Args:
@@ -120,7 +119,8 @@ class CLIPTeacher(BaseTeacher):
         out = self.visual.forward_intermediates(
             images, indices=1, normalize_intermediates=True, output_fmt='NCHW'
         )
-        return out['image_features'], tuple(out['image_intermediates'])
+        maps = tuple(out['image_intermediates'])
+        return Features(out['image_features'], maps)
 
     @torch.no_grad()
     def to_text_space(self, m: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from kpu_mm.registry import MODELS
+from kpu_mm.structures import Features
 from kpu_mm.weights.hub import fetch_folder
 
 from ..dino_vit import DINOViT
@@ -60,9 +61,7 @@ class DINOTeacher(BaseTeacher):
         self.channels = (vit.embed_dims,)
         self.strides = (patch,)
 
-    def extract(
-        self, images: Tensor, mask: Tensor | None
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def extract(self, images: Tensor, mask: Tensor | None) -> Features:
         """Run the ViT.
 
         Args:
@@ -75,4 +74,4 @@ class DINOTeacher(BaseTeacher):
         # The images have a size that the ViT takes: it does not resize them.
         (vit,) = self._vit
         summary, m = vit(images)
-        return summary, (m,)
+        return Features(summary, (m,))

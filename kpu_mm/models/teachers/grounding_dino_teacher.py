@@ -19,6 +19,7 @@ from transformers.models.mm_grounding_dino import (
 )
 
 from kpu_mm.registry import MODELS
+from kpu_mm.structures import Features
 from kpu_mm.weights.hub import fetch_folder
 from kpu_mm.weights.pretrained import load_transformers, read_config
 
@@ -83,9 +84,7 @@ class GroundingDINOTeacher(BaseTeacher):
         self.folder = folder
         self.probe()
 
-    def extract(
-        self, images: Tensor, mask: Tensor | None
-    ) -> tuple[None, tuple[Tensor, ...]]:
+    def extract(self, images: Tensor, mask: Tensor | None) -> Features:
         """Run the image backbone.
 
         Args:
@@ -93,11 +92,12 @@ class GroundingDINOTeacher(BaseTeacher):
             mask: Real pixels, (B, H, W) bool, or None.
 
         Returns:
-            None and the maps (B, C, H, W).
+            The maps (B, C, H, W).
         """
         if mask is None:
             mask = images.new_ones(images[:, 0].shape, dtype=torch.bool)
-        return None, tuple(level for level, _ in self.encoder(images, mask))
+        levels = self.encoder(images, mask)
+        return Features(None, tuple(level for level, _ in levels))
 
     def processor(self) -> Any:
         """The tokenizer and the post-processing of the detector.

@@ -16,6 +16,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from kpu_mm.registry import MODELS
+from kpu_mm.structures import Features
 from kpu_mm.weights.state_dict import load_state, select_prefix
 
 from .base_teacher import BaseTeacher
@@ -96,9 +97,7 @@ class MMTeacher(BaseTeacher):
             setattr(self, part, module)
         self.probe()
 
-    def extract(
-        self, images: Tensor, mask: Tensor | None
-    ) -> tuple[None, tuple[Tensor, ...]]:
+    def extract(self, images: Tensor, mask: Tensor | None) -> Features:
         """Run the backbone, and the neck if asked for.
 
         Args:
@@ -106,13 +105,14 @@ class MMTeacher(BaseTeacher):
             mask: Not used: padding is zero and part of the image.
 
         Returns:
-            None and the maps (B, C, H, W).
+            The maps (B, C, H, W).
         """
         # RGB -> BGR
         maps = self.backbone(images if self.is_rgb else images.flip(1))
         if self.neck is not None:
             maps = self.neck(maps)
-        return None, tuple(maps) if isinstance(maps, tuple | list) else (maps,)
+        several = isinstance(maps, tuple | list)
+        return Features(None, tuple(maps) if several else (maps,))
 
 
 def _read(config: str | Mapping[str, Any]) -> Mapping[str, Any]:

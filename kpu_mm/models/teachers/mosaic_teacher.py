@@ -110,9 +110,7 @@ class MosaicTeacher(BaseTeacher):
             maps.append(parts[..., : height // stride, : width // stride])
         return Features(None, tuple(maps), level_masks(maps, mask))
 
-    def extract(
-        self, images: Tensor, mask: Tensor | None
-    ) -> tuple[None, tuple[Tensor, ...]]:
+    def extract(self, images: Tensor, mask: Tensor | None) -> Features:
         """Run the teacher on whole inputs of its own.
 
         Args:
@@ -120,9 +118,10 @@ class MosaicTeacher(BaseTeacher):
             mask: Real pixels, (B, H, W) bool, or None.
 
         Returns:
-            None for the summary, and the maps (B, C, H, W).
+            The maps (B, C, H, W).
         """
-        return None, self.teacher.extract(images, mask)[1]
+        maps = self.teacher.extract(images, mask).maps
+        return Features(None, maps)
 
 
 def tile(images: Tensor, k: int, side: int) -> Tensor:

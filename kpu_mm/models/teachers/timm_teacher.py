@@ -9,6 +9,7 @@ import timm
 from torch import Tensor
 
 from kpu_mm.registry import MODELS
+from kpu_mm.structures import Features
 from kpu_mm.weights.hub import fetch_file
 from kpu_mm.weights.state_dict import load_state
 
@@ -87,9 +88,7 @@ class TimmTeacher(BaseTeacher):
         self.model = built
         self.probe()
 
-    def extract(
-        self, images: Tensor, mask: Tensor | None
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def extract(self, images: Tensor, mask: Tensor | None) -> Features:
         """Run the model.
 
         Args:
@@ -103,7 +102,8 @@ class TimmTeacher(BaseTeacher):
         last, maps = model.forward_intermediates(
             images, indices=self.indices, norm=True, output_fmt='NCHW'
         )
-        return model.forward_head(last, pre_logits=True), tuple(maps)
+        summary = model.forward_head(last, pre_logits=True)
+        return Features(summary, tuple(maps))
 
 
 def _build(

@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING
 
 from kpu_mm.registry import MODELS
+from kpu_mm.structures import Features
 from kpu_mm.weights.hub import fetch_folder
 from kpu_mm.weights.pretrained import load_transformers, read_config
 
@@ -111,9 +112,7 @@ class TransformersTeacher(BaseTeacher):
                 'takes images of one size only, set resolution to it'
             ) from error
 
-    def extract(
-        self, images: Tensor, mask: Tensor | None
-    ) -> tuple[Tensor | None, tuple[Tensor, ...]]:
+    def extract(self, images: Tensor, mask: Tensor | None) -> Features:
         """Run the model.
 
         Args:
@@ -128,7 +127,7 @@ class TransformersTeacher(BaseTeacher):
         """
         out: Any = self.model(images, **self.options)
         if self.stages:
-            return None, tuple(out.feature_maps)
+            return Features(None, tuple(out.feature_maps))
         m = hidden = out.last_hidden_state
         prefix = 0
         if hidden.ndim == 3:
@@ -142,7 +141,7 @@ class TransformersTeacher(BaseTeacher):
                     f'{rows} x {columns} patches; set out_indices'
                 )
             m = to_map(hidden[:, prefix:], (rows, columns))
-        return self._summarize(out, hidden, prefix), (m,)
+        return Features(self._summarize(out, hidden, prefix), (m,))
 
     def _summarize(
         self, out: Any, hidden: Tensor, prefix: int

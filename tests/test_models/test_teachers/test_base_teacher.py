@@ -4,6 +4,7 @@ import torch
 from PIL import Image
 
 from kpu_mm.models.teachers import BaseTeacher
+from kpu_mm.structures import Features
 
 
 class Toy(BaseTeacher):
@@ -14,7 +15,7 @@ class Toy(BaseTeacher):
 
     def extract(self, images, mask):
         maps = self.net(images)
-        return maps.mean((2, 3)), (maps, maps[..., ::2, ::2])
+        return Features(maps.mean((2, 3)), (maps, maps[..., ::2, ::2]))
 
 
 def test_probe_sets_the_contract():

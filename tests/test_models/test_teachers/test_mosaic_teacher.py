@@ -4,6 +4,7 @@ import torch.nn.functional as F
 
 from kpu_mm.models.teachers import BaseTeacher, DINOTeacher, MosaicTeacher
 from kpu_mm.models.teachers.mosaic_teacher import tile, untile
+from kpu_mm.structures import Features
 
 
 class PixelTeacher(BaseTeacher):
@@ -17,9 +18,8 @@ class PixelTeacher(BaseTeacher):
 
     def extract(self, images, mask):
         self.seen = images, mask
-        return images.mean((2, 3)), tuple(
-            F.avg_pool2d(images, s) for s in self.cells
-        )
+        maps = tuple(F.avg_pool2d(images, s) for s in self.cells)
+        return Features(images.mean((2, 3)), maps)
 
 
 def build(side=24, **kwargs):
