@@ -1,10 +1,9 @@
-"""Feature maps and heat maps as pictures."""
+"""Feature maps as pictures."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import matplotlib as mpl
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -72,30 +71,3 @@ def feature_panel(image: Tensor, maps: Sequence[Tensor]) -> np.ndarray:
     # (3, 224, W) -> (224, W, 3)
     panel = torch.cat(resized, dim=2).permute(1, 2, 0)
     return np.ascontiguousarray((panel * 255).round().to(torch.uint8).numpy())
-
-
-def heat_overlay(
-    image: np.ndarray,
-    heat: np.ndarray,
-    low: float,
-    high: float,
-    opacity: float = 0.6,
-) -> np.ndarray:
-    """Lay a heat map over an image, from blue to red.
-
-    Args:
-        image: RGB uint8, (H, W, 3).
-        heat: (H, W).
-        low: What is dark blue, and all below.
-        high: What is dark red, and all above.
-        opacity: Share of the colour in the picture, in [0, 1]. Defaults to
-            0.6.
-
-    Returns:
-        RGB uint8, (H, W, 3).
-    """
-    span = high - low or 1.0  # of a heat map that is the same all over
-    values = ((heat - low) / span).clip(0, 1)
-    colours = mpl.colormaps['turbo'](values)[..., :3] * 255  # (H, W, 3)
-    mixed = opacity * colours + (1 - opacity) * image
-    return mixed.round().astype(np.uint8)

@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from kpu_mm.visualization import feature_panel, heat_overlay, pca_rgb
+from kpu_mm.visualization import feature_panel, pca_rgb
 
 
 def test_main_directions_become_colours():
@@ -32,24 +32,3 @@ def test_panel_keeps_the_image():
     panel = feature_panel(image, [torch.randn(8, 7, 7)])
     assert panel.shape == (224, 448, 3) and panel.dtype == np.uint8
     assert (panel[:, :224] == image.permute(1, 2, 0).numpy()).all()
-
-
-def test_colours_by_hand():
-    image = np.full((1, 3, 3), 100, np.uint8)
-    heat = np.array([[-1.0, 0.5, 9.0]])
-    drawn = heat_overlay(image, heat, 0.0, 1.0, opacity=0.5)
-    # turbo's ends: dark blue (48, 18, 59), dark red (122, 4, 3)
-    np.testing.assert_allclose(drawn[0, 0], [74, 59, 80], atol=1)
-    np.testing.assert_allclose(drawn[0, 2], [111, 52, 51], atol=1)
-    # its middle is green
-    assert drawn[0, 1].argmax() == 1
-
-
-def test_opacity_and_flat_heat():
-    image = np.random.default_rng().integers(0, 256, (4, 5, 3), np.uint8)
-    flat = np.full((4, 5), 0.3)
-    np.testing.assert_array_equal(
-        heat_overlay(image, flat, 0.3, 0.3, opacity=0.0), image
-    )
-    drawn = heat_overlay(image, flat, 0.3, 0.3, opacity=1.0)
-    assert drawn.dtype == np.uint8 and (drawn == drawn[0, 0]).all()
