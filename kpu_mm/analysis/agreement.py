@@ -135,6 +135,7 @@ class Agreement:
         if first.ndim == 2:  # a summary is a map of one position
             first, second = first[..., None, None], second[..., None, None]
         first, second = first.double(), second.double()
+        # (B, C, H, W) -> (B, H, W)
         cosine = 1 - cosine_loss(first, second)
         error = squared_error(first, second)
         self.images += len(first)
@@ -162,6 +163,7 @@ def _add_outputs(
         first: Features.
         second: As many maps, of the same sizes.
     """
+    # A student has a summary also where the teacher has none.
     if first.summary is None or second.summary is None:
         first, second = (f._replace(summary=None) for f in (first, second))
     for measure, (_, a, mask), (_, b, other) in zip(
@@ -273,6 +275,8 @@ def sweep(
         images = {s: b.images for s, b in zip(batches, group, strict=True)}
         encode = distiller.student.encode
         students = {size: encode(image) for size, image in images.items()}
+        # h_s2t is compared on the teacher's grid, the student with itself on
+        # that of the reference size.
         like = students[reference]
         for size, student in students.items():
             _add_outputs(itself[size], resize_like(student, like), like)

@@ -174,6 +174,7 @@ def labelled_images(
     bicubic = v2.InterpolationMode.BICUBIC
     steps = [v2.Resize(round(size / 0.875), bicubic), v2.CenterCrop(size)]
     images = ImageFolder(str(folder), v2.Compose([*steps, v2.PILToTensor()]))
+    # Evenly, as the folder is sorted by class.
     count = min(limit, len(images))
     chosen = [i * len(images) // count for i in range(count)]
     loader = DataLoader(

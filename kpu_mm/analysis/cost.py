@@ -69,10 +69,8 @@ def count_parameters(
     counts: dict[str, Parameters] = {}
     for name, p in module.named_parameters():
         trained, frozen = counts.get(part(name), (0, 0))
-        if p.requires_grad:
-            trained += p.numel()
-        else:
-            frozen += p.numel()
+        trained += p.numel() * p.requires_grad
+        frozen += p.numel() * (not p.requires_grad)
         counts[part(name)] = Parameters(trained, frozen)
     return counts
 

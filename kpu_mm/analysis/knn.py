@@ -157,6 +157,7 @@ class KNNClassifier(BaseModel):
                 'KNNClassifier has no features to compare with: set '
                 "test_cfg.type to 'kpu_mm.KNNTestLoop'."
             )
+        # (B, num_classes)
         scores = knn_vote(
             features,
             self.bank,
@@ -191,15 +192,13 @@ class KNNTestLoop(TestLoop):
         runner: Runner,
         dataloader: DataLoader | dict[str, Any],
         evaluator: Evaluator | dict[str, Any] | list[Any],
-        bank_dataloader: DataLoader | dict[str, Any],
+        bank_dataloader: dict[str, Any],
         fp16: bool = False,
     ) -> None:
         super().__init__(runner, dataloader, evaluator, fp16)
-        if isinstance(bank_dataloader, dict):
-            bank_dataloader = runner.build_dataloader(
-                bank_dataloader, seed=runner.seed
-            )
-        self.bank_dataloader = bank_dataloader
+        self.bank_dataloader = runner.build_dataloader(
+            bank_dataloader, seed=runner.seed
+        )
         model: Any = runner.model
         self.model = model.module if is_model_wrapper(model) else model
         # A runner that only tests does not load the weights of `init_cfg`;
@@ -229,6 +228,7 @@ class KNNTestLoop(TestLoop):
         for i, batch in enumerate(self.bank_dataloader, start=1):
             data = self.model.data_preprocessor(batch, False)
             samples = data['data_samples']
+            # On the CPU, as the bank is gathered and sorted before it is used.
             features = self.model(data['inputs'], mode='tensor').cpu()
             labels = torch.cat([s.gt_label for s in samples]).cpu()
             index = torch.tensor([s.sample_idx for s in samples])

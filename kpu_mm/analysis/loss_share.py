@@ -119,11 +119,13 @@ def loss_shares(
             'the log has no iteration with losses such as s2t/NAME; pass a '
             'distillation run.'
         )
+    # Smoothed before the ratio, whose mean would not be the ratio of means.
     values = {
         key: running_mean(np.array([row[key] for row in whole]), window)
         for key in keys + weights
     }
     parts = {
+        # The streams of a teacher count the same, as in the loss.
         (term, name): terms[term]
         * np.mean([values[key] for key in found], 0)
         * values.get(f'weight/{name}', 1.0)

@@ -83,6 +83,7 @@ def panels(
     Returns:
         The figure and its axes, (rows, columns).
     """
+    # pyplot would keep the figure and look for a display.
     figure = Figure(
         figsize=(columns * size[0], rows * size[1]), layout='constrained'
     )

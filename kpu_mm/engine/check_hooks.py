@@ -82,6 +82,7 @@ class ClassCountHook(Hook):
         Raises:
             ValueError: If a label is not below ``num_classes``.
         """
+        # A batch of one task is that of the task ''.
         streams = data_batch.get('streams', {'': data_batch})
         for task, limit in self._limits.items():
             for sample in streams[task]['data_samples']:
@@ -127,6 +128,7 @@ class BackboneCheckHook(Hook):
         """
         model = unwrap(runner.model)
         given = getattr(getattr(model, 'backbone', None), 'out_channels', None)
+        # Backbones of other toolboxes do not tell their channels.
         if given is None:
             return
         # Heads after a neck take the neck's maps, so the neck alone counts.

@@ -11,6 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
 
+from kpu_mm.analysis.distilled import extract_pairs
 from kpu_mm.models.normalizers import fit_normalizers
 from kpu_mm.registry import HOOKS
 from kpu_mm.visualization import feature_panel
@@ -52,10 +53,12 @@ class NormalizerFitHook(Hook):
                 normaliser.
         """
         model = unwrap(runner.model)
+        # Downstream models have no links, distillers may have no normaliser.
         links = getattr(model, 'links', {}).values()
         normalizers = [link.normalizer for link in links]
         if all(n is None or n.fitted for n in normalizers):
             return
+        # A resumed run would learn other targets from one step to the next.
         if runner.iter > 0:
             raise RuntimeError(
                 f'the checkpoint of iteration {runner.iter} was trained '
@@ -151,7 +154,8 @@ class FeaturePCAHook(Hook):
         if not last and (batch_idx + 1) % self.interval:
             return
         model = unwrap(runner.model)
-        model.eval()  # pictures must not move BatchNorm's statistics
+        # Pictures must not move BatchNorm's statistics.
+        model.eval()
         data = model.data_preprocessor(data_batch, False)
         for stream, batch in data['streams'].items():
             images = batch['images'][: self.num_images]
@@ -173,10 +177,7 @@ def _draw(
 ) -> np.ndarray:
     """Draw image, teacher and student of each image, one below the other."""
     link = model.links[name]
-    student, teacher = link.pair(
-        model.student.encode(images, mask),
-        link.targets(model.teachers[name].encode(images, mask)),
-    )
+    student, teacher = extract_pairs(model, name, images, mask)
     if link.s2t is not None:
         student = link.to_teacher(student, like=teacher)
     panels = [

@@ -83,6 +83,7 @@ class AtomicCheckpoints:
             **kwargs: Its arguments.
         """
         super().call_hook(fn_name, **kwargs)  # type: ignore[misc]
+        # After the hooks, which may add to the checkpoint.
         if fn_name == 'before_save_checkpoint':
             to_plain(kwargs['checkpoint'])
         elif fn_name == 'after_load_checkpoint':
@@ -112,6 +113,7 @@ class AtomicCheckpoints:
             RuntimeError: If a local file is damaged, no checkpoint, or in
                 the format of PyTorch before 1.6, which has no checksums.
         """
+        # The loader itself finds damage in any other file.
         path = Path(filename).expanduser()
         if is_legacy(path):
             raise RuntimeError(f"'{filename}' {find_fault(path)}.")
@@ -165,6 +167,7 @@ class AtomicCheckpoints:
         # writes the next: with 1 a run killed in between would have none.
         # AtomicCheckpointHook deletes afterwards.
         for hook in self.hooks:
+            # not isinstance, as AtomicCheckpointHook is a subclass
             is_stock = type(hook) is CheckpointHook
             if is_stock and hook.max_keep_ckpts == 1:
                 hook.max_keep_ckpts = 2
@@ -266,6 +269,7 @@ def _plain(value: Any) -> Any:
             count_history=torch.from_numpy(np.array(counts)),
             max_length=value.max_length,
         )
+    # numpy scalars, such as the best score
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, dict):

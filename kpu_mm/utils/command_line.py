@@ -65,7 +65,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         default='none',
         help='what started this process among others',
     )
-    # torchrun sets LOCAL_RANK itself, older launchers pass it
+    # torchrun sets LOCAL_RANK itself, older launchers pass it.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
 
 
@@ -242,15 +242,17 @@ def use_gloo_without_gpu(launcher: str) -> None:
 def end_together() -> None:
     """End the processes of a distributed run once all ranks are done.
 
-    A rank that ends while another still uses the group can make that one
-    fail after all its work. Gloo's threads outlive the group, as DDP keeps
-    it; one that lets go of a tensor while Python is torn down aborts its
-    process. So that is left out: exit handlers run, and the process ends.
-    Outside of distributed runs this does nothing.
+    Exit handlers run, and the process ends. Outside of distributed runs this
+    does nothing.
     """
     if torch.distributed.is_initialized():
+        # A rank that ends while another still uses the group can make that
+        # one fail after all its work.
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
+        # Gloo's threads outlive the group, as DDP keeps it; one that lets go
+        # of a tensor while Python is torn down aborts its process. So that
+        # is left out, and only threads and exit handlers are waited for.
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
         sys.stdout.flush()

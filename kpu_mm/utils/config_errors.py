@@ -26,7 +26,7 @@ _ARGUMENTS = (
     *('hook', 'log_processor', 'loop', 'model', 'optim_wrapper', 'scheduler'),
     'visualizer',
 )
-_LONGEST = 500  # characters of an error; libraries print whole configs
+_LONGEST = 500  # characters of an error
 
 
 @contextmanager
@@ -169,10 +169,11 @@ def _describe(
     """The error as a sentence."""
     text = ' '.join(str(error).split())
     if frames[-1].f_code.co_name == 'build_norm_layer':
-        # mmcv names neither the key nor the type
+        # mmcv names neither the key nor the type.
         return f'there is no norm layer {frames[-1].f_locals["cfg"]!r}'
     if builder is not None:
         cls = builder.f_locals.get('obj_cls')
+        # MMEngine has not found the class itself.
         if cls is None and frames[-1] is builder:
             return _describe_type(builder)
         if isinstance(cls, type) and not isinstance(error, OSError):
@@ -180,11 +181,13 @@ def _describe(
                 _check_arguments(cls, builder.f_locals.get('args', {}))
             except ValueError as wrong:
                 return f'{wrong}.'
+    # Some raise a sentence as a KeyError, others the key alone.
     if isinstance(error, KeyError):
         key = str(error.args[0]) if error.args else ''
         return key if ' ' in key else f'the key {key!r} is missing or unknown'
     if match := re.search(r"ConfigDict' object has no attribute '(\w+)", text):
         return f"the key '{match[1]}' is missing"
+    # Libraries print whole configs.
     if len(text) > _LONGEST:
         text = f'{text[:_LONGEST]}...'
     if isinstance(error, OSError | RuntimeError | ValueError) and text:
@@ -194,24 +197,24 @@ def _describe(
 
 def _check_arguments(cls: Any, given: Mapping[str, Any]) -> None:
     """Raise if a constructor does not take the arguments, or lacks one."""
-    parameters = inspect.signature(cls).parameters
-    variadic = {
-        name: p.kind
-        for name, p in parameters.items()
-        if p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
-    }
-    unknown = [key for key in given if key not in parameters]
-    if unknown and inspect.Parameter.VAR_KEYWORD not in variadic.values():
-        close = difflib.get_close_matches(unknown[0], parameters, 3, 0.5)
-        raise ValueError(
-            f'{cls.__name__} takes no argument {unknown[0]!r}; it takes '
-            f'{" or ".join(map(repr, close or parameters)) or "none"}'
-        )
-    for key, p in parameters.items():
-        if p.default is p.empty and key not in {*given, *variadic}:
+    signature = inspect.signature(cls)
+    parameters = signature.parameters
+    try:
+        # First without those that are missing: a key with a typing error is
+        # both unknown and missing.
+        signature.bind_partial(**given)
+        signature.bind(**given)
+    except TypeError as error:
+        key = str(error).split("'")[1]
+        if key in parameters:
             raise ValueError(
                 f'{cls.__name__} needs the key {key!r}, which is missing'
-            )
+            ) from None
+        close = difflib.get_close_matches(key, parameters, 3, 0.5)
+        raise ValueError(
+            f'{cls.__name__} takes no argument {key!r}; it takes '
+            f'{" or ".join(map(repr, close or parameters)) or "none"}'
+        ) from None
     try:
         hints = get_type_hints(cls.__init__)
     except (NameError, TypeError):  # hints of other libraries may not resolve
