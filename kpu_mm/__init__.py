@@ -11,7 +11,7 @@ from .version import __version__
 # First of all: what follows imports the libraries.
 check_versions()
 
-from .weights.guarded_import import guard_checkpoints  # noqa: E402
+from .weights import guard_checkpoints  # noqa: E402
 
 register_config_scope()
 register_plain_yaml()

@@ -80,7 +80,7 @@ def guard_loading() -> None:
     """Have every checkpoint in this process read as data.
 
     Called when MMEngine's loaders are imported, see
-    :mod:`kpu_mm.weights.guarded_import`. Its loader of local files becomes
+    :mod:`kpu_mm.weights`. Its loader of local files becomes
     :func:`read_checkpoint`, which serves ``load_from``, ``resume`` and
     ``init_cfg`` of all toolboxes; its loaders of addresses get kpu_mm's list.
     """
