@@ -153,7 +153,7 @@ def test_positions_are_samples_and_padding_is_none():
         for f in (first, second)
     ]
     cka = StreamingCKA()
-    # what stands in the padding must not matter
+    # the values of padding must not matter
     cka.add(first.masked_fill(~mask, float('nan')), second, mask)
     assert cka.count == mask.sum()
     expected = unbiased_linear_cka(*rows).item()

@@ -1,9 +1,9 @@
-"""How well the student stands in for each teacher, level by level.
+"""How close the student's features are to each teacher's, level by level.
 
 On each teacher's own stream: cosine, mean squared error and linear CKA
 (Kornblith et al., https://arxiv.org/abs/1905.00414) between h_s2t(X) and
 X^t; then CKA of the teacher with the student's and the sentinel's own
-features, which says what was learnt without the help of the projector.
+features, which shows what was learnt without the help of the projector.
 """
 
 from __future__ import annotations

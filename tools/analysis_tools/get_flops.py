@@ -65,7 +65,7 @@ def parse_args() -> argparse.Namespace:
 def student_config(cfg: Any, random: bool) -> dict[str, Any]:
     """The student's config, or the backbone's of any other model."""
     model = cfg.get('model') or {}
-    # a distiller wants no pyramid beside its student
+    # a distiller takes plain features, no pyramid
     student = model.get('student') and dict(model.student, out_type='features')
     config = student or model.get('backbone')
     if config is None:
