@@ -74,6 +74,7 @@ class Outputs:
         assert features.summary is not None
         if self.kind == 'summary':
             return (features.summary,)
+        # (B, C, H, W) -> (B, C)
         m = features.maps[POOLED if len(features.maps) > 1 else 0]
         return (torch.cat([features.summary, m.mean((-2, -1))], 1),)
 
@@ -152,6 +153,7 @@ class BaseBackbone(BaseModule):
             'features' what :meth:`extract` gives.
         """
         features = self.extract(images)
+        # A KPUBackbone's maps are a pyramid already.
         if self.levels is None or self.outputs.kind != 'pyramid':
             return self.outputs.select(features)
         size = (images.shape[-2], images.shape[-1])

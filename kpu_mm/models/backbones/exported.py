@@ -64,7 +64,7 @@ def load_exported(folder: str | Path, **overrides: Any) -> SentinelBackbone:
 def load_strictly(
     backbone: SentinelBackbone, path: str | Path, prefix: str = ''
 ) -> None:
-    """Fill all of a student from a file, or say in a sentence what is wrong.
+    """Fill all of a student from a file.
 
     A frozen sentinel need not be in the file; its checksum must agree.
 
@@ -98,6 +98,7 @@ def load_strictly(
                 f'{tuple(value.shape)} there, but {tuple(own[name].shape)} '
                 'here; use the config of the run.'
             )
+    # compares the checksum of a frozen sentinel, too
     missing, unexpected = backbone.load_state_dict(state, strict=False)
     missing = [name for name in missing if not name.startswith(external)]
     if missing or unexpected:

@@ -1,4 +1,4 @@
-"""What ``config.json`` of an exported student may say.
+"""The check of ``config.json`` in the folder of an exported student.
 
 Such a folder may come from anybody, so this file is data: it is checked
 whole before anything in it is used, here and nowhere else.
@@ -24,9 +24,11 @@ from .sentinel_backbone import SentinelBackbone
 
 # no size of a model is larger; a larger one would only fill the memory
 _LARGEST = 1 << 16
+# built without importing anything
 _NORMS = ('BN', 'BN2d', 'GN', 'IN', 'IN2d')
 # given by the folder or its reader, never by config.json
 _NOT_OURS = ('return', 'init_cfg', 'frozen', 'with_cp')
+# names only: a dotted path would be imported
 _TEACHER = re.compile(r'(kpu_mm\.)?[A-Za-z_]\w*')
 _TOOLBOX_CONFIG = re.compile(r'mm\w+::[\w-]+(/[\w-][\w.-]*)*')
 HINT = 'export the student again, or copy the folder again'
@@ -54,7 +56,7 @@ class _Teacher(TypedDict):
 
 
 class Description(TypedDict):
-    """What ``config.json`` of an exported student says.
+    """The content of ``config.json`` of an exported student.
 
     ``files`` has the SHA-256 of each file of weights.
     """
@@ -154,7 +156,7 @@ def _check_sizes(value: Any, key: str) -> None:
 def _check_teacher(config: Any, key: str) -> None:
     """A teacher's config is kept for its user: it must not lead to code.
 
-    Whether the type is registered is seen when the teacher is built.
+    Whether the type is registered is checked when the teacher is built.
     """
     kind, path = config.get('type'), config.get('config')
     plain = isinstance(kind, str) and _TEACHER.fullmatch(kind) is not None
@@ -187,8 +189,8 @@ def hash_files(folder: Path) -> dict[str, str]:
     Args:
         folder: The folder.
     """
-    # The sentinel's weights have a checksum of their own; what its config
-    # says of heads and norms is in no shape of a weight.
+    # The sentinel's weights have a checksum of their own. Its config has one
+    # here: heads and norms could be changed without changing a shape.
     names = ('model.safetensors', 'projectors.safetensors')
     return {
         name: hashlib.sha256((folder / name).read_bytes()).hexdigest()

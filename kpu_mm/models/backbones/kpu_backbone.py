@@ -33,7 +33,7 @@ class KPUBackbone(SentinelBackbone):
 
     KPU (https://arxiv.org/abs/2508.14707) over DINOv2
     (https://arxiv.org/abs/2304.07193) and ViT-Adapter
-    (https://arxiv.org/abs/2205.08534). The ViT sees the image resized to
+    (https://arxiv.org/abs/2205.08534). The ViT takes the image resized to
     the nearest multiple of its patch size, the spatial prior the image
     itself; any height and width from 32 works. Images come in as every
     OpenMMLab backbone takes them, normalised by the data preprocessor with
@@ -52,14 +52,8 @@ class KPUBackbone(SentinelBackbone):
         num_heads: Heads of the deformable attentions; None takes the
             sentinel's. Defaults to None.
         num_points: Sampling points per head and level. Defaults to 4.
-        value_ratio: Channels of attention values over the sentinel's width.
-            Defaults to 0.5.
-        ffn_ratio: Hidden channels of the extractors' feed-forward network
-            over the sentinel's width. Defaults to 0.25.
         num_extra_extractors: Extractors added to the last block. Defaults
             to 2.
-        init_gamma: Initial gamma of the injectors; at 0 an untrained
-            backbone's summary is the sentinel's own. Defaults to 0.0.
         drop_path_rate: Drop path of the extractors. Defaults to 0.0.
         out_indices: Which strides of 4 to 32. Defaults to (0, 1, 2, 3).
         out_type: 'pyramid'; for classification heads 'summary', or
@@ -86,10 +80,7 @@ class KPUBackbone(SentinelBackbone):
         inplanes: int = 64,
         num_heads: int | None = None,
         num_points: int = 4,
-        value_ratio: float = 0.5,
-        ffn_ratio: float = 0.25,
         num_extra_extractors: int = 2,
-        init_gamma: float = 0.0,
         drop_path_rate: float = 0.0,
         out_indices: Sequence[int] = (0, 1, 2, 3),
         out_type: str = 'pyramid',
@@ -115,18 +106,13 @@ class KPUBackbone(SentinelBackbone):
 
         self.prior = SpatialPrior(dims, inplanes, norm_cfg)
         self.level_embed = nn.Parameter(torch.zeros(3, dims))
-        attention = dict(
-            num_heads=num_heads or self.sentinel.num_heads,
-            num_points=num_points,
-            value_ratio=value_ratio,
-        )
         self.interactions = nn.ModuleList(
             InteractionBlock(
                 dims,
-                attention=attention,
-                init_gamma=init_gamma,
-                ffn_ratio=ffn_ratio,
-                drop_path=drop_path_rate,
+                num_heads or self.sentinel.num_heads,
+                num_points,
+                drop_path_rate,
+                # the last block has more of them
                 num_extractors=1 + num_extra_extractors * (i == blocks - 1),
             )
             for i in range(blocks)
@@ -138,6 +124,7 @@ class KPUBackbone(SentinelBackbone):
         init_adapter(
             [m for name, m in self.named_modules() if 'sentinel' not in name]
         )
+        # after init_adapter, which leaves single parameters alone
         nn.init.normal_(self.level_embed)
         if frozen != 'none':
             part = self if frozen == 'all' else self.sentinel
@@ -154,6 +141,8 @@ class KPUBackbone(SentinelBackbone):
             summary_spatial=(POOLED,),
             features=(0, 1, 2, 3),
         )[kind]
+        # The finest level, made of the stem and of stride 8, needs both to
+        # be projected; the last extractors serve the maps alone.
         norms: Any = self.norms
         unused = [norm for i, norm in enumerate(norms) if i not in used]
         if 0 not in used:
@@ -182,6 +171,7 @@ class KPUBackbone(SentinelBackbone):
         # (3, C) -> (3, C, 1, 1), one for each map (B, C, H_l, W_l)
         embeds = self.level_embed[..., None, None]
         levels = flatten_levels(list(map(torch.add, coarse, embeds)))
+        # tokens (B, P + N, C), levels (B, S, C)
         tokens, grid, rope = self.sentinel.embed(images)
         geometry = Geometry(
             self.sentinel.num_prefix,

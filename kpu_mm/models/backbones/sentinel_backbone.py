@@ -96,6 +96,7 @@ class SentinelBackbone(BaseBackbone):
             The depth, and the number of depths.
         """
         name = param_name.removeprefix(prefix)
+        # embedding 0, layers 1 .. n, and the norm with all else n + 1
         last = self.sentinel.num_layers + 1
         if not name.startswith('sentinel.'):
             return last, last + 1
@@ -122,6 +123,7 @@ class SentinelBackbone(BaseBackbone):
             RuntimeError: If it was trained with other sentinel weights.
         """
         saved = json_from_tensor(state)
+        # With sentinel weights of its own a checkpoint needs no comparison.
         if self._state_holds_sentinel or not self._sentinel_from_source:
             return
         if saved['sha256'] != self._checksum:
@@ -152,6 +154,7 @@ class SentinelBackbone(BaseBackbone):
             if part := select_prefix(state, name):
                 state = part
                 break
+        # not strict: a detector's checkpoint may lack a pyramid's levels
         missing, unexpected = self.load_state_dict(state, strict=False)
         if len(unexpected) == len(state):
             raise RuntimeError(

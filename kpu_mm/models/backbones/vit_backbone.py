@@ -98,12 +98,14 @@ class ViTBackbone(SentinelBackbone):
             rounded to the nearest. With several blocks C holds one after
             another's; only the last one's have passed the final norm.
         """
+        # Each block continues where the one before stopped.
         tokens, grid, rope = self.sentinel.embed(images)
         taken, start = [], 0
         for stop in self.blocks:
             tokens = self.sentinel.run(tokens, rope, start, stop)
             taken.append(tokens)
             start = stop
+        # as in DINOv2, only what leaves the ViT is normed
         taken[-1] = self.sentinel.norm(tokens)
         joined = torch.cat(taken, dim=-1)  # (B, P + N, C)
         m = to_map(joined[:, self.sentinel.num_prefix :], grid)

@@ -19,6 +19,7 @@ class _ChannelNorm(nn.LayerNorm):
     """LayerNorm over the channels of a map (B, C, H, W)."""
 
     def forward(self, x: Tensor) -> Tensor:
+        # (B, C, H, W) -> (B, H, W, C) and back
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
@@ -47,6 +48,7 @@ class PyramidLevel(nn.Module):
                 layers += [_ChannelNorm(in_channels), nn.GELU()]
             layers.append(nn.ConvTranspose2d(in_channels, half, 2, stride=2))
             in_channels = half
+        # ceil_mode: no row or column of an odd map is lost
         layers += [nn.MaxPool2d(2, ceil_mode=True) for _ in range(-steps)]
         layers += [
             nn.Conv2d(in_channels, out_channels, 1, bias=False),
@@ -121,6 +123,7 @@ class FeaturePyramid(nn.ModuleDict):
         for index, level in self.items():
             stride = STRIDES[int(index)]
             i = self._closest(stride)
+            # the map as it would be at its power of two
             out = level(bilinear(maps[i], _cells(size, self._strides[i])))
             # ceil(H / 16) rows doubled are ceil(H / 8) or one more
             rows, columns = _cells(size, stride)

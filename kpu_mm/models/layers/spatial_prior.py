@@ -46,6 +46,7 @@ class SpatialPrior(nn.Module):
             *conv(inplanes, inplanes, 1),
             nn.MaxPool2d(3, stride=2, padding=1),
         )
+        # channels at strides 4, 8, 16 and 32
         planes = (inplanes, 2 * inplanes, 4 * inplanes, 4 * inplanes)
         self.stages = nn.ModuleList(
             nn.Sequential(*conv(planes[i], planes[i + 1], 2)) for i in range(3)
@@ -56,7 +57,7 @@ class SpatialPrior(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) -> four maps, each (B, C, H_l, W_l), fine first."""
-        maps = [self.stem(images)]
+        maps = [self.stem(images)]  # two halvings: stride 4
         for stage in self.stages:
             maps.append(stage(maps[-1]))
         return [
@@ -103,6 +104,7 @@ def init_adapter(modules: Iterable[nn.Module]) -> None:
             nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             height, width = module.kernel_size
+            # He initialisation over the outgoing connections
             fan_out = height * width * module.out_channels // module.groups
             nn.init.normal_(module.weight, std=(2.0 / fan_out) ** 0.5)
             if module.bias is not None:

@@ -16,6 +16,10 @@ from torch import Tensor, nn
 
 from .deform_attention import DeformableAttention, LevelShapes, split_levels
 
+# Channels of attention values and of the hidden layer over the ViT's width:
+# deform_ratio and cffn_ratio in ViT-Adapter's configs of ViT-B and ViT-L.
+VALUE_RATIO, FFN_RATIO = 0.5, 0.25
+
 
 class Geometry(NamedTuple):
     """Where the tokens of one forward pass lie.
@@ -62,29 +66,24 @@ class _Attending(nn.Module):
 class Injector(_Attending):
     """x + gamma * attention(norm(x), norm(levels)).
 
-    ViT-Adapter (https://arxiv.org/abs/2205.08534), equation 1. At
-    ``init_gamma = 0`` the ViT tokens pass unchanged.
+    ViT-Adapter (https://arxiv.org/abs/2205.08534), equation 1.
 
     Args:
         embed_dims: Channels.
         attention: Arguments of :class:`DeformableAttention` besides
             ``embed_dims``.
-        init_gamma: Initial value of gamma. Defaults to 0.0.
     """
 
-    def __init__(
-        self,
-        embed_dims: int,
-        attention: dict[str, Any],
-        init_gamma: float = 0.0,
-    ) -> None:
+    def __init__(self, embed_dims: int, attention: dict[str, Any]) -> None:
         super().__init__(embed_dims, attention)
-        self.gamma = nn.Parameter(torch.full((embed_dims,), init_gamma))
+        # At 0 the ViT tokens pass unchanged: an untrained backbone's summary
+        # is the sentinel's own.
+        self.gamma = nn.Parameter(torch.zeros(embed_dims))
 
     def forward(
         self, patches: Tensor, levels: Tensor, geometry: Geometry
     ) -> Tensor:
-        """Give ViT tokens what the levels know.
+        """Add the levels' detail to the ViT's patch tokens.
 
         Args:
             patches: ViT patch tokens, (B, N, C).
@@ -94,6 +93,7 @@ class Injector(_Attending):
         Returns:
             (B, N, C).
         """
+        # queries are the patches, values the cells of all levels
         points, shapes = geometry.patch_points, geometry.level_shapes
         injected = self.attend(patches, points, levels, shapes)
         return patches + self.gamma * injected
@@ -126,7 +126,8 @@ class ConvFFN(nn.Module):
             level_shapes: (H_l, W_l) of each level, S = sum of H_l * W_l.
         """
         levels = split_levels(self.fc1(tokens), level_shapes)
-        # each (B, C', H_l, W_l) -> (B, C', S) -> (B, S, C')
+        # each (B, C', H_l, W_l) -> (B, C', S) -> (B, S, C'); joined before
+        # the transpose, as another memory layout rounds differently
         mixed = [self.dwconv(level).flatten(2) for level in levels]
         hidden = torch.cat(mixed, dim=2).transpose(1, 2)
         out: Tensor = self.fc2(self.act(hidden))
@@ -142,28 +143,22 @@ class Extractor(_Attending):
         embed_dims: Channels.
         attention: Arguments of :class:`DeformableAttention` besides
             ``embed_dims``.
-        ffn_ratio: Hidden channels of the feed-forward network over
-            ``embed_dims``. Defaults to 0.25.
         drop_path: Probability of dropping the feed-forward branch, per
-            image. Defaults to 0.0.
+            image.
     """
 
     def __init__(
-        self,
-        embed_dims: int,
-        attention: dict[str, Any],
-        ffn_ratio: float = 0.25,
-        drop_path: float = 0.0,
+        self, embed_dims: int, attention: dict[str, Any], drop_path: float
     ) -> None:
         super().__init__(embed_dims, attention)
         self.ffn_norm = nn.LayerNorm(embed_dims, eps=1e-6)
-        self.ffn = ConvFFN(embed_dims, int(embed_dims * ffn_ratio))
+        self.ffn = ConvFFN(embed_dims, int(embed_dims * FFN_RATIO))
         self.drop_path = DropPath(drop_path)
 
     def forward(
         self, levels: Tensor, patches: Tensor, geometry: Geometry
     ) -> Tensor:
-        """Give level tokens what the ViT knows.
+        """Add the ViT's features to the level tokens.
 
         Args:
             levels: Level tokens, (B, S, C).
@@ -188,30 +183,31 @@ class InteractionBlock(nn.Module):
 
     Args:
         embed_dims: Channels.
-        attention: Heads, points and value ratio of both attentions.
-        init_gamma: Initial gamma of the injector.
-        ffn_ratio: Hidden ratio of the extractors' feed-forward network.
+        num_heads: Heads of both attentions.
+        num_points: Sampling points per head and level.
         drop_path: Drop path of the extractors.
-        num_extractors: Extractors after the ViT layers. Defaults to 1.
+        num_extractors: Extractors after the ViT layers.
     """
 
     def __init__(
         self,
         embed_dims: int,
-        attention: dict[str, Any],
-        init_gamma: float,
-        ffn_ratio: float,
+        num_heads: int,
+        num_points: int,
         drop_path: float,
-        num_extractors: int = 1,
+        num_extractors: int,
     ) -> None:
         super().__init__()
+        attention = dict(
+            num_heads=num_heads, num_points=num_points, value_ratio=VALUE_RATIO
+        )
         # The injector looks at strides 8, 16 and 32, an extractor at the
         # patches of the ViT.
-        several = dict(attention, num_levels=3)
-        single = dict(attention, num_levels=1)
-        self.injector = Injector(embed_dims, several, init_gamma)
+        several = {**attention, 'num_levels': 3}
+        single = {**attention, 'num_levels': 1}
+        self.injector = Injector(embed_dims, several)
         self.extractors = nn.ModuleList(
-            Extractor(embed_dims, single, ffn_ratio, drop_path)
+            Extractor(embed_dims, single, drop_path)
             for _ in range(num_extractors)
         )
 
@@ -233,8 +229,8 @@ class InteractionBlock(nn.Module):
         Returns:
             Both after the exchange, shapes kept.
         """
-        # CLS and registers have no place in the image: only the ViT's own
-        # layers see them.
+        # CLS and registers have no place in the image: injector and
+        # extractors leave them out.
         num_prefix = geometry.num_prefix
         prefix, patches = tokens.tensor_split([num_prefix], dim=1)
         patches = self.injector(patches, levels, geometry)

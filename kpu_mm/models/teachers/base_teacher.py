@@ -65,7 +65,7 @@ class BaseTeacher(FrozenModule):
             # (3,) -> (3, 1, 1), to broadcast over (B, 3, H, W)
             value = torch.tensor(values, dtype=torch.float32).view(3, 1, 1)
             self.register_buffer(name, value, persistent=False)
-        # a config's list would never equal the shape of an image
+        # A config's list would never equal the shape of an image
         self.resolution = None if resolution is None else tuple(resolution)
         self.size_divisor = size_divisor
 
@@ -131,6 +131,7 @@ class BaseTeacher(FrozenModule):
             ).clamp(0, 255)
             mask = None if mask is None else resize_mask(mask, size)
         images = (images / 255 - self.mean) / self.std
+        # last: to the model padding is zero after normalisation, not black
         if mask is not None:
             images = images.masked_fill(~mask[:, None], 0.0)
         return images, mask
@@ -173,6 +174,7 @@ class BaseTeacher(FrozenModule):
         Raises:
             ValueError: If the model gives something other than maps.
         """
+        # zero after normalisation
         grey = self.mean.new_zeros(1, 3, *self.input_size(size, size))
         summary, maps, _ = self.extract(grey, None)
         for index, feature in enumerate(maps):

@@ -1,6 +1,6 @@
 """CLIP, SigLIP and their kin, from open_clip, with weights that fit or none.
 
-open_clip only logs a warning, or says nothing, when it leaves a model at
+open_clip only logs a warning, or nothing at all, when it leaves a model at
 random, activates it with another GELU than it was trained with, or forgets
 the mean and deviation of its images. All this is settled here before a model
 is built.
@@ -43,7 +43,7 @@ class CLIPTeacher(BaseTeacher):
     The map of CLIP's ResNet is its last stage's, before attention pooling.
     The model takes one size only; images of another are resized to it.
     Tags that need QuickGELU get it even with a GELU config. A weights file
-    says neither its activation nor its normalisation, so the caller must.
+    states neither its activation nor its normalisation: the config must.
 
     Args:
         model: Name of an open_clip config such as 'ViT-B-16',
@@ -83,12 +83,12 @@ class CLIPTeacher(BaseTeacher):
         if images is None:
             raise ValueError(
                 f"'{pretrained or model}' has no mean and std of its images: "
-                'set mean and std, such as (0.48145466, 0.4578275, '
-                '0.40821073) and (0.26862954, 0.26130258, 0.27577711) for '
-                'OpenAI, DFN and most LAION weights, or (0.5, 0.5, 0.5) '
-                'twice for SigLIP'
+                'set mean and std, such as open_clip.OPENAI_DATASET_MEAN and '
+                'OPENAI_DATASET_STD for OpenAI, DFN and most LAION weights, '
+                'or (0.5, 0.5, 0.5) twice for SigLIP'
             )
         built = _build(source, resolution)
+        # CoCa and others are subclasses with another forward pass
         if type(built) not in (open_clip.CLIP, open_clip.CustomTextCLIP):
             raise ValueError(
                 f"'{model}' is a {type(built).__name__}, whose features "
@@ -99,8 +99,9 @@ class CLIPTeacher(BaseTeacher):
                 f"the image tower of '{model}' shows no map; choose a ViT"
             )
         size = built.visual.image_size
-        height, width = (size, size) if isinstance(size, int) else size
-        super().__init__(*images, (height, width))
+        # open_clip knows square images as one number
+        pair = (size, size) if isinstance(size, int) else size
+        super().__init__(*images, pair)
         self.name = source.name
         self.model = built if with_text else None
         self.visual = built.visual
@@ -139,13 +140,13 @@ class CLIPTeacher(BaseTeacher):
         Returns:
             (B, D, H, W), D as in the summary.
         """
-        tokens = m.flatten(2).transpose(1, 2).contiguous()  # (B, N, C)
+        # (B, C, H, W) -> (B, N, C)
+        tokens = m.flatten(2).transpose(1, 2).contiguous()
         if isinstance(self.visual, TimmModel):
             trunk = self.visual.trunk
             # (B, N, C) -> (B * N, P + 1, C): each token is a whole image
-            alike = tokens.flatten(0, 1)[:, None].expand(
-                -1, trunk.num_prefix_tokens + 1, -1
-            )
+            count = trunk.num_prefix_tokens + 1
+            alike = tokens.flatten(0, 1)[:, None].expand(-1, count, -1)
             read = self.visual.head(trunk.forward_head(alike))
             read = read.unflatten(0, tokens.shape[:2])
         elif isinstance(self.visual, ModifiedResNet):
@@ -235,7 +236,7 @@ def _find(
 
 
 def _find_folder(model: str, pretrained: str | None) -> _Source:
-    """A folder that says itself what its weights were trained with."""
+    """A folder that states what its weights were trained with."""
     if pretrained is not None:
         raise ValueError(
             f"'{model}' brings its own weights, so pretrained="
@@ -245,7 +246,7 @@ def _find_folder(model: str, pretrained: str | None) -> _Source:
     config = read_config(folder, OPEN_CLIP.config)
     if not isinstance(config.get('model_cfg'), dict):
         raise ValueError(f"'{folder}/{OPEN_CLIP.config}' has no model_cfg")
-    # open_clip hands these to AutoTokenizer, whatever they say
+    # open_clip hands these to AutoTokenizer, whatever they hold
     if '"trust_remote_code"' in json.dumps(config):
         raise ValueError(
             f"'{folder}/{OPEN_CLIP.config}' sets trust_remote_code, which "
@@ -266,8 +267,7 @@ def _find_named(
     config = open_clip.get_model_config(model)
     if config is None:
         raise ValueError(
-            f"open_clip has no model '{model}'; see open_clip.list_models(), "
-            'or pass local-dir:FOLDER or hf-hub:NAME'
+            f"open_clip has no model '{model}': see open_clip.list_models()"
         )
     tags = open_clip.list_pretrained_tags_by_model(model)
     if pretrained is None:
@@ -297,7 +297,7 @@ def _find_named(
             f"'{pretrained}' is neither a file nor a tag of '{model}', which "
             f'are {tags}'
         )
-    # towers of timm have an activation of their own
+    # a file states nothing; towers of timm have an activation of their own
     native = 'timm_model_name' not in config['vision_cfg']
     if native and not quick and quick_gelu is None:
         raise ValueError(

@@ -94,6 +94,7 @@ class GroundingDINOTeacher(BaseTeacher):
         Returns:
             The maps (B, C, H, W).
         """
+        # The encoder wants a mask; its own masks of the maps are not used.
         if mask is None:
             mask = images.new_ones(images[:, 0].shape, dtype=torch.bool)
         levels = self.encoder(images, mask)
@@ -122,7 +123,7 @@ class GroundingDINOTeacher(BaseTeacher):
 
     @contextmanager
     def inject(self, maps: Sequence[Tensor]) -> Iterator[nn.Module]:
-        """Let the detector see given maps instead of its own backbone's.
+        """Give the detector maps in the place of its own backbone's.
 
         Args:
             maps: As many maps, of the same channels, as the teacher's.

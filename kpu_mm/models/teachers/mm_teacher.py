@@ -181,7 +181,9 @@ def _is_registered(kind: str, scope: str | None) -> bool:
     registry = roots if place in _ROOTS else roots.children.get(place)
     if registry is None:
         return False
+    # types register when the toolbox's modules are imported
     registry.import_from_location()
+    # without a prefix MMEngine falls back on the root registry
     known = {*registry.module_dict, *(() if prefix else roots.module_dict)}
     return name in known
 

@@ -106,6 +106,7 @@ class MosaicTeacher(BaseTeacher):
         features = self.teacher(tile(images, k, tile_side), valid)
         maps = []
         for m, stride in zip(features.maps, self.strides, strict=True):
+            # a tile's padding lies right and below, and is cut off
             parts = untile(m, k)[: len(images)]  # (B, C, h, w)
             maps.append(parts[..., : height // stride, : width // stride])
         return Features(None, tuple(maps), level_masks(maps, mask))

@@ -98,6 +98,7 @@ class TimmTeacher(BaseTeacher):
         Returns:
             Pooled features (B, D) and the maps (B, C, H, W).
         """
+        # norm=True: as the model's own head gets its features
         model: Any = self.model
         last, maps = model.forward_intermediates(
             images, indices=self.indices, norm=True, output_fmt='NCHW'
@@ -112,7 +113,7 @@ def _build(
     resolution: tuple[int, int] | None,
     options: dict[str, Any],
 ) -> Any:
-    # only in its trained form, classifier and all, does timm load strictly
+    # Only in its trained form, classifier and all, does timm load strictly
     family = name.partition('.')[0]
     if not timm.is_model(family):
         raise ValueError(f"timm has no model '{name}'; see timm.list_models()")
