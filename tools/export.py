@@ -50,14 +50,11 @@ def main() -> None:
         refuse(f'{args.config} has no `model`.')
     # Imported late: a wrong argument is answered at once.
     from kpu_mm.export import read_student, write_student
-    from kpu_mm.export.onnx_graph import check_onnx
-    from kpu_mm.export.write import check_free
+    from kpu_mm.export.write import check_target
 
     try:
-        check_free(Path(args.out_dir))
         formats = [n for n in ('onnx', 'program') if getattr(args, n)]
-        if args.onnx:
-            check_onnx()
+        check_target(Path(args.out_dir), formats)
         student = read_student(cfg.model.to_dict(), args.checkpoint)
         folder = write_student(student, args.out_dir, formats, args.heads)
     except (ImportError, OSError, RuntimeError, ValueError) as error:

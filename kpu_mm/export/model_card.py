@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from .onnx_graph import OPSET
+from .graphs import MIN_SIDE, OPSET
 
-_CARD = """\
+_STUDENT = """\
 # {title}
 
 A vision backbone distilled with kpu_mm {version} over the sentinel
@@ -14,6 +14,14 @@ A vision backbone distilled with kpu_mm {version} over the sentinel
 It gives a summary of {channels} channels and maps of {channels} channels at
 strides {strides}. Images are RGB in [0, 255], {min_size} pixels or more on
 each side.
+
+* `config.json`: the backbone's arguments, where it comes from, its input and
+  outputs
+* `sentinel/`: the sentinel as a model of transformers, sha256 of its weights
+  `{sha256}`
+* `model.safetensors`: the weights besides the sentinel
+
+The licences of the sentinel and of the teachers apply to these weights.
 
 ## Load it with kpu_mm
 
@@ -35,41 +43,6 @@ backbone = dict(
     ),
 )
 ```
-{graphs}{projectors}
-## Files
-
-* `config.json`: the backbone's arguments, where it comes from, its input and
-  outputs
-* `sentinel/`: the sentinel as a model of transformers, sha256 of its weights
-  `{sha256}`
-* `model.safetensors`: what it has besides the sentinel
-{files}
-The licences of the sentinel and of the teachers apply to these weights.
-"""
-
-_PROGRAM = """
-## Load it with torch alone
-
-```python
-import torch
-student = torch.export.load('PATH/OF/THIS/FOLDER/student.pt2').module()
-outputs = student(images)
-```
-
-Sides from 33 pixels. Written by torch {torch}; older versions may not read it.
-"""
-
-_ONNX = """
-## Load it with onnxruntime
-
-```python
-import onnxruntime
-student = onnxruntime.InferenceSession('PATH/OF/THIS/FOLDER/student.onnx')
-names = [output.name for output in student.get_outputs()]
-outputs = dict(zip(names, student.run(names, {{'images': images}})))
-```
-
-Operator set {opset}. Written by torch {torch}.
 """
 
 _GRAPHS = """
@@ -80,14 +53,39 @@ Input: `images`, float32 (B, 3, H, W), RGB in [0, 255], any B, H and W from
 {outputs}.
 
 `summary` is (B, C), `map_s` (B, C, ceil(H / s), ceil(W / s)); `NAME_summary`
-and `NAME_map_i` are what teacher NAME would give, maps on its own grid.
+and `NAME_map_i` predict the features of teacher NAME, maps on its own grid.
 
 Compared with PyTorch on images of {sizes}; largest difference over the largest
-value of the output: {differences}.
+value of the output: {differences}. Written by torch {torch}.
+"""
+
+_ONNX = """
+`student.onnx`, operator set {opset}, with its weights in `student.onnx.data`
+where they exceed one file of ONNX:
+
+```python
+import onnxruntime
+student = onnxruntime.InferenceSession('PATH/OF/THIS/FOLDER/student.onnx')
+names = [output.name for output in student.get_outputs()]
+outputs = dict(zip(names, student.run(names, {{'images': images}})))
+```
+"""
+
+_PROGRAM = """
+`student.pt2`, for sides from {min_side} pixels; older versions of torch may
+not read it:
+
+```python
+import torch
+student = torch.export.load('PATH/OF/THIS/FOLDER/student.pt2').module()
+outputs = student(images)
+```
 """
 
 _PROJECTORS = """
 ## Into a teacher's space
+
+`projectors.safetensors` leads from the student's space into each teacher's:
 
 ```python
 from kpu_mm.models.student import load_student
@@ -107,39 +105,13 @@ def model_card(config: dict[str, Any]) -> str:
     Returns:
         Markdown.
     """
-    teachers = config['teachers']
-    graphs = config.get('graphs', {})
-    differences = graphs.get('largest_differences', {})
-    projected = [n for n, t in teachers.items() if 'map_channels' in t]
-    files = [
-        f'* `{name}`: {what}\n'
-        for name, what, present in (
-            (
-                'projectors.safetensors',
-                "from the student's space into each teacher's",
-                bool(projected),
-            ),
-            (
-                'student.onnx',
-                'all of the student for ONNX runtimes; where it exceeds '
-                'one file of ONNX, with its weights in `student.onnx.data`',
-                'student.onnx' in differences,
-            ),
-            (
-                'student.pt2',
-                'all of the student for torch',
-                'student.pt2' in differences,
-            ),
-        )
-        if present
-    ]
+    teachers, sentinel = config['teachers'], config['sentinel']
     options = [
         f'\n    {key}={value!r},'
         for key, value in config['backbone'].items()
         if key not in ('type', 'sentinel')
     ]
-    sentinel = config['sentinel']
-    return _CARD.format(
+    values = dict(
         title=f'Student of {", ".join(teachers) or sentinel["name"]}',
         version=config['kpu_mm_version'],
         type=config['backbone']['type'],
@@ -148,38 +120,36 @@ def model_card(config: dict[str, Any]) -> str:
         teachers=', '.join(teachers) or 'not recorded',
         channels=config['channels'],
         strides=', '.join(map(str, config['strides'])),
-        min_size=config['input']['min_size'],
-        mean=config['input']['mean'],
-        std=config['input']['std'],
         options=''.join(options),
-        graphs=_describe(graphs, config) if graphs else '',
-        projectors=_PROJECTORS.format(teacher=projected[0])
-        if projected
-        else '',
-        files=''.join(files),
     )
+    # config['input'] has a key 'channels' too, the order of the colours.
+    card = _STUDENT.format_map(config['input'] | values)
+    if 'graphs' in config:
+        card += _describe_graphs(config)
+    # A teacher without a projector has no channels in config.json.
+    projected = [n for n, t in teachers.items() if 'map_channels' in t]
+    if projected:
+        card += _PROJECTORS.format(teacher=projected[0])
+    return card
 
 
-def _describe(graphs: dict[str, Any], config: dict[str, Any]) -> str:
+def _describe_graphs(config: dict[str, Any]) -> str:
+    graphs = config['graphs']
     differences = graphs['largest_differences']
-    torch = config['torch_version']
-    parts = [
-        _GRAPHS.format(
-            min_size=config['input']['min_size'],
-            outputs=', '.join(
-                f'`{name}` {channels}'
-                for name, channels in graphs['outputs'].items()
-            ),
-            sizes=', '.join(
-                f'{b} x 3 x {h} x {w}' for b, h, w in graphs['compared_on']
-            ),
-            differences=', '.join(
-                f'`{name}` {value:.1e}' for name, value in differences.items()
-            ),
-        )
-    ]
+    card = _GRAPHS
     if 'student.onnx' in differences:
-        parts.append(_ONNX.format(opset=OPSET, torch=torch))
+        card += _ONNX
     if 'student.pt2' in differences:
-        parts.append(_PROGRAM.format(torch=torch))
-    return ''.join(parts)
+        card += _PROGRAM
+    outputs = [f'`{name}` {c}' for name, c in graphs['outputs'].items()]
+    sizes = [f'{b} x 3 x {h} x {w}' for b, h, w in graphs['compared_on']]
+    errors = [f'`{name}` {value:.1e}' for name, value in differences.items()]
+    return card.format(
+        min_size=config['input']['min_size'],
+        min_side=MIN_SIDE,
+        opset=OPSET,
+        torch=config['torch_version'],
+        outputs=', '.join(outputs),
+        sizes=', '.join(sizes),
+        differences=', '.join(errors),
+    )

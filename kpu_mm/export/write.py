@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,10 +24,8 @@ from kpu_mm.models.student import Student
 from kpu_mm.models.teacher_link import TeacherLink
 from kpu_mm.version import __version__
 
-from .graphs import WRITERS, write_graphs
+from .graphs import WRITERS, RawStudent, write_graphs
 from .model_card import model_card
-from .onnx_graph import check_onnx
-from .raw_student import RawStudent
 
 
 def write_student(
@@ -40,12 +39,12 @@ def write_student(
     Each graph is read again and compared with the student.
 
     Args:
-        student: What :func:`read_student` gave.
-        folder: Where to; must not exist, or be empty.
+        student: What :func:`read_student` returned.
+        folder: Where to write; it must not exist, or be empty.
         formats: Graphs to write besides the weights: 'onnx'
             (``student.onnx``), 'program' (``student.pt2``, for torch).
             Defaults to ().
-        heads: Teachers into whose spaces the graphs lead, besides the
+        heads: Teachers whose features the graphs predict, besides the
             student's own outputs. Defaults to ().
 
     Returns:
@@ -65,35 +64,45 @@ def write_student(
         raise ValueError(
             f'heads {list(heads)} are outputs of graphs; name formats too.'
         )
-    if 'onnx' in formats:
-        check_onnx()
-    chosen = {name: student.link(name) for name in heads}
+    links = {name: student.link(name) for name in heads}
     folder = Path(folder).expanduser().absolute()
-    check_free(folder)
+    check_target(folder, formats)
     folder.parent.mkdir(parents=True, exist_ok=True)
+    # In the same parent folder, since a rename across file systems is a copy.
     with TemporaryDirectory(dir=folder.parent, prefix='.export-') as temporary:
         partial = Path(temporary, folder.name)
         partial.mkdir()
-        _fill(partial, student, formats, chosen)
-        check_free(folder)
+        _fill(partial, student, formats, links)
+        # Somebody may have written into the folder meanwhile.
+        check_target(folder)
         partial.replace(folder)
     return folder
 
 
-def check_free(folder: Path) -> None:
-    """Raise unless a folder can be written without harm.
+def check_target(folder: Path, formats: Sequence[str] = ()) -> None:
+    """Raise unless a folder and its graphs can be written.
 
     Args:
         folder: The folder.
+        formats: As in :func:`write_student`. Defaults to ().
 
     Raises:
         FileExistsError: If it is a file or not empty.
+        ModuleNotFoundError: If ONNX's packages are not installed.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(
             f"'{folder}' exists already and is not an empty folder; remove "
             'it or choose another one.'
         )
+    if 'onnx' in formats:
+        needed = ('onnx', 'onnxruntime', 'onnxscript')
+        missing = [name for name in needed if find_spec(name) is None]
+        if missing:
+            raise ModuleNotFoundError(
+                f'ONNX export needs {", ".join(missing)}: run '
+                f'`pip install {" ".join(missing)}`.'
+            )
 
 
 def _fill(
@@ -103,14 +112,15 @@ def _fill(
     links: Mapping[str, TeacherLink],
 ) -> None:
     vit: Any = student.backbone.sentinel.model
-    vit.config._name_or_path = ''  # may be a path of this machine
+    # It may be a path of this machine.
+    vit.config._name_or_path = ''
     vit.save_pretrained(folder / 'sentinel')
     backbone = _rebuild(student, folder / 'sentinel')
     config = describe(student, backbone)
     _save(
         backbone,
         folder / 'model.safetensors',
-        but=backbone.external_prefixes,
+        exclude=backbone.external_prefixes,
         kpu_mm=fingerprint(config),
     )
     if student.links:
@@ -121,6 +131,7 @@ def _fill(
     if formats:
         model = RawStudent(backbone, links).eval()
         config['graphs'] = write_graphs(folder, model, formats)
+    # The files are hashed after all of them are written.
     config['files'] = hash_files(folder)
     text = json.dumps(config, indent=2) + '\n'
     check_description(json.loads(text))
@@ -129,35 +140,39 @@ def _fill(
 
 
 def _rebuild(student: Student, sentinel: Path) -> SentinelBackbone:
-    """The student over the sentinel as it was saved."""
+    """Build the student over the sentinel as it was saved."""
     kind: Any = type(student.backbone)
     backbone: SentinelBackbone = kind(str(sentinel), **student.arguments)
+    # Keep the hub name; of a folder of this machine keep the last part only.
     name = student.backbone.sentinel.name
     backbone.sentinel.name = Path(name).name if Path(name).is_dir() else name
-    backbone.load_state_dict(
-        {
-            name: value
-            for name, value in student.backbone.state_dict().items()
-            if not name.startswith(('sentinel.', '_extra_state'))
-        },
-        strict=False,
-    )
+    # The sentinel's weights come from the folder; the extra state would
+    # compare its name.
+    state = {
+        name: value
+        for name, value in student.backbone.state_dict().items()
+        if not name.startswith(('sentinel.', '_extra_state'))
+    }
+    backbone.load_state_dict(state, strict=False)
     return backbone.eval().requires_grad_(False)
 
 
 def _save(
-    module: nn.Module, path: Path, but: tuple[str, ...] = (), **metadata: str
+    module: nn.Module,
+    path: Path,
+    exclude: tuple[str, ...] = (),
+    **metadata: str,
 ) -> None:
     state = {
         name: value.contiguous()
         for name, value in module.state_dict().items()
-        if not name.startswith(but)
+        if not name.startswith(exclude)
     }
     save_file(state, path, metadata={'format': 'pt', **metadata})
 
 
 def describe(student: Student, backbone: SentinelBackbone) -> dict[str, Any]:
-    """What ``config.json`` says.
+    """Return the content of ``config.json``.
 
     Args:
         student: The student.
@@ -166,12 +181,17 @@ def describe(student: Student, backbone: SentinelBackbone) -> dict[str, Any]:
     Returns:
         Arguments, provenance, input and outputs.
     """
-    teachers = {}
+    teachers: dict[str, dict[str, Any]] = {}
     for name, config in student.teachers.items():
         teachers[name] = dict(config=_portable(config))
         if name in student.links:
-            teachers[name] |= _channels(student.links[name].s2t)
-            teachers[name] |= student.links[name].levels._asdict()
+            link = student.links[name]
+            teachers[name] |= dict(
+                summary_channels=link.summary_channels,
+                # One MLP for each pair of levels, more than link.channels.
+                map_channels=[mlp[-1].out_features for mlp in link.s2t.maps],
+                **link.levels._asdict(),
+            )
     return dict(
         kpu_mm_version=__version__,
         torch_version=str(torch.__version__),
@@ -197,27 +217,16 @@ def describe(student: Student, backbone: SentinelBackbone) -> dict[str, Any]:
 
 
 def _portable(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A teacher's config without the path of a config file.
+    """Remove the paths of config files from a teacher's config.
 
     Such a file is a program of this machine; readers refuse to run it.
     """
     kept = dict(config)
     path = kept.get('config')
+    # 'mmdet::NAME' is a config that the toolbox ships, no path.
     if isinstance(path, str) and '::' not in path:
         del kept['config']
+    # A mosaic teacher wraps another one.
     if isinstance(inner := kept.get('teacher'), Mapping):
         kept['teacher'] = _portable(inner)
     return kept
-
-
-def _channels(projector: nn.Module) -> dict[str, Any]:
-    """Channels that a projector gives."""
-    biases = {
-        name.removesuffix('.2.bias'): len(bias)
-        for name, bias in projector.state_dict().items()
-        if name.endswith('.2.bias')
-    }
-    return dict(
-        summary_channels=biases.pop('summary', None),
-        map_channels=list(biases.values()),
-    )

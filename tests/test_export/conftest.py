@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from kpu_mm.export.raw_student import RawStudent
+from kpu_mm.export.graphs import RawStudent
 from kpu_mm.models.backbones import KPUBackbone
 from kpu_mm.models.level_map import LevelMap
 from kpu_mm.models.projectors import MLPProjector

@@ -1,3 +1,5 @@
+"""Tracing a student, writing it in each format, and comparing it."""
+
 import subprocess
 import sys
 from pathlib import Path
@@ -5,8 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from kpu_mm.export.graphs import write_graphs
-from kpu_mm.export.onnx_graph import open_onnx
+from kpu_mm.export import read_student
+from kpu_mm.export.graphs import (
+    CASES,
+    RawStudent,
+    export_program,
+    largest_difference,
+    open_onnx,
+    write_graphs,
+)
 
 SIZES = ((1, 64, 64), (3, 33, 129), (2, 160, 70))
 ALONE = """
@@ -89,3 +98,69 @@ def test_states_outputs_and_differences(written):
     assert set(differences) == {'student.onnx', 'student.pt2'}
     assert 0 < differences['student.onnx'] < 1e-4
     assert differences['student.pt2'] < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('family', ['dinov2_with_registers', 'dinov3_vit'])
+def test_other_families(family, raw_student):
+    """DINOv2 itself is written and read again above."""
+    model = raw_student(family)
+    program = export_program(model)
+    assert not any('stack_trace' in n.meta for n in program.graph.nodes)
+    cases = (*CASES, (1, 64, 64), (2, 33, 70))
+    assert largest_difference('x', program.module(), model, cases) < 1e-5
+
+
+def test_names_what_student_and_links_give(distilled):
+    student = read_student(distilled[0], distilled[1])
+    link = student.link('other')
+    images = torch.rand(2, 3, 50, 75) * 255
+    with torch.no_grad():
+        named = RawStudent(student.backbone, dict(other=link))(images)
+        features = distilled[2].student.encode(images)
+        projected = link.infer(features, (50, 75))
+    expected = dict(summary=features.summary)
+    for stride, m in zip((4, 8, 16, 32), features.maps, strict=True):
+        expected[f'map_{stride}'] = m
+    expected['other_summary'] = projected.summary
+    expected['other_map_0'] = projected.maps[0]
+    assert list(named) == list(expected)
+    for name, value in expected.items():
+        assert torch.equal(named[name], value), name
+
+
+def fake(images):
+    return dict(summary=images.mean((2, 3)), map_4=images / 255)
+
+
+def test_largest_over_all_images_and_outputs():
+    def off(images):
+        # 5e-5 in values of up to 1, at one size only
+        return dict(fake(images), map_4=images / 255 + 5e-5 * len(images))
+
+    assert largest_difference('x', fake, fake) == 0
+    got = largest_difference('x', off, fake, [(1, 8, 8)])
+    assert got == pytest.approx(5e-5, rel=1e-2)
+    with pytest.raises(RuntimeError, match=r"'map_4' for images \(3, 3, 8, 8"):
+        largest_difference('x', off, fake, [(1, 8, 8), (3, 8, 8)])
+
+
+def test_large_values_may_differ_more():
+    def off(images):
+        return dict(fake(images), summary=images.mean((2, 3)) + 1e-3)
+
+    # of some 130: 8e-6
+    assert largest_difference('x', off, fake, [(2, 9, 8)]) < 1e-5
+
+
+@pytest.mark.parametrize(
+    'wrong',
+    [
+        lambda images: dict(fake(images), more=images),
+        lambda images: dict(fake(images), map_4=images[..., :-1]),
+        lambda images: dict(fake(images), map_4=images * torch.nan),
+    ],
+)
+def test_refuses(wrong):
+    with pytest.raises(RuntimeError, match=r'student\.onnx .*not written'):
+        largest_difference('student.onnx', wrong, fake, [(1, 8, 8)])

@@ -188,3 +188,13 @@ def test_refuses_formats_and_heads(distilled, tmp_path):
         write_student(student, tmp_path / 'out', ['program'], heads=['clip'])
     with pytest.raises(ValueError, match='name formats too'):
         write_student(student, tmp_path / 'out', heads=['other'])
+
+
+def test_says_what_to_install(distilled, tmp_path, monkeypatch):
+    student = read_student(distilled[0], distilled[1])
+    monkeypatch.setattr(
+        'kpu_mm.export.write.find_spec',
+        lambda name: None if 'runtime' in name else name,
+    )
+    with pytest.raises(ModuleNotFoundError, match='install onnxruntime`'):
+        write_student(student, tmp_path / 'out', formats=['onnx'])
