@@ -236,6 +236,7 @@ def main() -> None:
     save_untrained(untrained)
     run('train.py', '--work-dir', work_dir)
     checkpoint = last_checkpoint(work_dir)
+    # Replace the export of an earlier run.
     exported = work_dir / 'student'
     shutil.rmtree(exported, ignore_errors=True)
     run('export.py', checkpoint, exported)

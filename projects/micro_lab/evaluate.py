@@ -172,6 +172,7 @@ def read_log(run: Path) -> list[dict[str, Any]]:
     for path in sorted(run.glob('*/vis_data/scalars.json')):
         for line in path.read_text().splitlines():
             row = json.loads(line)
+            # A validation logs at the step that it follows.
             rows.setdefault(row['step'], {}).update(row)
     return [rows[step] for step in sorted(rows)]
 
@@ -205,6 +206,7 @@ def main() -> None:
     parser.add_argument('--pools', type=Path, required=True)
     parser.add_argument('--count', type=int, default=2000, help='scenes')
     args = parser.parse_args()
+    # reproduce.py runs several jobs at a time.
     torch.set_num_threads(1)
     scores = evaluate_zero_shot(args.run, args.config, args.pools, args.count)
     if args.config is not None:

@@ -23,7 +23,7 @@ from .evaluate import last_checkpoint
 from .scene_pool import load_pool
 
 CONFIGS = Path(__file__).resolve().parent / 'configs'
-SCENES = 200
+SCENES = 200  # of the test split
 
 
 def detail(maps: Tensor) -> float:
@@ -32,6 +32,7 @@ def detail(maps: Tensor) -> float:
     Args:
         maps: (B, C, H, W) with even H and W.
     """
+    # (B, C, H, W) -> (B, C, H / 2, W / 2) -> (B, C, H, W)
     coarse = F.interpolate(
         F.avg_pool2d(maps, 2), size=maps.shape[-2:], mode='bilinear'
     )

@@ -56,6 +56,7 @@ PROBE_SCENES = 8_000
 SEEDS = {'clip': 1, 'grounding_dino': 2, 'sentinel': 3}
 PLANS = {
     'backbone': Plan(160_000, 64, 3e-3, evaluate_every=10_000),
+    # Pre-trained weights learn more slowly than the new ones.
     'grounding_dino': Plan(
         32_000, 16, 1e-3, 1e-4, slow=('conv_encoder',), evaluate_every=4_000
     ),
@@ -73,23 +74,22 @@ PLANS = {
 TEXTS = {
     'clip': (
         'Micro CLIP',
-        'A ResNet CLIP of open_clip that knows which caption belongs to a '
-        'digit scene. It learnt from images and captions with the '
-        'contrastive loss, and from what each cell shows: the digit and its '
-        'clean scan.',
+        'A ResNet CLIP of open_clip that matches captions and digit scenes. '
+        'It was trained with the contrastive loss on images and captions, '
+        'and to predict the digit of each cell and its clean scan.',
     ),
     'grounding_dino': (
         'Micro GroundingDINO',
         'A GroundingDINO of transformers that finds the digits which a text '
-        'such as `three. one.` names. Its ResNet first learnt what each cell '
-        'of a scene shows: the digit and its clean scan.',
+        'such as `three. one.` names. Its ResNet was first trained to predict '
+        'the digit of each cell and its clean scan.',
     ),
     'sentinel': (
         'Micro DINOv2',
-        'A DINOv2 of transformers. It learnt to tell where ink is, in which '
-        'colour, and to give back the clean scan behind each patch and the '
-        'group of scans that look like it, which a scene knows from how it '
-        'was composed; no class of a digit took part.',
+        'A DINOv2 of transformers. It was trained to predict where ink is and '
+        'in which colour, the clean scan behind each patch, and the group of '
+        'scans that look like it. These targets come from the composition of '
+        'the scenes; no class of a digit was used.',
     ),
 }
 
@@ -121,6 +121,7 @@ class Laboratory:
         )
         folder = self._folder / 'teachers' / 'clip'
         export_clip(net.model, folder)
+        # The card has the scores of the files, which are fp16.
         teacher = CLIPTeacher(f'local-dir:{folder}', with_text=True)
         tower: Any = teacher.model
         scores = zero_shot_accuracy(
@@ -139,6 +140,8 @@ class Laboratory:
             dense,
             lambda: dense.accuracy(test),
         )
+        # Seeded again, so that the detector does not depend on the stage
+        # before, which may have been finished by an earlier process.
         torch.manual_seed(SEEDS['grounding_dino'])
         net = DetectorNet(build_detector(dense.backbone))
         self._run(
@@ -255,6 +258,7 @@ def main() -> None:
         help='which, in this order (default: all)',
     )
     args = parser.parse_args()
+    # More threads would change the order of sums, and so the results.
     torch.set_num_threads(1)
     laboratory = Laboratory(args.out)
     for model in args.models:

@@ -49,7 +49,7 @@ def test_weights_are_in_memory_once(pool):
     pool.load()
 
     def large(model):
-        """Sizes by address, of parts that checkpoints do not see too."""
+        """Sizes by address, of external modules too."""
         found = {}
 
         def look(weight):
@@ -61,7 +61,7 @@ def test_weights_are_in_memory_once(pool):
         return found
 
     each = [large(inferencer.model) for inferencer in pool._loaded.values()]
-    # what has all there is: the student's projectors, and teachers with text
+    # These models together have all weights: projectors and text encoders.
     wholes = [
         pool.get('features', 'clip', 'student'),
         pool.get('features', 'grounding_dino', 'student'),
@@ -114,7 +114,7 @@ def test_equal_weights_become_one():
     second[1].register_buffer('table', first.weight.detach().clone())
     third = nn.Linear(64, 64)
     with torch.no_grad():
-        # the same sum, so that only a look at all values tells them apart
+        # The sum is equal, so that only a comparison of all values differs.
         third.weight.copy_(first.weight.flip(0))
     states = [
         {k: v.clone() for k, v in m.state_dict().items()}

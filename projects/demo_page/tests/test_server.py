@@ -38,7 +38,7 @@ def run(*args, **env):
 
 
 def free_port():
-    """One below those that systems give to whoever asks for any."""
+    """Return a free port below the range of automatic ports."""
     for port in random.sample(range(20_000, 29_000), 100):
         with socket.socket() as probe:
             if probe.connect_ex(('127.0.0.1', port)):

@@ -1,5 +1,5 @@
-# KPU with the micro teachers; the other configs of this folder that distil
-# differ from it as those of configs/distill differ from kpu_vitb.py.
+# KPU with the micro teachers. The other configs for distillation in this
+# folder differ from it as those of configs/distill differ from kpu_vitb.py.
 _base_ = './kpu_demo.py'
 custom_hooks = [
     dict(type='kpu_mm.NonFiniteHook'),

@@ -1,5 +1,5 @@
-# A run for a CPU: the trained micro teachers and sentinel of the lab, on digit
-# scenes of which only the pictures are seen.
+# A run for a CPU: the lab's trained micro teachers and sentinel, on digit
+# scenes without their labels.
 _base_ = [
     '../../../configs/_base_/schedules/kpu_40k.py',
     '../../../configs/_base_/default_runtime.py',
@@ -13,7 +13,7 @@ max_iters = 800
 
 model = dict(
     type='kpu_mm.KPUDistiller',
-    # with one block every level gets the map of the sentinel's last layer
+    # With one interaction every level uses the sentinel's last layer.
     student=dict(
         type='kpu_mm.KPUBackbone',
         sentinel=f'{models}/sentinel',
@@ -31,7 +31,7 @@ model = dict(
     projector=dict(type='kpu_mm.MLPProjector', hidden=256),
 )
 
-# the teachers learnt from series 0
+# The teachers were trained on the scenes of seed 0.
 stream = dict(
     num_workers=1,
     dataset=dict(

@@ -1,5 +1,5 @@
-# The paper's decoders, narrow, trained together on frozen features of digit
-# scenes: Mask DINO, UPerNet and a linear layer. Scenes come from
+# The paper's decoders (Mask DINO, UPerNet, a linear layer) at a small width,
+# trained together on frozen features of digit scenes. To write the scenes:
 #   python -m projects.micro_lab.make_digit_scenes data/digit_scenes
 _base_ = [
     './_base_/digit_scenes.py',
@@ -23,13 +23,14 @@ max_iters = 400
 
 coco['bbox_head']['num_things_classes'] = 10
 coco['bbox_head']['pixel_decoder'].update(in_channels=[channels] * 4)
-coco['train_cfg'].update(num_points=128)  # of 256 cells of a mask
+# A mask has only 256 cells to sample from.
+coco['train_cfg'].update(num_points=128)
 coco['test_cfg'] = dict(max_per_img=30)
 ade20k['data_preprocessor']['size'] = size
 ade20k['decode_head'].update(
     in_channels=[channels] * 4,
     num_classes=11,
-    # ten times MMSegmentation's: there are few iterations
+    # Ten times MMSegmentation's std, because there are few iterations.
     init_cfg=dict(type='Normal', std=0.1, override=dict(name='conv_seg')),
 )
 ade20k['auxiliary_head'].update(in_channels=channels, num_classes=11)
@@ -42,8 +43,14 @@ model = dict(
     tasks=dict(detection=coco, segmentation=ade20k, classification=imagenet),
 )
 
-# Digits are not flipped: a mirrored 2 is no digit.
+# Digits are not flipped, because a mirrored 2 is no digit.
 image = dict(type='LoadImageFromFile')
+seg_pipeline = [
+    image,
+    dict(type='LoadAnnotations'),
+    dict(type='PackSegInputs'),
+]
+cls_pipeline = [image, dict(type='PackInputs')]
 train_dataloader = dict(
     detection=dict(
         batch_size=8,
@@ -59,20 +66,14 @@ train_dataloader = dict(
     segmentation=dict(
         batch_size=8,
         dataset=dict(
-            pipeline=[
-                image,
-                dict(type='LoadAnnotations'),
-                dict(type='PackSegInputs'),
-            ],
-            **_base_.digits_segmentation_train,
+            pipeline=seg_pipeline, **_base_.digits_segmentation_train
         ),
     ),
     classification=dict(
         batch_size=32,
         collate_fn=dict(type='default_collate'),
         dataset=dict(
-            pipeline=[image, dict(type='PackInputs')],
-            **_base_.digits_classification_train,
+            pipeline=cls_pipeline, **_base_.digits_classification_train
         ),
     ),
 )
@@ -95,22 +96,14 @@ val_dataloader = dict(
     segmentation=dict(
         batch_size=8,
         sampler=sampler,
-        dataset=dict(
-            pipeline=[
-                image,
-                dict(type='LoadAnnotations'),
-                dict(type='PackSegInputs'),
-            ],
-            **_base_.digits_segmentation_test,
-        ),
+        dataset=dict(pipeline=seg_pipeline, **_base_.digits_segmentation_test),
     ),
     classification=dict(
         batch_size=32,
         sampler=sampler,
         collate_fn=dict(type='default_collate'),
         dataset=dict(
-            pipeline=[image, dict(type='PackInputs')],
-            **_base_.digits_classification_test,
+            pipeline=cls_pipeline, **_base_.digits_classification_test
         ),
     ),
 )
@@ -127,6 +120,7 @@ val_evaluator = dict(
 )
 test_evaluator = val_evaluator
 
+# Ten times the paper's rate for 200 times fewer iterations.
 optim_wrapper = dict(optimizer=dict(lr=2e-3))
 param_scheduler = dict(T_max=max_iters)
 train_cfg = dict(
@@ -145,3 +139,4 @@ default_hooks = dict(
     ),
 )
 del read, student, small, coco, ade20k, imagenet, image, sampler
+del seg_pipeline, cls_pipeline

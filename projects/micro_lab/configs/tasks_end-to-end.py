@@ -1,4 +1,4 @@
-# Base_a's student, a ViT without an adapter.
+# The student of Base_a, a ViT without an adapter.
 _base_ = './tasks.py'
 model = dict(
     backbone=dict(

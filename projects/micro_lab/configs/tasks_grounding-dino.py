@@ -7,6 +7,6 @@ model = dict(
         teacher=_base_.teachers.grounding_dino,
         embed_dims=_base_.channels,
     ),
-    # it has no summary: the mean of its coarsest map
+    # It has no summary, so the mean of its coarsest map is used.
     tasks=dict(classification=dict(head=dict(in_channels=160))),
 )

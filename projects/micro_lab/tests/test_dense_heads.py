@@ -32,7 +32,7 @@ def test_losses_vanish_for_features_that_know_it_all(scenes):
     heads = CellHeads(75, 8, with_digits=True)
     targets = CellTargets(scenes, 8)
     classes = targets.gather(scenes.digits) + 1
-    # scans of the test split stand in for those of the training split
+    # Heads have the scans of the training split, so use their indices.
     train_scans = scenes.scans.clamp(max=300)
     scenes = scenes._replace(scans=train_scans)
     scans = heads.scans[targets.gather(train_scans).clamp(min=0)]

@@ -36,7 +36,7 @@ def test_cell_classes(scenes):
 
 
 class Oracle:
-    """A detector that knows the scenes, except for some it gets wrong."""
+    """A detector that returns the labels, wrong for the first scenes."""
 
     def __init__(self, scenes, wrong):
         self.scenes, self.wrong = scenes, wrong

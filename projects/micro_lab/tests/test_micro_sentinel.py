@@ -94,7 +94,7 @@ def test_ink_by_hand(scenes):
 def test_no_class_of_a_digit_takes_part(scenes):
     torch.manual_seed(0)
     net = SentinelNet(build_sentinel())
-    # scans of the training split stand in for those of the test split
+    # The net has the scans of the training split, so use their indices.
     known = scenes._replace(scans=scenes.scans.clamp(max=300))
 
     def losses(scenes):

@@ -111,7 +111,7 @@ def test_configs_build_and_are_of_use(path):
 
 @pytest.mark.slow
 def test_decoders_reach_floors_on_the_scenes_they_learn(tmp_path, monkeypatch):
-    """120 iterations; Mask DINO knows a scene after some 60 looks at it."""
+    """Mask DINO needs about 60 passes over a scene, hence 120 iterations."""
     scenes = tmp_path / 'scenes'
     for split in ('train', 'test'):
         write_digit_scenes(scenes / split, 'train', 0, SCENES, 64)

@@ -1,6 +1,6 @@
-# Digit scenes for the datasets of each toolbox, as written by
+# Datasets of digit scenes for each toolbox. To write the scenes:
 #   python -m projects.micro_lab.make_digit_scenes data/digit_scenes
-# Pipelines belong to the task.
+# The configs of the tasks add the pipelines.
 root = '{{$KPU_MM_DIGITS:data/digit_scenes}}'
 words = (
     'zero',
@@ -33,7 +33,7 @@ digits_detection_test = dict(
     test_mode=True,
 )
 
-# class 0 is the background
+# Class 0 is the background.
 digits_segmentation = dict(
     type='BaseSegDataset',
     _scope_='mmseg',
@@ -51,7 +51,7 @@ digits_segmentation_test = dict(
     test_mode=True,
 )
 
-# the class is the dominant digit
+# The class is that of the dominant digit.
 digits_classification = dict(
     type='CustomDataset',
     _scope_='mmpretrain',
@@ -70,7 +70,7 @@ digits_classification_test = dict(
     test_mode=True,
 )
 
-# without labels, composed when they are read
+# Images without labels, which are composed when they are read.
 digits_unlabelled = dict(
     type='kpu_mm.DigitSceneSource', split='train', seed=0, count=20000
 )
