@@ -16,7 +16,7 @@ from selenium.webdriver import Keys
 SECONDS = 300  # for what takes a few, on a busy machine
 FLAGS = (
     '--headless=new',
-    '--no-sandbox',  # root has none
+    '--no-sandbox',  # a sandbox is not available to root
     '--disable-gpu',
     '--disable-quic',
     '--no-first-run',

@@ -9,6 +9,13 @@ from projects.demo_page.uploads import UploadFolder
 
 MAX_BYTES = 2**20
 MAX_PIXELS = 100_000
+# For each task a teacher and the values of the other inputs.
+INPUTS = dict(
+    features=('clip',),
+    classes=('clip', 'cat, dog'),
+    boxes=('grounding_dino', 'a cat.', 0.25),
+    heat=('clip', 'cat'),
+)
 
 
 @pytest.fixture(autouse=True)

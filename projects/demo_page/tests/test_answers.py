@@ -14,6 +14,7 @@ from projects.demo_page.answers import (
     heat_range,
     split_names,
 )
+from projects.demo_page.tests.conftest import INPUTS
 
 
 def test_names_between_commas_and_line_ends():
@@ -33,6 +34,7 @@ def test_answers_say_what_was_found(answers, uploaded):
     student, teacher = answers.features(path, 'clip')
     assert student.shape == teacher.shape == image.shape
     for html in answers.classes(path, 'clip', 'cat, dog'):
+        # Scores are rounded to 0.1 %.
         shares = re.findall(r'<b>([\d.]+)%', html)
         assert sum(map(float, shares)) == pytest.approx(100, abs=0.2)
     shown = answers.boxes(path, 'grounding_dino', 'a cat. a dog.', 0.2)
@@ -46,6 +48,7 @@ def test_answers_say_what_was_found(answers, uploaded):
 
 
 def test_large_images_are_scaled_down(answers, uploads):
+    # Twice as wide as allowed, so both sides are halved.
     path = uploads.folder / 'wide.png'
     Image.new('RGB', (2 * MAX_SIDE, 400), 'red').save(path)
     generous = Answers(answers.comparison, 10**7, uploads)
@@ -53,31 +56,23 @@ def test_large_images_are_scaled_down(answers, uploads):
     assert student.shape == (200, MAX_SIDE, 3)
 
 
-ASKED = dict(
-    features=('clip',),
-    classes=('clip', 'cat, dog'),
-    boxes=('grounding_dino', 'a cat.', 0.25),
-    heat=('clip', 'cat'),
-)
-
-
-@pytest.mark.parametrize('task', ASKED)
+@pytest.mark.parametrize('task', INPUTS)
 def test_images_that_cannot_be_taken(answers, task, uploads):
     ask = getattr(answers, task)
     with pytest.raises(ValueError, match='there is no image yet'):
-        ask(None, *ASKED[task])
+        ask(None, *INPUTS[task])
     (uploads.folder / 'text.png').write_text('no image')
     with pytest.raises(ValueError, match=r"'text\.png' is not an image"):
-        ask(str(uploads.folder / 'text.png'), *ASKED[task])
+        ask(str(uploads.folder / 'text.png'), *INPUTS[task])
     Image.new('L', (1000, 101)).save(uploads.folder / 'large.png')
     with pytest.raises(ValueError, match=r"^'large\.png' has .* pixels"):
-        ask(str(uploads.folder / 'large.png'), *ASKED[task])
+        ask(str(uploads.folder / 'large.png'), *INPUTS[task])
 
 
 def test_a_hundred_megapixels_are_refused_by_their_header(answers, uploads):
     path = uploads.folder / 'huge.png'
     Image.new('1', (10_000, 10_000)).save(path)
-    # so little of the file that it could not be decoded
+    # Too little of the file is left to decode it.
     path.write_bytes(path.read_bytes()[:100])
     generous = Answers(answers.comparison, 99_000_000, uploads)
     with pytest.raises(ValueError, match='100 million pixels, more than'):
@@ -107,7 +102,7 @@ def test_a_hundred_megapixels_are_refused_by_their_header(answers, uploads):
 def test_texts_that_say_nothing_or_too_much(
     answers, uploaded, task, typed, message
 ):
-    teacher, _, *rest = ASKED[task]
+    teacher, _, *rest = INPUTS[task]
     with pytest.raises(ValueError, match=re.escape(message)):
         getattr(answers, task)(uploaded, teacher, typed, *rest)
 

@@ -36,6 +36,7 @@ def alone(kind, student_dir, image, encoder, teacher=None, **options):
 def test_features(comparison, student_dir, image, teacher):
     pair = comparison.features(image, teacher)
     assert pair.student.picture.shape == image.shape
+    # The student is drawn with the teacher's components, so it comes last.
     like = None
     for encoder in reversed(ENCODERS):
         prediction, picture = alone(
@@ -66,6 +67,7 @@ def test_classes(comparison, student_dir, image):
             templates=TEMPLATES,
         )
         assert ours == prediction
+    # Student and teacher are two models indeed.
     assert found[0]['scores'] != found[1]['scores']
 
 

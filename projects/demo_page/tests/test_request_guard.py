@@ -13,21 +13,16 @@ from PIL import Image
 
 from projects.demo_page.page import build_page, serve
 from projects.demo_page.tabs import show_errors
+from projects.demo_page.tests.conftest import INPUTS
 from projects.demo_page.uploads import NO_IMAGE, NOT_UPLOADED
 
 WRONG = 'this is not a request of the page; reload it.'
 UNKNOWN = 'this page has nothing at this address.'
 API = '/gradio_api'
-ASKED = dict(
-    features=('clip',),
-    classes=('cat, dog', 'clip'),
-    boxes=('a cat.', 0.25, 'grounding_dino'),
-    heat=('cat', 'clip'),
-)
 
 
 class Client:
-    """Sends raw requests, and waits for the answers of the queue."""
+    """Sends raw requests and waits for results in the queue."""
 
     def __init__(self, address, page):
         self.http = httpx.Client(
@@ -41,18 +36,14 @@ class Client:
         return index
 
     def values(self, task, image):
-        """In the order of the event's inputs."""
-        text, *rest = ASKED[task] if task != 'features' else ('clip',)
-        if task == 'features':
-            return [image, text]
-        *numbers, teacher = rest
-        return [image, teacher, text, *numbers]
+        """The inputs of an event in their order."""
+        return [image, *INPUTS[task]]
 
     def join(self, **event):
         return self.http.post(f'{API}/queue/join', json=event)
 
     def ask(self, task, data):
-        """The sentence of a refusal or error, or what the event gave."""
+        """Send an event; return its results, or the message of its error."""
         self.count += 1
         session = f's{self.count}'
         answer = self.join(
@@ -64,7 +55,8 @@ class Client:
 
     def result(self, session):
         query = dict(session_hash=session)
-        # the queue's heartbeat keeps a request alive that nothing answers
+        # A deadline, because the queue's heartbeat keeps the request alive
+        # even if no result ever comes.
         end = time.monotonic() + 60
         with self.http.stream(
             'GET', f'{API}/queue/data', params=query
@@ -122,7 +114,7 @@ def test_what_a_browser_sends_is_answered(client, image, answers, pictures):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('task', ASKED)
+@pytest.mark.parametrize('task', INPUTS)
 def test_no_other_file_is_read(client, answers, pictures, tmp_path, task):
     inside = answers.uploads.folder
     for name, target in (('out.png', pictures / 'a.png'), ('in', tmp_path)):
@@ -154,7 +146,7 @@ def test_no_other_file_is_read(client, answers, pictures, tmp_path, task):
         ):
             said = client.ask(task, client.values(task, upload))
             assert said == NOT_UPLOADED
-        # the button's function by itself, without the guard
+        # The handler of the button refuses it too, without the guard.
         teacher, *typed = client.values(task, None)[1:]
         with pytest.raises(Exception, match=NOT_UPLOADED):
             show_errors(getattr(answers, task))(
@@ -245,7 +237,7 @@ def test_uploads_are_images_within_the_limit(client, answers, pictures):
     ):
         answer = client.http.post(url, **sent)
         assert (answer.status_code, answer.text) == (400, WRONG)
-    # without a length nothing is read
+    # Without Content-Length nothing is read.
     answer = client.http.post(url, content=iter([data]))
     assert answer.status_code == 413
     assert set(answers.uploads.folder.rglob('*')) == before
@@ -261,7 +253,7 @@ def test_long_texts_are_not_tokenised(client, image):
 
 
 def mutate(rng, value, depth=0):
-    """The value, or part of it, changed to something wrong."""
+    """Replace the value, or a part of it, by something invalid."""
     odd = (
         None, True, -1, 10**30, 1e308, float('nan'), '', 'x' * 300, '\ud800',
         '\0', [], {}, [[]] * 3, dict(path=[]), dict(path='/dev/zero'),
@@ -288,7 +280,7 @@ def test_seeded_fuzz_of_requests(client, image):
     before = [client.picture(shown) for shown in client.ask('features', good)]
     asked = 0
     for count in range(300):
-        task = rng.choice(list(ASKED))
+        task = rng.choice(list(INPUTS))
         session = f'fuzz{count}'
         event = dict(
             fn_index=client.fn(task),
@@ -313,9 +305,11 @@ def test_seeded_fuzz_of_requests(client, image):
             assert said.endswith('.')
         assert said and 'Traceback' not in str(said), body
     assert 0 < asked < 150
+    # Nesting beyond the recursion limit of the JSON parser.
     deep = b'[' * 60_000
     answer = client.http.post(f'{API}/queue/join', content=deep)
     assert answer.json()['detail'] == WRONG
+    # The server still works, and pictures have not changed.
     after = [client.picture(shown) for shown in client.ask('features', good)]
     assert after == before
 

@@ -61,7 +61,8 @@ def served(zero_shot_run, tmp_path_factory):
                 **ENV,
                 'PYTHONPATH': str(ROOT),
                 'GRADIO_TEMP_DIR': str(folder / 'uploads'),
-                'http_proxy': 'http://127.0.0.1:9',  # where nobody is
+                # No server listens there, so proxied requests would fail.
+                'http_proxy': 'http://127.0.0.1:9',
             },
             stdout=out,
             stderr=subprocess.STDOUT,
@@ -160,13 +161,13 @@ def test_heat_maps(page, photograph, comparison, tmp_path):
         ENCODERS, comparison.heat(photograph, 'clip', 'cat'), strict=True
     ):
         drawn = page.picture('heat', side).astype(int)
-        # a value beside a colour's border may fall to its other side
+        # Rounding may move a value across the border of two colours.
         assert np.abs(drawn - expected.picture).max() <= 8
         assert np.abs(drawn - expected.picture).mean() < 0.1
     page.browser.save_screenshot(str(tmp_path / 'page.png'))
     with Image.open(tmp_path / 'page.png') as screenshot:
         assert screenshot.width > 1000
-        # photographs and heat maps, not a blank page
+        # None means more than 10,000 colours, so the page is not blank.
         assert screenshot.convert('RGB').getcolors(10_000) is None
 
 
@@ -207,6 +208,7 @@ def test_files_that_cannot_be_taken(page, tmp_path):
     page.upload(files['d.png'])
     assert 'the upload is not an image' in page.error()
 
+    # A truncated file is an image by its header.
     files['b.png'].write_bytes(PHOTOGRAPH.read_bytes()[:100_000])
     page.upload(files['b.png'])
     page.wait(lambda: page.shows_upload(files['b.png']))
@@ -220,6 +222,7 @@ def test_files_that_cannot_be_taken(page, tmp_path):
     assert "'c.png' has 100 million pixels" in page.error()
 
     heavy = tmp_path / 'heavy.png'
+    # A valid image with trailing bytes beyond the limit of 1 MB.
     heavy.write_bytes(PHOTOGRAPH.read_bytes() + bytes(2**20))
     page.upload(heavy)
     assert 'exceed the maximum allowed size' in page.error()
@@ -240,6 +243,7 @@ def test_it_goes_on_with_an_example(page):
 def test_nobody_else_has_part_in_it(page, served):
     port, server, _ = served
     assert asked_hosts(page.browser) == {f'127.0.0.1:{port}'}
+    # The server listens on one address and connects to no other host.
     connections = server.net_connections('inet')
     listening = [c.laddr for c in connections if c.status == 'LISTEN']
     assert [tuple(address) for address in listening] == [('127.0.0.1', port)]

@@ -43,7 +43,7 @@ def test_large_files_are_neither_stored_nor_read(folder, pictures):
     data = (pictures / 'a.png').read_bytes()
     with pytest.raises(ValueError, match='maximum allowed size'):
         folder.store('a.png', data + bytes(100_000))
-    # a terabyte that takes no space: it would fill the memory
+    # A sparse file of a terabyte; reading it would fill the memory.
     huge = folder.folder / 'huge.png'
     with huge.open('wb') as file:
         file.truncate(2**40)
@@ -53,13 +53,15 @@ def test_large_files_are_neither_stored_nor_read(folder, pictures):
 
 def test_nothing_else_is_found(folder, tmp_path):
     inside = folder.folder
+    # Special files and links, inside the folder and out of it.
     os.mkfifo(inside / 'fifo.png')
     (inside / 'link.png').symlink_to(tmp_path / 'secret.png')
     (inside / 'away').symlink_to(tmp_path)
     (inside / 'loop.png').symlink_to(inside / 'loop.png')
-    beside = tmp_path / f'{inside.name}_2'
-    beside.mkdir()
-    (beside / 'a.png').write_bytes(b'x')
+    # The name of this folder starts with that of the folder of uploads.
+    sibling = tmp_path / f'{inside.name}_2'
+    sibling.mkdir()
+    (sibling / 'a.png').write_bytes(b'x')
     refused = [
         tmp_path / 'secret.png',
         inside / '..' / 'secret.png',
@@ -69,7 +71,7 @@ def test_nothing_else_is_found(folder, tmp_path):
         inside / 'away' / 'secret.png',
         inside / 'loop.png',
         inside,
-        beside / 'a.png',
+        sibling / 'a.png',
         '/dev/zero',
         '/etc/passwd',
         '/proc/self/environ',
@@ -88,7 +90,7 @@ def test_nothing_else_is_found(folder, tmp_path):
     ]
     for path in refused:
         named = path if not hasattr(path, 'parts') else str(path)
-        for look in (folder.find, folder.read):
+        for method in (folder.find, folder.read):
             with pytest.raises(ValueError) as caught:
-                look(named)
+                method(named)
             assert str(caught.value) == NOT_UPLOADED, path

@@ -70,7 +70,7 @@ def test_the_student_replaces_its_teachers(work_dir, pools):
     save_untrained(work_dir / 'untrained.pth')
     before = student_encoders(work_dir / 'untrained.pth', CONFIG)
     after = student_encoders(work_dir / f'iter_{ITERATIONS}.pth', CONFIG)
-    # chance is 0.1, the teachers reach 0.88 and 0.56
+    # Chance is 0.1; the teachers reach 0.88 and 0.56.
     assert evaluator.accuracy(before['clip']) < 0.25
     assert evaluator.accuracy(after['clip']) > 0.60
     assert evaluator.precision(before['grounding_dino']) < 0.02
@@ -108,6 +108,7 @@ def test_only_boxes_that_score_are_drawn(tmp_path):
 
 
 def test_the_newest_panels_are_collected(tmp_path):
+    # Step 10 is newer than 9, though not in the order of names.
     for run, step, level in (('1', 9, 10), ('1', 10, 20), ('2', 5, 30)):
         folder = tmp_path / run / 'vis_data' / 'vis_image'
         folder.mkdir(parents=True, exist_ok=True)

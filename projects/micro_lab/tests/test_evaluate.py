@@ -31,6 +31,7 @@ def test_teachers_score_as_whole_models(evaluator, scenes):
     expected = zero_shot_accuracy(
         features_of(clip), clip.model.encode_text, clip.tokenizer(), scenes
     )
+    # The lower bound excludes chance, which is 0.1.
     found = evaluator.accuracy(evaluator.encoders['clip'])
     assert found == expected['zero_shot_top1'] > 0.4
     detector = GroundingDINOTeacher(
@@ -66,7 +67,7 @@ def test_alternating_cells_are_all_detail():
 def test_a_slope_has_little_detail():
     """A plane is lost at the rim alone, where enlarging cannot follow."""
     slope = torch.arange(32.0).expand(1, 1, 32, 32)
-    # a cell at each end of a row is half a cell off
+    # A cell at each end of a row is off by half a cell.
     expected = 2 * 0.5**2 / ((torch.arange(32.0) - 15.5) ** 2).sum()
     assert detail(slope) == pytest.approx(float(expected), rel=1e-4)
 

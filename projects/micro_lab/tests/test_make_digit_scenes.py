@@ -36,7 +36,7 @@ def build(registry, name, root, pipeline):
 
 
 def test_run_lengths_by_hand():
-    # down the columns: 0 1, 1 1, 0 0
+    # Column by column: 0 1, 1 1, 0 0.
     mask = np.array([[0, 1, 0], [1, 1, 0]], bool)
     assert run_lengths(mask) == [1, 3, 2]
     assert run_lengths(~mask) == [0, 1, 3, 2]

@@ -48,6 +48,7 @@ def test_starts_from_the_backbone_and_low_probabilities(net, backbone, scenes):
     assert all(p.requires_grad for p in net.parameters())
     with torch.no_grad():
         out = detect(net.detector, scenes.images[:4], Prompt(torch.arange(10)))
+    # Digit words and full stops take turns after the start token.
     found = out.logits[..., 1:20:2].sigmoid()
     assert found.shape == (4, 20, 10)
     assert 0.001 < found.mean() < 0.1
@@ -64,6 +65,7 @@ def test_the_heads_that_propose_learn(net, scenes):
     (gradient,) = torch.autograd.grad(
         own, weight, retain_graph=True, allow_unused=True
     )
+    # So the library's loss does not train these heads.
     assert gradient is None or not gradient.any()
     (gradient,) = torch.autograd.grad(proposals, weight)
     assert gradient.abs().max() > 1e-3
@@ -90,6 +92,7 @@ def test_every_digit_has_a_cell(scenes):
     owners = assign_cells(scenes)
     for index, digits in enumerate(scenes.digits):
         wanted = set(range(int((digits >= 0).sum())))
+        # A digit may lie completely behind the cells of smaller ones.
         assert len(wanted - set(owners[index].tolist())) <= 1
 
 
@@ -116,7 +119,8 @@ def test_exported_detector_gives_equal_proposals(tmp_path, scenes):
     with torch.no_grad():
         expected = detect(detector, images, prompt)
         found = detect(teacher.model, images, prompt)
-    # near ties of random proposals may swap queries
+    # Proposals are compared before the choice of queries, which near ties of
+    # random scores may change.
     shown = expected.enc_outputs_class.isfinite()
     torch.testing.assert_close(
         found.enc_outputs_class[shown],

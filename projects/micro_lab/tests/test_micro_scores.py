@@ -23,7 +23,7 @@ from projects.micro_lab.micro_scores import (
 def test_mean_iou_by_hand():
     found = torch.tensor([0, 0, 1, 1, 1])
     wanted = torch.tensor([0, 1, 1, 1, 0])
-    # class 0: 1 of 3, class 1: 2 of 4
+    # Intersection over union: class 0 has 1 of 3, class 1 has 2 of 4.
     assert mean_iou(found, wanted, 2) == pytest.approx((1 / 3 + 1 / 2) / 2)
 
 
@@ -77,6 +77,7 @@ def test_zero_shot(scenes):
     scores = zero_shot_accuracy(features, encode, tokenizer, scenes)
     assert scores['zero_shot_top1'] == 1
     assert scores['zero_shot_top1_one_digit'] == 1
+    # Every label is now wrong by one.
     shifted = ((scenes.digits + 1) % 10).where(scenes.digits >= 0, -1)
     other = scenes._replace(digits=shifted)
     assert zero_shot_accuracy(features, encode, tokenizer, other) == {
@@ -97,6 +98,7 @@ def test_probe_reads_what_is_there(scenes, monkeypatch):
     assert scores['probe_top1'] == 1
     assert len(cell_classes(scenes, 8).unique()) == 11
     assert scores['patch_miou'] > 0.99
+    # Constant features predict one class only.
     nothing = probe(
         lambda images: tuple(torch.zeros_like(x) for x in features(images)),
         scenes,

@@ -41,6 +41,7 @@ def test_each_head_finds_its_neighbour(size):
     )
     for head, (down, right) in enumerate(STEPS):
         row, column = (rows + down).flatten(), (columns + right).flatten()
+        # Patches at the edge lack some neighbours.
         inside = (row >= 0) & (row < side) & (column >= 0) & (column < side)
         wanted = row * side + column
         assert torch.equal(found[head][inside], wanted[inside])
@@ -68,7 +69,7 @@ def test_heaps_far_apart_are_the_groups():
     groups = find_prototypes(scans, 12)
     assert torch.equal(groups, find_prototypes(scans, 12))
     assert set(groups.tolist()) <= set(range(12))
-    # no group lies in two heaps
+    # No group lies in two heaps.
     for group in groups.unique():
         assert len(heap[groups == group].unique()) == 1
 
@@ -117,7 +118,7 @@ def test_every_parameter_of_the_vit_learns(scenes):
         for name, p in net.model.named_parameters()
         if p.grad is None or not p.grad.any()
     }
-    # softmax takes no notice of a shift of all keys
+    # Softmax is invariant to a shift of all keys.
     assert {n for n in still if not n.endswith('key.bias')} == {
         'embeddings.mask_token'
     }

@@ -109,6 +109,7 @@ def test_order_table(run_of):
 
 def test_counts_only_finished_runs(run_of, teachers, tmp_path):
     rows = TABLES['Table 1: KPU and its teachers']
+    # One row lacks the second seed, then all rows lack both.
     (run_of(rows[0].key, SEEDS[1]) / 'done.json').unlink()
     table = task_table(run_of, rows, SEEDS)
     assert cells_of(table, 'CLIP')[0] == '50.0 (41.5)'

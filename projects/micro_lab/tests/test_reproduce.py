@@ -52,6 +52,7 @@ def test_a_failed_job_runs_again(tmp_path):
     with pytest.raises(JobError, match=r'job failed, see .*log\.txt'):
         run_jobs([job, after], 1, {})
     assert not job.done and not after.done
+    # Now the job succeeds, and so does the one that needs it.
     flag.touch()
     run_jobs([job, after], 1, {})
     assert job.done and after.done
@@ -76,6 +77,8 @@ def test_jobs_need_what_comes_before(plan):
         assert job.folder not in done
         done.add(job.folder)
     students = {row.distilled for row in all_rows().values() if row.distilled}
+    # Scenes and teachers once; per seed a training and an evaluation of each
+    # student, and a training of each row's decoders.
     assert len(jobs) == 2 + 2 * (2 * len(students) + len(all_rows()))
 
 
@@ -103,7 +106,7 @@ def test_configs_build_and_are_of_use(path):
     torch.manual_seed(0)
     model = MODELS.build(config.model)
     assert any(p.requires_grad for p in model.parameters())
-    # the demo's is the base of all that distil
+    # The demo's config is the base of all distillations.
     used = {CONFIG.stem, *(row.tasks for row in all_rows().values())}
     used |= {row.distilled for row in all_rows().values()}
     assert path.stem in used

@@ -33,6 +33,7 @@ def learn(folder, stop_at=None, images=96):
 
 
 def test_a_killed_run_ends_as_a_whole_one(tmp_path, monkeypatch):
+    # Save after every step.
     monkeypatch.setattr(stage_loop, '_CHECKPOINT_SECONDS', 0.0)
     whole, scores, batches = learn(tmp_path / 'whole')
     with pytest.raises(KeyboardInterrupt):
@@ -42,7 +43,7 @@ def test_a_killed_run_ends_as_a_whole_one(tmp_path, monkeypatch):
     for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
     assert scores == resumed_scores
-    # a finished stage is not trained again
+    # A finished stage is not trained again.
     assert learn(tmp_path / 'killed')[1:] == (scores, [])
     lines = (tmp_path / 'whole' / 'log.jsonl').read_text().splitlines()
     assert [json.loads(line)['images'] for line in lines] == [32, 64, 96]
@@ -51,10 +52,12 @@ def test_a_killed_run_ends_as_a_whole_one(tmp_path, monkeypatch):
 def test_each_epoch_shows_every_scene_once(tmp_path):
     _, _, batches = learn(tmp_path / 'run', images=80)
     flat = np.concatenate(batches)
+    # 80 images are four epochs of 20 scenes.
     assert (np.bincount(flat, minlength=20) == 4).all()
 
 
 def test_schedule_by_hand():
     rates = [stage_loop._schedule(number, 1000) for number in range(1001)]
+    # 100 steps of warm-up; the last 35 % decay by a cosine.
     assert rates[0] == 0.01 and rates[99] == rates[650] == 1
     assert rates[825] == pytest.approx(0.5) and rates[1000] == 0
