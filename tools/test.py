@@ -147,8 +147,8 @@ def forget_computed(model: nn.Module, state: dict[str, Any], *_: Any) -> None:
             del state[name]
 
 
-def fit_exactly(runner: Runner) -> None:
-    """Turn down checkpoints whose weights are not those of the model."""
+def load_strictly(runner: Runner) -> None:
+    """Refuse checkpoints whose weights are not those of the model."""
     runner.model.register_load_state_dict_pre_hook(forget_computed)
     load = partial(runner.load_checkpoint, strict=True)
 
@@ -173,7 +173,7 @@ def find_checkpoint(cfg: Config, path: str) -> str | None:
 
 
 def refuse_random_weights(cfg: Config, model: nn.Module) -> None:
-    """Turn down a test without a checkpoint of a model that needs one."""
+    """Refuse a test without a checkpoint of a model that needs one."""
     untrained = str(cfg.test_cfg.get('type')).endswith('KNNTestLoop')
     if not untrained and model.state_dict():
         refuse(
@@ -200,7 +200,7 @@ def main() -> None:
     use_gloo_without_gpu(args.launcher)
     with explaining(cfg, args.config):
         runner = build_runner(cfg)
-        fit_exactly(runner)
+        load_strictly(runner)
         if cfg.load_from is None:
             refuse_random_weights(cfg, runner.model)
         runner.test()

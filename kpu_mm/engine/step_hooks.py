@@ -134,7 +134,7 @@ def _trained(model: nn.Module, name: str) -> list[nn.Parameter]:
 
 @HOOKS.register_module()
 class SkippedImagesHook(Hook):
-    """Log the images that no rank could read; stop when they are too many.
+    """Log the skipped images of all ranks; stop when they are too many.
 
     Args:
         max_share: Largest tolerated share of skipped images. Defaults to
