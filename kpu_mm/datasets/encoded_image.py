@@ -112,6 +112,7 @@ class EncodedImage:
         self._data = data
         if not data:
             raise CorruptImageError(name, 'the file is empty')
+        # Pillow warns above its limit of pixels and raises at twice of it.
         with self._decoding(), warnings.catch_warnings():
             warnings.simplefilter('ignore')
             warnings.simplefilter('error', Image.DecompressionBombWarning)
@@ -176,6 +177,7 @@ class EncodedImage:
         factor = min(
             (part.right - part.left) / width, (part.bottom - part.top) / height
         )
+        # the largest of 8, 4 and 2 that leaves enough pixels
         reduction = next((r for r in _REDUCTIONS if r <= factor), 1)
         with self._decoding():
             if self._is_plain_jpeg:

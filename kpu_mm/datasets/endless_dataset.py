@@ -61,6 +61,7 @@ class EndlessDataset(Dataset):
             position: Any number from 0.
         """
         _, index = self._mix.locate(position, self.seed)
+        # Random transforms depend on the position, not on what came before.
         with seeded(stable_hash(self.seed, position)):
             return self.dataset[index]
 

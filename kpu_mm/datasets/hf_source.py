@@ -43,6 +43,7 @@ class HFSource:
         datasets = _import_datasets()
         self._where = f'{path}:{split}'
         try:
+            # what save_to_disk leaves in a folder
             if (Path(path) / 'state.json').is_file():
                 rows = datasets.load_from_disk(path)
             else:
@@ -63,6 +64,7 @@ class HFSource:
             )
         if not len(rows):
             raise ValueError(f"The dataset '{path}' has no rows.")
+        # Without this each read would decode all other columns, too.
         rows = rows.select_columns([column])
         if isinstance(rows.features[column], datasets.Image):
             # the encoded bytes: this package decodes images itself

@@ -32,6 +32,7 @@ def stable_hash(*parts: int | str) -> int:
     Returns:
         A number in [0, 2**63).
     """
+    # 63 bits fit an int64, in which tables keep hashes.
     digest = blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, 'little') >> 1
 
@@ -88,6 +89,7 @@ class Permutation:
         if length < 1:
             raise ValueError(f'A permutation needs length >= 1, got {length}.')
         self.length = length
+        # two halves of a bit at least, for the network to exchange
         bits = max(2, (length - 1).bit_length())
         self._low_bits = bits // 2
         self._low_mask = (1 << self._low_bits) - 1
@@ -103,6 +105,7 @@ class Permutation:
         if not 0 <= index < self.length:
             raise IndexError(f'{index} is outside 0..{self.length - 1}.')
         value = self._encrypt(index)
+        # Cycle walking: outside of the range, go on until inside.
         while value >= self.length:
             value = self._encrypt(value)
         return value
@@ -152,6 +155,7 @@ class SourceMix:
             self._pools = self._lengths
             counts = _largest_remainder(self._lengths, weights)
         self._counts = counts
+        # for each place of the period: its pool, and which of the pool's
         self._pool_at, self._rank_at = _even_pattern(counts)
         self._orders: dict[int, tuple[tuple[int, int], Permutation]] = {}
 
@@ -199,6 +203,7 @@ class SourceMix:
 
     def _order(self, pool: int, epoch: int, seed: int) -> Permutation:
         """Return the order of an epoch; the last one is kept."""
+        # Neighbouring positions share an epoch, so one order is enough.
         key, order = self._orders.get(pool, (None, None))
         if order is None or key != (seed, epoch):
             order = Permutation(self._pools[pool], seed, pool, epoch)
@@ -239,6 +244,7 @@ def _even_pattern(counts: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """
     pools = np.repeat(np.arange(len(counts)), counts)
     ranks = np.concatenate([np.arange(count) for count in counts])
+    # When each place is due, as a share of the period; sorted, they alternate.
     due = (ranks + 0.5) / np.repeat(counts, counts)
     order = np.argsort(due, kind='stable')
     return pools[order], ranks[order]

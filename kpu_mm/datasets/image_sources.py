@@ -162,11 +162,13 @@ def find_lines(path: Path) -> np.ndarray:
             ends.append(np.flatnonzero(text == _NEWLINE) + position)
             position += len(text)
     # The last line may have no end.
+    # Where lines stop: before each line break, and at the end of the file.
     stops = np.append(np.concatenate([*ends, np.empty(0, np.int64)]), position)
     starts = np.append(0, stops[:-1] + 1).astype(np.int64)
     sizes = (stops - starts).astype(np.int64)
     if position:
         text = np.memmap(path, np.uint8, mode='r')
+        # Windows ends a line with a carriage return before the line break.
         sizes -= (sizes > 0) & (text[np.maximum(stops - 1, 0)] == _RETURN)
     return np.stack([starts, sizes], 1)[sizes > 0]
 
@@ -268,6 +270,7 @@ def _walk(
     path = os.path.join(root, folder)
     status = os.stat(path)
     identity = (status.st_dev, status.st_ino)
+    # Links to other folders are followed, one to a folder above never ends.
     if identity in above:
         raise ValueError(
             f"Folder '{os.fsdecode(path)}' links back to a folder above it; "
@@ -277,6 +280,7 @@ def _walk(
     folders: list[bytes] = []
     with os.scandir(path) as entries:
         for entry in entries:
+            # The list has one path a line.
             if b'\n' in entry.name:
                 raise ValueError(
                     f'File {os.fsdecode(entry.path)!r} has a line break in '

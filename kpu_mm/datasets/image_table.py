@@ -46,6 +46,7 @@ class ImageTable:
             # Another process may have built it while this one waited.
             if not _is_current(path, number):
                 rows = build()
+                # The stamp is a row of its own: one file, mapped as a whole.
                 head = np.zeros((1, rows.shape[1]), np.int64)
                 head[0, 0] = number
                 with atomic_file(path) as file:
@@ -122,6 +123,7 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        # A rename is atomic within a file system.
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -147,6 +147,7 @@ def random_box(
     """
     height, width = size
     for _ in range(_TRIES):
+        # area = w * h and aspect = w / h, so w = sqrt(area * aspect)
         area = height * width * random.uniform(*scale)
         aspect = math.exp(random.uniform(*map(math.log, ratio)))
         w = round(math.sqrt(area * aspect))
@@ -155,6 +156,7 @@ def random_box(
             left = random.randint(0, width - w)
             top = random.randint(0, height - h)
             return CropBox(left, top, left + w, top + h)
+    # No draw fitted, as for a panorama: the central part of allowed ratio.
     w = min(width, max(1, round(height * ratio[1])))
     h = min(height, max(1, round(width / ratio[0])))
     left, top = (width - w) // 2, (height - h) // 2
@@ -223,6 +225,7 @@ def shortest_edge_size(
     Returns:
         New height and width.
     """
+    # In floats until the end: transformers rounds in this order.
     short, long = min(size), max(size)
     wanted = float(shortest)
     if long / short * shortest > longest:

@@ -74,6 +74,7 @@ class PositionSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         iteration = self._iteration
         while True:
+            # All processes' images of an iteration follow each other.
             first = iteration * self.world_size + self.rank
             first *= self.batch_size
             yield from range(first, first + self.batch_size)
@@ -202,6 +203,7 @@ def start_worker(worker: int) -> None:
     Args:
         worker: Its number.
     """
+    # Workers share the cores: more threads would only compete.
     torch.set_num_threads(1)
     if 'cv2' in sys.modules:
         sys.modules['cv2'].setNumThreads(0)
@@ -275,6 +277,7 @@ class MultiStreamLoader:
     def set_seed(self, seed: int) -> None:
         """Choose order and random transforms from the next ``iter`` on."""
         for name, loader in self.loaders.items():
+            # Streams over the same images have orders of their own.
             loader.set_seed(stable_hash(seed, name))
 
     def start_at(self, iteration: int) -> None:

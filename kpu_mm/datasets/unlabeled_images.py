@@ -109,6 +109,7 @@ class UnlabeledImages(Dataset):
         """Return the position to read at an attempt, the 0th its own."""
         if attempt == 0:
             return position
+        # far from positions in use, so that a substitute is rarely seen twice
         return stable_hash(self.seed, position, attempt) % (1 << 40)
 
     def _load(
@@ -205,6 +206,7 @@ class MixedResolution(Dataset):
         return self.datasets[self._choose(position)][position]
 
     def _choose(self, position: int) -> int:
+        # The same for all images of an iteration, in all processes.
         iteration = position // self.batch_size
         seed = self.datasets[0].seed
         return stable_hash(seed, 'size', iteration) % len(self.sizes)
@@ -244,6 +246,7 @@ def stack_images(samples: Sequence[dict]) -> ImageBatch:
     if all(image.shape[1:] == (height, width) for image in images):
         torch.stack(images, out=batch)
     else:
+        # Padding is zero, and the mask False there.
         batch.zero_()
         mask = torch.zeros(len(images), height, width, dtype=torch.bool)
         for i, image in enumerate(images):
@@ -258,5 +261,6 @@ def _new_batch(like: Tensor, shape: tuple[int, ...]) -> Tensor:
     if get_worker_info() is None:
         return like.new_empty(shape)
     size = torch.Size(shape).numel() * like.element_size()
+    # Shared memory at once: a plain tensor would be copied into it later.
     storage = torch.UntypedStorage._new_shared(size, device='cpu')
     return torch.empty(0, dtype=like.dtype).set_(storage).view(shape)

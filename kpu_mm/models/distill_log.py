@@ -63,6 +63,7 @@ def std_ratios(logs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for key in ('std', 'std_t2s'):
         found = [v for k, v in logs.items() if k.startswith(key + '/')]
         if len(found) > 1:
+            # on the device: the log waits for it once, with all values
             low, high = torch.stack(found).aminmax()
             ratios[f'{key}_ratio'] = high / low
     return ratios

@@ -90,6 +90,7 @@ class KPUDistiller(MultiStreamModel):
         self.terms = dict(terms or dict.fromkeys(TERMS, 1.0))
         _check_options(self.terms, teachers)
         self.streams = TeacherStreams(teachers, streams or {})
+        # 'features': the student's own forward is not used, only encode.
         self.student = MODELS.build(
             student, default_args=dict(out_type='features')
         )
@@ -123,11 +124,13 @@ class KPUDistiller(MultiStreamModel):
                 for name, teacher in self.teachers.items()
             }
         )
+        # Convolutions run faster in channels-last memory on recent GPUs.
         self.memory_format = torch.contiguous_format
         if channels_last:
             self.memory_format = torch.channels_last
             self.to(memory_format=torch.channels_last)
         if compile is not None:
+            # encode calls extract, so the compiled function is what runs.
             self.student.extract = torch.compile(
                 self.student.extract, **compile
             )
@@ -150,6 +153,7 @@ class KPUDistiller(MultiStreamModel):
             ``loss``, and for the log each term, each standard deviation and
             each teacher's weight.
         """
+        # All teachers first: FAMO's second forward keeps what they give.
         targets = {
             stream: {
                 name: self.links[name].targets(
@@ -162,6 +166,7 @@ class KPUDistiller(MultiStreamModel):
         if self.balancer.needs_second_loss and torch.is_grad_enabled():
             self._keep_second_forward(streams, targets)
         compared = self.compare(streams, targets)
+        # equation 4: the mean over teachers, or as the balancer weighs them
         loss, weights = self.balancer(self.teacher_losses(compared))
         named = {self.streams.label(*key): c for key, c in compared.items()}
         return dict(loss=loss, **log_values(named, weights))
@@ -198,12 +203,15 @@ class KPUDistiller(MultiStreamModel):
         link, losses, unified = self.links[name], {}, None
         x, x_t = link.pair(student, targets)
         if 's2t' in self.terms:
+            # equation 1: L_align(h_s2t(X), X^t), in the teacher's space
             losses['s2t'] = self.align(link.to_teacher(x, like=x_t), x_t)
         if 't2s' in self.terms:
             y, y_t = link.pair_unified(x, x_t)
             unified = link.to_student(y_t, like=y)
+            # equation 2: L_align(X, h_t2s(X^t)), in the common space
             losses['t2s'] = self.align(y, unified)
             if 'rec' in self.terms:
+                # equation 3: L_align(X^t, h_rec(h_t2s(X^t)))
                 again = link.reconstruct(unified, like=y_t)
                 losses['rec'] = self.align(y_t, again)
         return Comparison(losses, x_t, unified)

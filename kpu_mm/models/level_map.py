@@ -101,6 +101,7 @@ def map_levels(
         for name, strides in teacher_strides.items()
     }
     chosen = {level for found in pairs.values() for _, level in found}
+    # A level without a teacher map would get no gradient, which DDP refuses.
     for level in levels:
         if level in chosen:
             continue
@@ -121,4 +122,5 @@ def map_levels(
 
 def stride_distance(a: float, b: float) -> float:
     """How many octaves lie between two strides."""
+    # Ratios count, not differences: 4 is as far from 8 as 16 from 32.
     return abs(math.log2(a / b))

@@ -124,6 +124,7 @@ class AlignLoss(nn.Module):
                     first.maps, second.maps, masks, strict=True
                 )
             ]
+            # (B,) for each map -> (B,): every map counts the same
             loss = torch.stack(maps).mean(0)
             x1, x2 = first.summary, second.summary
             if self.summary_terms and x1 is not None and x2 is not None:

@@ -93,8 +93,10 @@ class MultiStreamModel(BaseModel):
                 (loss if scaler is None else scaler.scale(loss)).backward()
             else:
                 optim_wrapper.backward(loss)
+            # Detached: the graph of this stream is freed now.
             losses['loss'] = losses.get('loss', 0) + total.detach()
             losses.update(parts)
+        # While gradients accumulate there is nothing to exchange yet.
         if optim_wrapper.should_update():
             self._average_gradients()
             optim_wrapper.step()
@@ -106,6 +108,7 @@ class MultiStreamModel(BaseModel):
         grads = [p.grad for p in self.parameters() if p.grad is not None]
         flat = torch.cat([grad.flatten() for grad in grads])
         all_reduce(flat, op='mean')
+        # (sum of sizes,) -> one part for each gradient, in its shape
         parts = flat.split([grad.numel() for grad in grads])
         for grad, part in zip(grads, parts, strict=True):
             grad.copy_(part.view_as(grad))

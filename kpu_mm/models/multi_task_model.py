@@ -88,6 +88,7 @@ class MultiTaskModel(MultiStreamModel):
         total, logs = 0, {}
         for name, batch in streams.items():
             task = self.tasks[name]
+            # the call that unpacks a toolbox's batch for its model
             losses = task._run_forward(batch, mode='loss')
             loss, values = task.parse_losses(losses)
             total = total + self.weights[name] * loss
@@ -208,6 +209,7 @@ class BackboneView(BaseModule):
             The chosen maps, each (B, C_i, H_i, W_i), or one tensor (B, C).
         """
         (backbone,) = self._shared
+        # a backbone of OpenMMLab, which gives maps only
         if not hasattr(backbone, 'extract'):
             maps = backbone(images)
             return tuple(maps[i] for i in self._outputs.indices)

@@ -116,6 +116,7 @@ class MLPProjector(nn.Module):
         Raises:
             RuntimeError: If the weights are not those of an MLPProjector.
         """
+        # names such as maps.2.0.weight: MLP 2, its first layer
         mlps = {n.split('.')[1] for n in weights if n.startswith('maps.')}
         try:
             in_summary, out_summary = (
@@ -183,6 +184,7 @@ class LayerwiseMLP(nn.ModuleList):
                 f'{num_blocks} blocks; set `num_blocks` to the number of '
                 '`blocks` of the student, a kpu_mm.ViTBackbone.'
             )
+        # UNIC gives the last block, whose features are used, more capacity.
         sizes = [hidden] * (num_blocks - 1) + [last_hidden]
         super().__init__(
             build_mlp(in_channels // num_blocks, size, out_channels)
@@ -246,6 +248,7 @@ class LayerwiseProjector(MLPProjector):
         last_hidden: int = 3072,
         init_std: float = 0.02,
     ) -> None:
+        # Set before the MLPs are built, as build() reads them.
         self.num_blocks = num_blocks
         self.last_hidden = last_hidden
         self.init_std = init_std

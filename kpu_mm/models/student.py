@@ -81,6 +81,7 @@ def open_student(
         ValueError: If a config is given for a folder.
     """
     source = Path(source).expanduser()
+    # A folder is an exported student, a file a checkpoint.
     if source.is_dir():
         if config is not None:
             raise ValueError(
@@ -239,6 +240,7 @@ def load_student(folder: str | Path) -> Student:
             f'{sorted(projected)}; export the student again.'
         )
     links = {}
+    # Exported projectors lead into the teachers' own spaces already.
     for name in projected:
         weights = select_prefix(state, f'{name}.')
         links[name] = TeacherLink(

@@ -50,6 +50,7 @@ class TeacherLink(nn.Module):
         self.student_strides = tuple(student_strides)
         self.closest = levels.closest(student_strides)
         self.unified = unified_pairs(levels, student_strides, projectors)
+        # None for a term that is off: nn.Module leaves it out of the state.
         self.s2t: Any = projectors.get('s2t')
         self.t2s: Any = projectors.get('t2s')
         self.rec: Any = projectors.get('rec')
@@ -80,6 +81,7 @@ class TeacherLink(nn.Module):
         Returns:
             X and X^t, with a map for each pair.
         """
+        # [(map, level), ...] -> (map, ...), (level, ...)
         maps, levels = zip(*self.levels.pairs, strict=True)
         return student.select(levels), targets.select(maps)
 
@@ -101,6 +103,8 @@ class TeacherLink(nn.Module):
             x: The student's paired maps.
             like: The teacher's paired maps, for their sizes.
         """
+        # Resized before it is projected: the teacher's grid is the coarser
+        # one as a rule, and the MLP runs on fewer cells.
         projected: Features = self.s2t(resize_like(x, like))
         return projected
 
@@ -251,10 +255,12 @@ def build_link(
     """
     unified = unified_pairs(levels, student.strides, terms)
     projectors = {}
+    # The order of construction decides the initial weights of a seed.
     for term in terms:
         used = range(len(levels.pairs)) if term == 's2t' else unified
         maps = [teacher.channels[levels.pairs[k][0]] for k in used]
         summary = teacher.summary_channels
+        # (summary, maps) channels of the student's and the teacher's end
         ends = [
             (summary and student.embed_dims, [student.embed_dims] * len(maps)),
             (summary, maps),

@@ -76,6 +76,7 @@ class TeacherStreams:
         Returns:
             (B,), B the sum of the B_s.
         """
+        # weights that turn the mean over all images into the mean of means
         streams = len(self.of_teacher[teacher])
         total = sum(len(part) for part in losses)
         return torch.cat(
