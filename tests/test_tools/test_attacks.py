@@ -102,9 +102,11 @@ def test_export_and_inferencers(evil, distilled, tmp_path):
 
 
 def test_backbones_and_teachers(evil, dinov2_dir, tmp_path):
+    config = tmp_path / 'resnet.py'
+    config.write_text(f'model = {RESNET!r}\n')
     for build in (
         lambda: TimmTeacher('resnet10t', checkpoint=str(evil)),
-        lambda: MMTeacher(dict(model=RESNET), str(evil)),
+        lambda: MMTeacher(str(config), str(evil)),
         lambda: KPUBackbone(
             str(dinov2_dir),
             inplanes=8,

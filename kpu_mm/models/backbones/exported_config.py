@@ -161,11 +161,11 @@ def _check_teacher(config: Any, key: str) -> None:
     kind, path = config.get('type'), config.get('config')
     plain = isinstance(kind, str) and _TEACHER.fullmatch(kind) is not None
     _require(plain, f'{key}.type', 'the name of a teacher of kpu_mm', kind)
-    # of a toolbox, such as 'mmdet::dino/....py'; another file would be run
-    if isinstance(path, str):
-        known = _TOOLBOX_CONFIG.fullmatch(path) is not None
-        what = "a toolbox's config, 'mmdet::...', or its content"
-        _require(known, f'{key}.config', what, path)
+    # any other file would be run
+    if path is not None:
+        match = isinstance(path, str) and _TOOLBOX_CONFIG.fullmatch(path)
+        what = "the name of a toolbox's config, 'mmdet::....py'"
+        _require(bool(match), f'{key}.config', what, path)
     inner = config.get('teacher')
     if isinstance(inner, dict):
         _check_teacher(inner, f'{key}.teacher')
