@@ -13,7 +13,7 @@ _SIDE = 224  # pixels of a tile of a panel
 
 
 def pca_rgb(feature_map: Tensor, like: Tensor | None = None) -> Tensor:
-    """The three main directions of a map as red, green and blue.
+    """Show the three main directions of a map as red, green and blue.
 
     Each direction's sign is fixed (its largest entry is positive) and its
     values are stretched from the 1st to the 99th percentile.
@@ -49,7 +49,7 @@ def pca_rgb(feature_map: Tensor, like: Tensor | None = None) -> Tensor:
 
 
 def feature_panel(image: Tensor, maps: Sequence[Tensor]) -> np.ndarray:
-    """An image and the PCA of feature maps of it, side by side.
+    """Draw an image and the PCA of its feature maps, side by side.
 
     Args:
         image: Raw RGB in [0, 255], (3, H, W).

@@ -19,7 +19,7 @@ from .distilled import extract_pairs, extract_sentinel
 
 
 def unbiased_hsic(sums: Tensor) -> Tensor:
-    """HSIC whose expectation does not depend on the number of samples.
+    """Compute HSIC without the bias that depends on the number of samples.
 
     The estimator of Song et al. (2012,
     https://www.jmlr.org/papers/v13/song12a.html) with linear kernels, by
@@ -67,7 +67,7 @@ class StreamingCKA:
     def add(
         self, first: Tensor, second: Tensor, mask: Tensor | None = None
     ) -> None:
-        """Take in a batch.
+        """Add a batch.
 
         Args:
             first: Features of one model, (B, C) or (B, C, H, W).
@@ -93,7 +93,7 @@ class StreamingCKA:
         self.sums = [a + b for a, b in zip(old, new, strict=True)]
 
     def value(self) -> float:
-        """The similarity, 1 for equal spaces, about 0 for unrelated ones.
+        """Give the similarity: 1 for equal spaces, about 0 for unrelated ones.
 
         Raises:
             ValueError: If there are fewer than four samples.
@@ -123,7 +123,7 @@ class Agreement:
     def add(
         self, first: Tensor, second: Tensor, mask: Tensor | None = None
     ) -> None:
-        """Take in a batch.
+        """Add a batch.
 
         Args:
             first: (B, C) or (B, C, H, W).
@@ -143,7 +143,7 @@ class Agreement:
         self.mse += masked_mean(error, mask).sum().item()
 
     def result(self) -> dict[str, float]:
-        """``cosine``, ``mse`` and ``cka``."""
+        """Give ``cosine``, ``mse`` and ``cka``."""
         return dict(
             cosine=self.cosine / self.images,
             mse=self.mse / self.images,
@@ -156,7 +156,7 @@ def _add_outputs(
     first: Features,
     second: Features,
 ) -> None:
-    """Take in what two models have in common of a batch.
+    """Add what the features of two models have in common.
 
     Args:
         found: By output, the summary (if both have one) before the maps.

@@ -127,7 +127,7 @@ class KNNClassifier(BaseModel):
         data_samples: list[Any] | None = None,
         mode: str = 'tensor',
     ) -> Any:
-        """Features of images, or predictions for them.
+        """Compute features of images, or predictions for them.
 
         Args:
             inputs: Normalised images, (B, 3, H, W).
@@ -282,7 +282,7 @@ def embed(
 def knn_accuracy(
     bank: Vectors, queries: Vectors, num_classes: int, k: int = 20
 ) -> float:
-    """Top-1 accuracy of DINO's weighted vote, in per cent.
+    """Compute the top-1 accuracy of DINO's weighted vote, in per cent.
 
     Args:
         bank: Vectors (N, D) whose labels (N,) vote.

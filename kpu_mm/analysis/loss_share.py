@@ -88,7 +88,7 @@ def read_run(run: str | Path) -> tuple[list[Row], dict[str, float]]:
 def loss_shares(
     rows: Sequence[Row], terms: Mapping[str, float], window: int = 1
 ) -> LossShares:
-    """Shares of sum_t w_t sum_k terms[k] L_k,t.
+    """Compute the shares of sum_t w_t sum_k terms[k] L_k,t.
 
     L_k,t is logged as 'k/t', such as 's2t/clip', or for a teacher of several
     streams as 'k/t/stream', of which the mean counts; the balancer's weight
@@ -149,7 +149,7 @@ def loss_shares(
 
 
 def running_mean(values: np.ndarray, window: int) -> np.ndarray:
-    """Mean of each value and those before it.
+    """Average each value with those before it.
 
     Args:
         values: (N,).
@@ -162,7 +162,7 @@ def running_mean(values: np.ndarray, window: int) -> np.ndarray:
 
 
 def first_and_last(values: np.ndarray) -> tuple[float, float]:
-    """Means over the first and the last tenth of what was logged.
+    """Average over the first and over the last tenth of what was logged.
 
     Args:
         values: (N,).

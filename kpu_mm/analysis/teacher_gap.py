@@ -88,7 +88,7 @@ def _measure(
 def measure_teachers(
     space: Space, batches: Mapping[str, Iterable[Batch]]
 ) -> dict[str, Any]:
-    """Mean and standard deviation of every output, and the teachers' gap.
+    """Measure mean and standard deviation of every output, and the gap.
 
     The gap is the ratio of the largest to the smallest standard deviation:
     in KPU (https://arxiv.org/abs/2508.14707) 33.4 between GroundingDINO and

@@ -1,4 +1,4 @@
-"""What the tools share: configs in, one sentence out if they are wrong."""
+"""Arguments, configs and errors of the tools."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def positive(text: str) -> int:
-    """A whole number from 1, as the ``type`` of an argument.
+    """Read a whole number from 1 on, as the ``type`` of an argument.
 
     Args:
         text: What the user wrote.
@@ -86,7 +86,7 @@ def positive(text: str) -> int:
 
 
 def device(text: str) -> torch.device:
-    """A device, as the ``type`` of an argument.
+    """Read a device, as the ``type`` of an argument.
 
     Args:
         text: What the user wrote.
