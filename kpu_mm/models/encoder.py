@@ -56,6 +56,7 @@ def nearest_size(height: int, width: int, patch: int) -> tuple[int, int]:
     Returns:
         Height and width; half a patch rounds up.
     """
+    # in whole numbers, which an exported graph can keep symbolic
     rows = max(1, (height + patch // 2) // patch)
     columns = max(1, (width + patch // 2) // patch)
     return rows * patch, columns * patch

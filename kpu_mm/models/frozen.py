@@ -23,6 +23,7 @@ class EvalModule(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        # nn.Module starts in train mode, in which a BatchNorm would change
         self.training = False
 
     def train(self, mode: bool = True) -> Self:
@@ -48,6 +49,7 @@ class FrozenModule(EvalModule):
     """
 
     def __setattr__(self, name: str, value: Any) -> None:
+        # at once, so that no subclass can forget it
         if isinstance(value, nn.Module):
             freeze(value)
         elif isinstance(value, nn.Parameter):
@@ -108,5 +110,6 @@ def _ignore_weights(
     module: nn.Module, state: dict[str, Any], prefix: str, *_: Any
 ) -> None:
     """Else they would be reported as unexpected, or refused."""
+    # a list, as the dict changes its size
     for name in [n for n in state if n.startswith(prefix)]:
         del state[name]

@@ -88,15 +88,14 @@ class CLIPTeacher(BaseTeacher):
                 'or (0.5, 0.5, 0.5) twice for SigLIP'
             )
         built = _build(source, resolution)
-        # CoCa and others are subclasses with another forward pass
-        if type(built) not in (open_clip.CLIP, open_clip.CustomTextCLIP):
+        # CoCa and others are subclasses with another forward pass, and some
+        # towers give no map
+        plain = type(built) in (open_clip.CLIP, open_clip.CustomTextCLIP)
+        if not plain or not hasattr(built.visual, 'forward_intermediates'):
             raise ValueError(
-                f"'{model}' is a {type(built).__name__}, whose features "
-                'CLIPTeacher cannot read; choose a CLIP or SigLIP'
-            )
-        if not hasattr(built.visual, 'forward_intermediates'):
-            raise ValueError(
-                f"the image tower of '{model}' shows no map; choose a ViT"
+                f"'{model}' is a {type(built).__name__} over a "
+                f'{type(built.visual).__name__}, whose features CLIPTeacher '
+                'cannot read; choose a CLIP or SigLIP over a ViT'
             )
         size = built.visual.image_size
         # open_clip knows square images as one number
@@ -125,13 +124,12 @@ class CLIPTeacher(BaseTeacher):
 
     @torch.no_grad()
     def to_text_space(self, m: Tensor) -> Tensor:
-        """Read each patch token as the tower reads its pooled one.
+        """Project each patch token as the tower projects its pooled one.
 
         The map is before the layers that lead into the space of text
-        embeddings. This gives what the tower makes of an image all of whose
-        tokens are the same one: its projection, or for attention pooling
-        (SigLIP; a ResNet, whose pooling's positions are left out) what the
-        pooling makes of one value.
+        embeddings. Each token is projected as if all tokens of an image were
+        equal to it: by the tower's projection, or by its attention pooling
+        (SigLIP; a ResNet, whose pooling's positions are left out).
 
         Args:
             m: The map that :meth:`extract` gives, or a student's of the
@@ -254,10 +252,10 @@ def _find_folder(model: str, pretrained: str | None) -> _Source:
         )
     quick = bool(config['model_cfg'].get('quick_gelu', False))
     images = config.get('preprocess_cfg', {})
-    stated = (images.get('mean'), images.get('std'))
-    return _Source(
-        f'local-dir:{folder}', None, quick, None if None in stated else stated
-    )
+    stated = None
+    if {'mean', 'std'} <= images.keys():
+        stated = (images['mean'], images['std'])
+    return _Source(f'local-dir:{folder}', None, quick, stated)
 
 
 def _find_named(
