@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from config_errors import explaining
 from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
 from torch import nn
@@ -19,7 +20,6 @@ from kpu_mm.utils.command_line import (
     refuse,
     use_gloo_without_gpu,
 )
-from kpu_mm.utils.config_errors import explaining
 
 # By default scope: the visualizer and the arguments of the hook that draws.
 VISUALIZERS = {

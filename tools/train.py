@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from config_errors import explaining
+
 from kpu_mm.utils.command_line import (
     add_run_arguments,
     build_runner,
@@ -14,7 +16,6 @@ from kpu_mm.utils.command_line import (
     refuse,
     use_gloo_without_gpu,
 )
-from kpu_mm.utils.config_errors import explaining
 
 if TYPE_CHECKING:
     from mmengine.config import Config

@@ -14,8 +14,8 @@ from typing import Any, get_type_hints
 
 from mmengine.config import Config
 
-from .command_line import refuse
-from .value_check import check_value
+from kpu_mm.utils.command_line import refuse
+from kpu_mm.utils.value_check import check_value
 
 # An iteration of a loop, and a batch of a loader, ours and torch's.
 _STEPS = {'run_iter', '_next', '__next__'}

@@ -1,13 +1,13 @@
 import torch
 from torch import nn
 
-from kpu_mm.analysis.cost import (
+from kpu_mm.models.backbones import KPUBackbone
+from tools.analysis_tools.get_flops import (
     count_flops,
     count_parameters,
     flops_by_part,
     part_of,
 )
-from kpu_mm.models.backbones import KPUBackbone
 
 
 def backbone(**kwargs):

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from kpu_mm.analysis.loss_share import (
+from tools.analysis_tools.loss_share import (
     first_and_last,
     loss_shares,
     read_run,
