@@ -168,7 +168,7 @@ def main() -> None:
             predictions = run(args)
     except (ImportError, OSError, RuntimeError, TypeError, ValueError) as e:
         refuse(str(e))
-    from kpu_mm.apis.write_prediction import split_arrays
+    from kpu_mm.apis.base_inferencer import split_arrays
 
     for prediction in predictions:
         arrays, rest = split_arrays(prediction)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import mmcv
+import mmengine
 import numpy as np
 import torch
 from mmengine.config import Config
@@ -20,22 +21,25 @@ from rich.console import Console
 from rich.progress import track
 from torch import nn
 
-from .decode_image import MAX_PIXELS
-from .inputs import count_images, list_inputs
-from .pipeline import as_loaded, load_backend, without_loading
-from .read_images import ImageReader, NamedImage
-from .write_prediction import write_prediction
-
-Batch = tuple[list[NamedImage], Any]
+from .read_images import (
+    MAX_PIXELS,
+    NamedImage,
+    is_video,
+    list_inputs,
+    read_images,
+)
 
 
 class ImageInferencer(BaseInferencer):
     """From images to predictions and pictures, batch by batch.
 
     It is MMEngine's BaseInferencer with more kinds of input (see
-    :mod:`kpu_mm.apis`), whose batches hold images that have one size after
-    the pipeline: nothing is padded, so a batch gives what its images give
-    one by one. One call runs at a time, whichever thread it comes from.
+    :mod:`kpu_mm.apis`). A batch holds images that have one size after the
+    pipeline: nothing is padded, so a batch gives what its images give one by
+    one. One call runs at a time, whichever thread it comes from.
+
+    A subclass turns the model's result for one image into a prediction with
+    :meth:`postprocess`, and into a picture with :meth:`visualize`.
 
     Args:
         cfg: A config with ``model`` and ``test_dataloader``, whose pipeline
@@ -46,9 +50,11 @@ class ImageInferencer(BaseInferencer):
 
     Attributes:
         visualizer_type: The toolbox's visualizer; '' for none.
+        load_backend: MMCV's decoder of files.
     """
 
     visualizer_type = ''
+    load_backend = 'cv2'
 
     def __init__(
         self,
@@ -56,8 +62,9 @@ class ImageInferencer(BaseInferencer):
         device: str | None = None,
         show_progress: bool = True,
     ) -> None:
-        self._one_call = threading.Lock()
-        self.load_backend = 'cv2'
+        # Classes and thresholds of a call are set on the model, so a call in
+        # another thread has to wait.
+        self._lock = threading.Lock()
         scope = cfg.get('default_scope')
         with DefaultScope.overwrite_default_scope(scope):
             super().__init__(cfg, device=device, show_progress=show_progress)
@@ -81,17 +88,16 @@ class ImageInferencer(BaseInferencer):
             batch_size: Images in a batch. Defaults to 1.
             return_vis: Return pictures of the predictions. Defaults to
                 False.
-            out_dir: Folder that gets the pictures, as ``vis/NAME.png``.
-                Defaults to '', none.
-            pred_out_dir: Folder that gets the predictions, as
-                ``NAME.json`` and files beside it for arrays. Defaults to
+            out_dir: Folder for the pictures, ``vis/NAME.png``. Defaults to
                 '', none.
-            return_datasamples: Return what the model gave in place of the
+            pred_out_dir: Folder for the predictions, ``NAME.json`` and
+                ``NAME.npz`` for arrays. Defaults to '', none.
+            return_datasamples: Return the model's results in place of the
                 predictions. Defaults to False.
             max_pixels: Larger images are refused. Defaults to 50 million.
             video_stride: Every how many frames of a video one is taken.
                 Defaults to 1.
-            **kwargs: What the Inferencer's own description names.
+            **kwargs: The arguments that the Inferencer's class lists.
 
         Returns:
             ``predictions`` and ``visualization``, one entry an image.
@@ -101,37 +107,57 @@ class ImageInferencer(BaseInferencer):
             ValueError: If an input is broken or too large, or an argument
                 is wrong.
         """
-        _, forward, draw, tell = self._dispatch_kwargs(**kwargs)
-        if batch_size < 1:
-            raise ValueError(f'batch_size={batch_size}: pass 1 or more.')
+        _, forward, visualize, postprocess = self._dispatch_kwargs(**kwargs)
+        if min(batch_size, video_stride) < 1:
+            raise ValueError(
+                f'batch_size={batch_size} and video_stride={video_stride}: '
+                'pass 1 or more.'
+            )
         items = list_inputs(inputs)
-        reader = ImageReader(self.load_backend, max_pixels, video_stride)
-        images: Any = reader.read(items)
+        images: Any = read_images(
+            items, self.load_backend, max_pixels, video_stride
+        )
         if self.show_progress:
             images = track(
                 images,
                 description='Inference',
-                total=count_images(items, video_stride),
+                # The length of a video is known when all of it is read.
+                total=None if any(map(is_video, items)) else len(items),
+                # stdout is for the results of tools.
                 console=Console(stderr=True),
             )
-        results: dict[str, list[Any]] = dict(predictions=[], visualization=[])
-        with self._one_call, torch.no_grad(), closing(images):
+        predictions, pictures = [], []
+        # An error must also stop the progress bar, which is a generator.
+        with self._lock, torch.no_grad(), closing(images):
             for named, data in self.preprocess(images, batch_size):
-                found = self.forward(data, **forward)
-                pictures = self.visualize(
-                    named, found, return_vis=return_vis, out_dir=out_dir,
-                    **draw,
-                )  # fmt: skip
-                told = self.postprocess(
-                    found, pictures, return_datasamples, named=named,
-                    pred_out_dir=pred_out_dir, **tell,
-                )  # fmt: skip
-                results['predictions'] += told['predictions']
-                results['visualization'] += pictures if return_vis else []
-        return results
+                results = self.forward(data, **forward)
+                for image, result in zip(named, results, strict=True):
+                    prediction = dict(
+                        img_path=image.path,
+                        **self.postprocess(result, **postprocess),
+                    )
+                    if pred_out_dir:
+                        write_prediction(
+                            prediction, Path(pred_out_dir), image.name
+                        )
+                    predictions.append(
+                        result if return_datasamples else prediction
+                    )
+                    if not (return_vis or out_dir):
+                        continue
+                    rgb = np.ascontiguousarray(image.bgr[..., ::-1])
+                    picture = self.visualize(rgb, result, **visualize)
+                    if out_dir:
+                        path = Path(out_dir, 'vis', f'{image.name}.png')
+                        mmcv.imwrite(picture[..., ::-1], str(path))
+                    if return_vis:
+                        pictures.append(picture)
+        return dict(predictions=predictions, visualization=pictures)
 
-    def preprocess(self, inputs: Any, batch_size: int = 1) -> Iterator[Batch]:
-        """Prepare images and put those of one size in a row into batches.
+    def preprocess(
+        self, inputs: Any, batch_size: int = 1
+    ) -> Iterator[tuple[list[NamedImage], Any]]:
+        """Prepare images, and batch those of one size in a row.
 
         Args:
             inputs: Named images.
@@ -148,84 +174,20 @@ class ImageInferencer(BaseInferencer):
                 named, data = zip(*chunk, strict=True)
                 yield list(named), self.collate_fn(data)
 
-    def visualize(
-        self,
-        inputs: list[NamedImage],
-        preds: Any,
-        return_vis: bool = False,
-        out_dir: str | Path = '',
-        **kwargs: Any,
-    ) -> list[np.ndarray]:
-        """Draw predictions, if anybody wants that.
-
-        Args:
-            inputs: The images.
-            preds: What :meth:`forward` gave.
-            return_vis: Whether pictures are returned. Defaults to False.
-            out_dir: Folder that gets them. Defaults to '', none.
-            **kwargs: For :meth:`draw`.
-
-        Returns:
-            RGB pictures, (H, W, 3) uint8; none if nobody wants them.
-        """
-        if not (return_vis or out_dir):
-            return []
-        pictures = []
-        for image, found in zip(inputs, preds, strict=True):
-            rgb = np.ascontiguousarray(image.bgr[..., ::-1])
-            pictures.append(self.draw(rgb, found, **kwargs))
-            if out_dir:
-                path = Path(out_dir, 'vis', f'{image.name}.png')
-                mmcv.imwrite(pictures[-1][..., ::-1], str(path))
-        return pictures
-
-    def postprocess(
-        self,
-        preds: Any,
-        visualization: list[np.ndarray],
-        return_datasamples: bool = False,
-        named: Sequence[NamedImage] = (),
-        pred_out_dir: str | Path = '',
-        **kwargs: Any,
-    ) -> dict[str, list[Any]]:
-        """Say what was found, and write it down.
-
-        Args:
-            preds: What :meth:`forward` gave.
-            visualization: What :meth:`visualize` gave.
-            return_datasamples: Leave the predictions as they are. Defaults
-                to False.
-            named: The images. Defaults to ().
-            pred_out_dir: Folder for files. Defaults to '', none.
-            **kwargs: For :meth:`describe`.
-
-        Returns:
-            ``predictions`` and ``visualization``.
-        """
-        told = []
-        for image, found in zip(named, preds, strict=True):
-            result = dict(
-                img_path=image.path, **self.describe(found, **kwargs)
-            )
-            if pred_out_dir:
-                write_prediction(result, Path(pred_out_dir), image.name)
-            told.append(found if return_datasamples else result)
-        return dict(predictions=told, visualization=visualization)
-
-    def draw(self, rgb: np.ndarray, found: Any) -> np.ndarray:
-        """Draw what was found, as RGB (H, W, 3) uint8.
+    def visualize(self, rgb: np.ndarray, result: Any) -> np.ndarray:
+        """Draw the result for one image, as RGB (H, W, 3) uint8.
 
         Args:
             rgb: The image, (H, W, 3) uint8.
-            found: What the model gave.
+            result: What the model returned for it.
         """
         raise NotImplementedError
 
-    def describe(self, found: Any) -> dict[str, Any]:
-        """Say what was found, as :mod:`kpu_mm.apis` lists it.
+    def postprocess(self, result: Any) -> dict[str, Any]:
+        """Turn a result into a prediction, as :mod:`kpu_mm.apis` lists it.
 
         Args:
-            found: What the model gave.
+            result: What the model returned for one image.
         """
         raise NotImplementedError
 
@@ -236,15 +198,96 @@ class ImageInferencer(BaseInferencer):
         return model.to(device).eval()
 
     def _init_visualizer(self, cfg: Any) -> Any:
-        # not the config's, which may draw nothing or write files
-        if not self.visualizer_type:
-            return None
-        return VISUALIZERS.get(self.visualizer_type)()
+        # The config's may draw nothing, or write files.
+        name = self.visualizer_type
+        return VISUALIZERS.get(name)() if name else None
 
     def _init_collate(self, cfg: Any) -> Callable[..., Any]:
         return pseudo_collate
 
     def _init_pipeline(self, cfg: Any) -> Callable[..., Any]:
         steps = cfg.test_dataloader.dataset.pipeline
-        self.load_backend = load_backend(steps)
-        return Compose(without_loading(steps))
+        self.load_backend, steps = split_loading(steps)
+        return Compose(steps)
+
+
+def split_loading(
+    steps: Sequence[Mapping[str, Any]],
+) -> tuple[str, list[Mapping[str, Any]]]:
+    """Separate the transforms that load images and labels from the others.
+
+    Args:
+        steps: Configs of a pipeline's transforms.
+
+    Returns:
+        MMCV's decoder that the pipeline loads images with, and the other
+        transforms.
+    """
+    backend, others = 'cv2', []
+    for step in steps:
+        name = str(step['type']).rpartition('.')[2]
+        if not name.startswith('Load'):
+            others.append(step)
+        elif name == 'LoadImageFromFile':
+            backend = step.get('imdecode_backend', backend)
+    return backend, others
+
+
+def as_loaded(image: NamedImage) -> dict[str, Any]:
+    """Return what MMCV's LoadImageFromFile would add for an image.
+
+    Args:
+        image: The image.
+    """
+    shape = image.bgr.shape[:2]
+    return dict(
+        img=image.bgr,
+        img_path=image.path,
+        img_shape=shape,
+        ori_shape=shape,
+        # MMDetection's PackDetInputs needs one.
+        img_id=0,
+    )
+
+
+def write_prediction(
+    prediction: dict[str, Any], folder: Path, name: str
+) -> None:
+    """Write a prediction as JSON, with its arrays in an .npz file.
+
+    Args:
+        prediction: The prediction; the JSON's ``arrays`` names the file of
+            its arrays, where those in lists are numbered.
+        folder: Where to write.
+        name: Name of the files, without extension.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays, rest = split_arrays(prediction)
+    if arrays:
+        np.savez_compressed(folder / f'{name}.npz', **arrays)
+        rest['arrays'] = f'{name}.npz'
+    mmengine.dump(rest, folder / f'{name}.json')
+
+
+def split_arrays(
+    prediction: dict[str, Any],
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Separate arrays from values of JSON.
+
+    Args:
+        prediction: The prediction.
+
+    Returns:
+        Arrays by name, those in lists numbered; and the rest.
+    """
+    arrays: dict[str, Any] = {}
+    rest: dict[str, Any] = {}
+    for key, value in prediction.items():
+        parts = {key: value}
+        if isinstance(value, list):
+            parts = {f'{key}_{i}': part for i, part in enumerate(value)}
+        if any(isinstance(part, np.ndarray) for part in parts.values()):
+            arrays |= parts
+        else:
+            rest[key] = value
+    return arrays, rest

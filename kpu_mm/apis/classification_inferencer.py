@@ -8,39 +8,43 @@ from typing import Any, ClassVar
 import numpy as np
 from mmengine.config import Config
 
+from kpu_mm.models.teachers import CLIPTeacher
+
 from .base_inferencer import ImageInferencer
-from .trained_inferencer import TrainedInferencer
-from .zero_shot_config import Places
-from .zero_shot_inferencer import ZeroShotInferencer, clip_encoder
+from .find_config import Places
+from .task_inferencers import TrainedInferencer, ZeroShotInferencer
 
 
-class _Classes(ImageInferencer):
-    """How MMPretrain's predictions are told and drawn."""
+class _ClassResults(ImageInferencer):
+    """Predictions and pictures from MMPretrain's samples."""
 
     postprocess_kwargs: ClassVar[set[str]] = {'topk'}
     visualizer_type = 'mmpretrain.UniversalVisualizer'
     names: Sequence[str]
 
-    def draw(self, rgb: np.ndarray, found: Any) -> np.ndarray:
+    def visualize(self, rgb: np.ndarray, result: Any) -> np.ndarray:
         """Write the best class into the image.
 
         Args:
             rgb: The image, (H, W, 3) uint8.
-            found: MMPretrain's sample.
+            result: MMPretrain's sample.
         """
-        drawn: np.ndarray = self.visualizer.visualize_cls(
-            rgb, found, self.names, draw_gt=False
+        picture: np.ndarray = self.visualizer.visualize_cls(
+            rgb, result, self.names, draw_gt=False
         )
-        return drawn
+        return picture
 
-    def describe(self, found: Any, topk: int | None = None) -> dict[str, Any]:
-        """Classes and their scores.
+    def postprocess(
+        self, result: Any, topk: int | None = None
+    ) -> dict[str, Any]:
+        """List classes and their scores.
 
         Args:
-            found: MMPretrain's sample.
-            topk: How many of the best; None for all. Defaults to None.
+            result: MMPretrain's sample.
+            topk: Number of classes to keep; None for all. Defaults to None.
         """
-        scores, labels = found.pred_score.sort(descending=True, stable=True)
+        # Stable, so that classes with equal scores keep their order.
+        scores, labels = result.pred_score.sort(descending=True, stable=True)
         labels = labels[:topk].tolist()
         return dict(
             labels=labels,
@@ -49,36 +53,37 @@ class _Classes(ImageInferencer):
         )
 
 
-class ClassificationInferencer(TrainedInferencer, _Classes):
+class ClassificationInferencer(TrainedInferencer, _ClassResults):
     """Classes by a trained classifier of MMPretrain.
 
-    Any of its configs will do, and this package's linear probes. See
-    :class:`TrainedInferencer` for the arguments. A call takes, besides those
-    of :class:`ImageInferencer`:
+    It runs any of MMPretrain's configs, and this package's linear probes.
+    See :class:`TrainedInferencer` for the arguments. A call takes, besides
+    those of :class:`ImageInferencer`:
 
-    * ``topk``: how many of the best classes to tell; None for all.
+    * ``topk``: number of classes to keep; None for all.
     """
 
 
-class ZeroShotClassificationInferencer(ZeroShotInferencer, _Classes):
+class ZeroShotClassificationInferencer(ZeroShotInferencer, _ClassResults):
     """Classes of any names, by an image's summary and a CLIP's text tower.
 
-    See :class:`ZeroShotInferencer` for the arguments, which the three
-    zero-shot Inferencers have in common. A call takes, besides those of
+    `CLIP <https://arxiv.org/abs/2103.00020>`_. See
+    :class:`ZeroShotInferencer` for the arguments, which the three zero-shot
+    Inferencers have in common. A call takes, besides those of
     :class:`ImageInferencer`:
 
     * ``classes``: names, or 'imagenet' for open_clip's; None keeps those of
       the last call, at first the config's (ImageNet's 1000);
     * ``templates``: prompts with '{}' in the place of the name; None takes
       open_clip's 80;
-    * ``topk``: how many of the best classes to tell; None for all.
+    * ``topk``: number of classes to keep; None for all.
     """
 
     places = Places(
         'zero_shot/imagenet/kpu-vitb',
         'backbone',
         ('head', 'clip'),
-        'CLIPTeacher',
+        CLIPTeacher,
     )
     forward_kwargs: ClassVar[set[str]] = {'classes', 'templates'}
 
@@ -99,23 +104,15 @@ class ZeroShotClassificationInferencer(ZeroShotInferencer, _Classes):
             MMPretrain's samples.
 
         Raises:
-            ValueError: If there is no class, a name that says nothing, or
+            ValueError: If there is no class, a name without a meaning, or
                 templates without classes.
         """
-        set_classes(self.model.head, classes, templates)
+        self.model.head.set_classes(classes, templates)
         self.names = self.model.head.classes
         return self.model.test_step(inputs)
 
-    def use_teacher(self, cfg: Config) -> None:
-        """Put the CLIP's own image tower into a config.
-
-        Args:
-            cfg: The config, which is changed.
-        """
-        clip_encoder(cfg, cfg.model.head.clip, 'summary')
-
-    def fit_teacher(self, cfg: Config) -> None:
-        """Resize, and crop where it does, as the CLIP was trained.
+    def adapt_pipeline(self, cfg: Config) -> None:
+        """Resize and crop as the CLIP was trained.
 
         Args:
             cfg: The config, which is changed.
@@ -123,6 +120,7 @@ class ZeroShotClassificationInferencer(ZeroShotInferencer, _Classes):
         teacher = self.model.head.teacher
         height, width = teacher.resolution
         pillow = dict(backend='pillow', interpolation='bicubic')
+        # SigLIPs resize to a square, whatever the sides of the image are.
         if teacher.visual.preprocess_cfg['resize_mode'] == 'squash':
             steps = [dict(type='Resize', scale=(width, height), **pillow)]
         else:
@@ -131,24 +129,3 @@ class ZeroShotClassificationInferencer(ZeroShotInferencer, _Classes):
         dataset = cfg.test_dataloader.dataset
         load, *_, pack = dataset.pipeline
         dataset.pipeline = [load, *steps, pack]
-
-
-def set_classes(
-    head: Any,
-    classes: str | Sequence[str] | None,
-    templates: Sequence[str] | None,
-) -> None:
-    """Change what a head over a text bank asks for.
-
-    Args:
-        head: The head.
-        classes: Names; None changes nothing.
-        templates: Prompts, for these names.
-
-    Raises:
-        ValueError: If there are templates without names.
-    """
-    if classes is not None:
-        head.set_classes(classes, templates)
-    elif templates is not None:
-        raise ValueError('templates belong to classes; pass these too.')

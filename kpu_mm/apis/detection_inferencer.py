@@ -8,70 +8,92 @@ from typing import Any, ClassVar
 import numpy as np
 from mmengine.config import Config
 
+from kpu_mm.models.teachers import GroundingDINOTeacher
+
 from .base_inferencer import ImageInferencer
-from .question import read_question, set_text
-from .trained_inferencer import TrainedInferencer
-from .zero_shot_config import Places
-from .zero_shot_inferencer import ZeroShotInferencer
+from .find_config import Places
+from .task_inferencers import TrainedInferencer, ZeroShotInferencer
 
 
-class _Boxes(ImageInferencer):
-    """How MMDetection's predictions are told and drawn."""
+class _BoxResults(ImageInferencer):
+    """Predictions and pictures from MMDetection's samples."""
 
     visualizer_type = 'mmdet.DetLocalVisualizer'
     names: Sequence[str] = ()
 
-    def draw(self, rgb: np.ndarray, found: Any) -> np.ndarray:
-        """Draw boxes, and masks where there are some.
+    def visualize(self, rgb: np.ndarray, result: Any) -> np.ndarray:
+        """Draw boxes, and masks if there are any.
 
         Args:
             rgb: The image, (H, W, 3) uint8.
-            found: MMDetection's sample.
+            result: MMDetection's sample.
         """
         self.visualizer.dataset_meta = dict(classes=self.names, palette=None)
+        # The threshold was applied before; zero-shot scores may be low.
         self.visualizer.add_datasample(
-            'found', rgb, found, draw_gt=False, pred_score_thr=-1.0
+            'found', rgb, result, draw_gt=False, pred_score_thr=-1.0
         )
-        drawn: np.ndarray = self.visualizer.get_image()
-        return drawn
+        picture: np.ndarray = self.visualizer.get_image()
+        return picture
 
-    def describe(self, found: Any) -> dict[str, Any]:
-        """Boxes, scores and names; masks where there are some.
+    def postprocess(self, result: Any) -> dict[str, Any]:
+        """List boxes, scores and names, and masks if there are any.
 
         Args:
-            found: MMDetection's sample.
+            result: MMDetection's sample.
         """
-        result: dict[str, Any] = {}
-        if 'pred_instances' in found:
-            boxes = found.pred_instances.numpy()
-            result |= dict(
-                bboxes=boxes.bboxes.tolist(),
-                scores=boxes.scores.tolist(),
-                labels=boxes.labels.tolist(),
-                names=boxes.label_names,
-            )
-            if 'masks' in boxes:
-                result['masks'] = _encode(boxes.masks)
-        for key in ('sem_seg', 'panoptic_seg'):
-            if f'pred_{key}' in found:
-                pixels = found.get(f'pred_{key}').sem_seg[0]
-                result[key] = pixels.cpu().numpy().astype(np.int32)
-        return result
+        boxes = result.pred_instances.numpy()
+        prediction = dict(
+            bboxes=boxes.bboxes.tolist(),
+            scores=boxes.scores.tolist(),
+            labels=boxes.labels.tolist(),
+            names=boxes.label_names,
+        )
+        if 'masks' in boxes:
+            prediction['masks'] = _encode(boxes.masks)
+        return prediction
+
+    def detect(self, inputs: Any, threshold: float) -> Any:
+        """Run the detector, and keep the better boxes, the best first.
+
+        Args:
+            inputs: The batch.
+            threshold: Boxes are kept that score more.
+
+        Returns:
+            MMDetection's samples, whose boxes have ``label_names``.
+        """
+        samples = self.model.test_step(inputs)
+        for sample in samples:
+            boxes = sample.pred_instances
+            # Detectors with a prompt name their boxes themselves.
+            if 'label_names' not in boxes:
+                boxes.label_names = [self.names[i] for i in boxes.labels]
+            # Stable, so that boxes with equal scores keep their order.
+            order = boxes.scores.argsort(descending=True, stable=True)
+            order = order[boxes.scores[order] > threshold]
+            sample.pred_instances = boxes[order]
+        return samples
 
 
-class DetectionInferencer(TrainedInferencer, _Boxes):
+def _encode(masks: Any) -> list[dict[str, Any]]:
+    """Write masks in COCO's run-length encoding, as JSON."""
+    from mmdet.structures.mask import encode_mask_results
+
+    encoded: list[dict[str, Any]] = encode_mask_results(masks)
+    return [dict(m, counts=m['counts'].decode()) for m in encoded]
+
+
+class DetectionInferencer(TrainedInferencer, _BoxResults):
     """Boxes and masks by a trained detector of MMDetection.
 
-    Any of its configs will do, and this package's in
+    It runs any of MMDetection's configs, and this package's in
     ``configs/downstream/coco``. See :class:`TrainedInferencer` for the
     arguments. A call takes, besides those of :class:`ImageInferencer`:
 
     * ``threshold``: boxes are kept that score more; 0.3 if left out;
-    * ``classes`` or ``texts``: what a detector of MMDetection that reads
-      text, such as its GroundingDINO, looks for: names, or one free text.
-
-    A detector with a semantic or panoptic branch also gives ``sem_seg`` and
-    ``panoptic_seg`` (class + id * 1000), arrays (H, W).
+    * ``classes`` or ``texts``: names or one free text, the prompt of a
+      detector that takes one, such as MMDetection's GroundingDINO.
     """
 
     forward_kwargs: ClassVar[set[str]] = {'threshold', 'classes', 'texts'}
@@ -98,27 +120,21 @@ class DetectionInferencer(TrainedInferencer, _Boxes):
             ValueError: If names and a text are given.
         """
         if classes is not None or texts is not None:
-            set_text(inputs, read_question(classes, texts))
-        samples = self.model.test_step(inputs)
-        for sample in samples:
-            if 'pred_instances' in sample:
-                boxes = sample.pred_instances
-                if 'label_names' not in boxes:
-                    boxes.label_names = [self.names[i] for i in boxes.labels]
-                keep_better(sample, threshold)
-        return samples
+            set_prompt(inputs, classes, texts)
+        return self.detect(inputs, threshold)
 
 
-class ZeroShotDetectionInferencer(ZeroShotInferencer, _Boxes):
+class ZeroShotDetectionInferencer(ZeroShotInferencer, _BoxResults):
     """Boxes for any names or a free text, by a GroundingDINO's decoder.
 
-    See :class:`ZeroShotInferencer` for the arguments, which the three
-    zero-shot Inferencers have in common. A call takes, besides those of
+    `GroundingDINO <https://arxiv.org/abs/2303.05499>`_. See
+    :class:`ZeroShotInferencer` for the arguments, which the three zero-shot
+    Inferencers have in common. A call takes, besides those of
     :class:`ImageInferencer`:
 
-    * ``classes``: names to look for; or
+    * ``classes``: class names; or
     * ``texts``: one free text, whose phrases are grounded in every image;
-      without either the config's classes are looked for;
+      without either the config's classes are used;
     * ``threshold``: boxes are kept that score more; 0.25 if left out;
     * ``text_threshold``: tokens of a free text that score more make up the
       name of a box; 0.25 if left out.
@@ -128,7 +144,7 @@ class ZeroShotDetectionInferencer(ZeroShotInferencer, _Boxes):
         'zero_shot/coco/kpu-vitb',
         'encoder',
         ('teacher',),
-        'GroundingDINOTeacher',
+        GroundingDINOTeacher,
     )
     forward_kwargs: ClassVar[set[str]] = {
         'classes',
@@ -158,25 +174,22 @@ class ZeroShotDetectionInferencer(ZeroShotInferencer, _Boxes):
             MMDetection's samples.
 
         Raises:
-            ValueError: If nothing is asked for, or two things.
+            ValueError: If there is no prompt, or two of them.
         """
-        set_text(inputs, read_question(classes, texts, self.model.classes))
+        set_prompt(inputs, classes, texts, self.model.classes)
         self.model.threshold = threshold
         self.model.text_threshold = text_threshold
-        samples = self.model.test_step(inputs)
-        for sample in samples:
-            keep_better(sample, threshold)
-        return samples
+        return self.detect(inputs, threshold)
 
     def use_teacher(self, cfg: Config) -> None:
-        """Put the GroundingDINO's own image backbone into a config.
+        """Keep the GroundingDINO's own image backbone.
 
         Args:
             cfg: The config, which is changed.
         """
         cfg.model.encoder = None
 
-    def fit_teacher(self, cfg: Config) -> None:
+    def adapt_pipeline(self, cfg: Config) -> None:
         """Resize as the GroundingDINO's own processor does.
 
         Args:
@@ -188,21 +201,39 @@ class ZeroShotDetectionInferencer(ZeroShotInferencer, _Boxes):
                 step.scale = (size['shortest_edge'], size['longest_edge'])
 
 
-def keep_better(sample: Any, threshold: float) -> None:
-    """Leave out boxes of low scores, and put the best first.
+def set_prompt(
+    inputs: Any,
+    classes: Sequence[str] | None,
+    texts: str | None,
+    default: Sequence[str] | None = None,
+) -> None:
+    """Give a detector the prompt for all images of a batch.
 
     Args:
-        sample: MMDetection's, which is changed.
-        threshold: Boxes are kept that score more.
+        inputs: The batch, which is changed.
+        classes: Names, or None.
+        texts: A free text, or None.
+        default: Names if there is neither. Defaults to None.
+
+    Raises:
+        ValueError: If there is no prompt, or two of them.
     """
-    boxes = sample.pred_instances
-    order = boxes.scores.argsort(descending=True, stable=True)
-    sample.pred_instances = boxes[order[boxes.scores[order] > threshold]]
-
-
-def _encode(masks: Any) -> list[dict[str, Any]]:
-    """COCO's run-length encoding, as JSON."""
-    from mmdet.structures.mask import encode_mask_results
-
-    encoded: list[dict[str, Any]] = encode_mask_results(masks)
-    return [dict(m, counts=m['counts'].decode()) for m in encoded]
+    if classes is not None and texts is not None:
+        raise ValueError('pass classes or texts, not both.')
+    if texts is not None and not isinstance(texts, str):
+        raise ValueError(
+            'texts is one free text for all images; pass a list of names as '
+            'classes.'
+        )
+    classes = default if classes is None else classes
+    if texts is None and (classes is None or isinstance(classes, str)):
+        raise ValueError(
+            "say what to look for: classes=['cat', 'remote control'], or "
+            "texts='a cat beside a remote control'."
+        )
+    # MMDetection's detectors split a text into phrases, but take custom
+    # entities as they are.
+    prompt = tuple(classes or ()) if texts is None else texts
+    meta = dict(text=prompt, custom_entities=texts is None)
+    for sample in inputs['data_samples']:
+        sample.set_metainfo(meta)

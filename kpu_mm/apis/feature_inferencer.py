@@ -12,29 +12,27 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
-from kpu_mm.models.backbones import KPUBackbone
 from kpu_mm.models.backbones.base_backbone import check_choice
 from kpu_mm.models.student import Student
-from kpu_mm.models.teacher_link import TeacherLink
-from kpu_mm.models.teachers import TeacherBank
+from kpu_mm.models.teachers.base_teacher import build_teacher
 from kpu_mm.structures import Features
 from kpu_mm.visualization import pca_rgb
 
 from .base_inferencer import ImageInferencer
-from .find_config import Model
-from .find_student import find_student
+from .find_config import Model, find_student
 
 
 class FeatureInferencer(ImageInferencer):
     """Features of a student, in its own space or a teacher's, or a teacher's.
 
-    The picture shows the three main directions of one map as colours. A call
-    takes, besides the arguments of :class:`ImageInferencer`:
+    The picture shows the three principal components of one map as colours. A
+    call takes, besides the arguments of :class:`ImageInferencer`:
 
     * ``map_index``: which map to draw; None for the one whose stride is
       closest to 16;
-    * ``like``: a map of another prediction, (C, h, w), in whose colours to
-      draw, so that equal features of student and teacher look alike.
+    * ``like``: a map of another prediction, (C, h, w), whose components and
+      colours to take, so that equal features of student and teacher have
+      equal colours.
 
     Args:
         model: A folder that ``tools/export.py`` wrote, a checkpoint of a
@@ -44,15 +42,15 @@ class FeatureInferencer(ImageInferencer):
             config names its student.
         device: Where to compute; None takes a GPU if there is one. Defaults
             to None.
-        encoder: 'student', or 'teacher' for the untouched teacher. Defaults
-            to 'student'.
+        encoder: 'student', or 'teacher' for the teacher's own features.
+            Defaults to 'student'.
         teacher: Name of a teacher: with the student as encoder, its
             features are projected into that teacher's space. Defaults to
             None, the student's own space, or the only teacher.
         teacher_cfg: Arguments of the teacher itself that differ from those
             of the run, such as where it is. Defaults to None.
-        image_size: Longer side of what the model sees; None leaves images
-            as they are. Defaults to 518.
+        image_size: Longer side of the model's input; None leaves images as
+            they are. Defaults to 518.
         show_progress: Show a progress bar. Defaults to True.
 
     Raises:
@@ -76,20 +74,21 @@ class FeatureInferencer(ImageInferencer):
         check_choice('encoder', encoder, ('student', 'teacher'))
         student = find_student(model, weights)
         self.image_size = image_size
-        self._encoder: Any
+        self._encoder: nn.Module
         if encoder == 'teacher':
             self._encoder = _build_teacher(student, teacher, teacher_cfg)
         elif teacher_cfg is not None:
             raise ValueError(
                 "teacher_cfg is for encoder='teacher'; remove one of them."
             )
+        elif teacher is None:
+            self._encoder = student.backbone
         else:
-            link = None if teacher is None else student.link(teacher)
-            self._encoder = _Projected(student.backbone, link)
+            self._encoder = _Projected(student, teacher)
         super().__init__(Config(dict()), device, show_progress)
 
     def forward(self, inputs: Tensor) -> list[Features]:
-        """Features of a batch.
+        """Compute the features of a batch.
 
         Args:
             inputs: RGB, (B, 3, H, W) uint8.
@@ -97,8 +96,8 @@ class FeatureInferencer(ImageInferencer):
         Returns:
             For each image summary (D,) and maps (C, h, w).
         """
-        device = self.model.mean.device
-        summary, maps, _ = self.model(inputs.to(device))
+        device = next(self.model.parameters()).device
+        summary, maps, _ = self.model.encode(inputs.to(device))
         return [
             Features(
                 None if summary is None else summary[i],
@@ -107,30 +106,30 @@ class FeatureInferencer(ImageInferencer):
             for i in range(len(inputs))
         ]
 
-    def describe(self, found: Features) -> dict[str, Any]:
-        """Summary and maps as arrays.
+    def postprocess(self, result: Features) -> dict[str, Any]:
+        """Return summary and maps as arrays.
 
         Args:
-            found: Those of one image.
+            result: Those of one image.
         """
-        summary, maps, _ = found
+        summary, maps, _ = result
         return dict(
             summary=None if summary is None else summary.cpu().numpy(),
             maps=[m.cpu().numpy() for m in maps],
         )
 
-    def draw(
+    def visualize(
         self,
         rgb: np.ndarray,
-        found: Features,
+        result: Features,
         map_index: int | None = None,
         like: np.ndarray | None = None,
     ) -> np.ndarray:
-        """The three main directions of a map as colours.
+        """Draw the three principal components of a map as colours.
 
         Args:
             rgb: The image, (H, W, 3) uint8.
-            found: Its features.
+            result: Its features.
             map_index: Which map. Defaults to None, that of stride 16.
             like: The map whose colours to take. Defaults to None, itself.
 
@@ -141,17 +140,19 @@ class FeatureInferencer(ImageInferencer):
             ValueError: If there is no such map, or it has other channels.
         """
         if map_index is None:
-            map_index = _closest_to_16(self.model.strides)
-        if not -len(found.maps) <= map_index < len(found.maps):
-            raise ValueError(
-                f'map_index={map_index}: there are {len(found.maps)} maps.'
-            )
-        m = found.maps[map_index]
+            # In logarithms, 8 is as close to 16 as 32 is.
+            distances = [abs(math.log2(s / 16)) for s in self.model.strides]
+            map_index = distances.index(min(distances))
+        count = len(result.maps)
+        if not -count <= map_index < count:
+            raise ValueError(f'map_index={map_index}: there are {count} maps.')
+        m = result.maps[map_index]
         if like is not None and (like.ndim != 3 or len(like) != len(m)):
             raise ValueError(
                 f'like is {like.shape}; pass a map of {len(m)} channels.'
             )
         basis = None if like is None else torch.from_numpy(like).to(m)
+        # (3, h, w) -> (h, w, 3)
         colours = pca_rgb(m, basis).permute(1, 2, 0).cpu().numpy()
         picture: np.ndarray = mmcv.imresize(
             (colours * 255).round().astype(np.uint8),
@@ -162,8 +163,7 @@ class FeatureInferencer(ImageInferencer):
     def _init_model(
         self, cfg: Any, weights: str | None, device: str = 'cpu'
     ) -> nn.Module:
-        model: nn.Module = self._encoder.to(device).eval()
-        return model
+        return self._encoder.to(device).eval()
 
     def _init_collate(self, cfg: Any) -> Callable[..., Any]:
         return lambda batch: torch.stack([data['inputs'] for data in batch])
@@ -180,33 +180,29 @@ class FeatureInferencer(ImageInferencer):
             bgr = mmcv.imresize(
                 bgr, size, interpolation='bicubic', backend='pillow'
             )
+        # (H, W, 3) -> (3, H, W), BGR -> RGB
         rgb = np.ascontiguousarray(bgr[..., ::-1].transpose(2, 0, 1))
         return dict(inputs=torch.from_numpy(rgb))
 
 
 class _Projected(nn.Module):
-    """Raw images to features of a student, projected or not.
+    """A student as an encoder in a teacher's space.
 
     Args:
-        backbone: The student.
-        link: The link into a teacher's space; None for the student's own.
+        student: The student.
+        teacher: Name of the teacher.
     """
 
-    def __init__(self, backbone: KPUBackbone, link: TeacherLink | None):
+    def __init__(self, student: Student, teacher: str) -> None:
         super().__init__()
-        self.backbone = backbone
-        self.link = link
-        self.mean = backbone.mean
-        self.strides = (
-            backbone.strides if link is None else link.levels.strides
-        )
+        self.backbone = student.backbone
+        self.link = student.link(teacher)
+        self.strides = self.link.levels.strides
 
-    def forward(self, images: Tensor) -> Features:
+    def encode(self, images: Tensor) -> Features:
+        """Features of raw images (B, 3, H, W), RGB in [0, 255]."""
         size = (images.shape[-2], images.shape[-1])
-        features = self.backbone.encode(images)
-        return (
-            features if self.link is None else self.link.infer(features, size)
-        )
+        return self.link.infer(self.backbone.encode(images), size)
 
 
 def _build_teacher(
@@ -220,10 +216,4 @@ def _build_teacher(
             f'the student has the teachers {sorted(teachers)}; name one of '
             'them with teacher=...'
         )
-    bank = TeacherBank({name: {**teachers[name], **(changes or {})}})
-    return bank[name]
-
-
-def _closest_to_16(strides: tuple[int, ...]) -> int:
-    distances = [abs(math.log2(stride / 16)) for stride in strides]
-    return distances.index(min(distances))
+    return build_teacher(name, {**teachers[name], **(changes or {})})

@@ -1,8 +1,13 @@
-"""Images from files, addresses, videos and memory, named."""
+"""Images from files, URLs, videos and memory, checked and named."""
 
 from __future__ import annotations
 
+import glob
+import io
+import os
+import re
 import urllib.request
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,19 +16,26 @@ from urllib.parse import urlsplit
 import mmcv
 import numpy as np
 from PIL import Image, ImageOps
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from .decode_image import MAX_PIXELS, check_size, decode
-from .inputs import is_url, is_video
+from kpu_mm.datasets.encoded_image import (
+    FORMATS,
+    MAX_PIXELS,
+    CorruptImageError,
+    EncodedImage,
+)
 
-_TIMEOUT = 30  # seconds that a server may keep silent
+VIDEO_EXTENSIONS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg')
+# Seconds without an answer after which a download is given up.
+TIMEOUT = 30
 
 
 class NamedImage(NamedTuple):
-    """An image and what it is called.
+    """An image and its names.
 
     Args:
         bgr: (H, W, 3) uint8, BGR as OpenCV and OpenMMLab have it.
-        path: Where it is from: a path, an address, or its name.
+        path: Its path or URL; the name for an image in memory.
         name: For the files that are written about it, unique in a call.
     """
 
@@ -32,10 +44,91 @@ class NamedImage(NamedTuple):
     name: str
 
 
-class ImageReader:
-    """Reads images one after the other.
+def list_inputs(inputs: Any) -> list[Any]:
+    """Expand folders, wildcards and nested lists.
 
     Args:
+        inputs: A path, URL, folder, wildcard, image in memory, or a list of
+            these.
+
+    Returns:
+        Paths and URLs as str, sorted within a folder or wildcard, and
+        images in memory.
+
+    Raises:
+        FileNotFoundError: If a file or folder is missing, or a folder or
+            wildcard has no image.
+        ValueError: If a list is empty.
+    """
+    if isinstance(inputs, (list, tuple)):
+        found = [item for part in inputs for item in list_inputs(part)]
+        if not found:
+            raise ValueError('the list of inputs is empty; pass an image.')
+        return found
+    if not isinstance(inputs, (str, os.PathLike)) or is_url(inputs):
+        return [inputs]
+    path = Path(inputs).expanduser()
+    if path.is_dir():
+        extensions = IMG_EXTENSIONS + VIDEO_EXTENSIONS
+        names = sorted(os.listdir(path))
+        files = [n for n in names if n.lower().endswith(extensions)]
+        if not files:
+            raise FileNotFoundError(
+                f"the folder '{inputs}' has no image; their names end in "
+                f'{", ".join(IMG_EXTENSIONS)}.'
+            )
+        return [str(path / name) for name in files]
+    # A name with [] in it is a file first and a wildcard second.
+    matches = [path] if path.exists() else glob.glob(str(path), recursive=True)
+    files = sorted(str(match) for match in matches if Path(match).is_file())
+    if not files:
+        raise FileNotFoundError(
+            f"'{inputs}' does not exist, and as a wildcard no file matches "
+            'it: pass an image, a folder, a wildcard, a video or a URL.'
+        )
+    return files
+
+
+def is_url(text: Any) -> bool:
+    """Whether this is a URL from which a file can be downloaded.
+
+    Args:
+        text: A path, a URL or an image.
+    """
+    return isinstance(text, str) and text.startswith(('http://', 'https://'))
+
+
+def is_video(item: Any) -> bool:
+    """Whether this is the path of a video, by its extension.
+
+    Args:
+        item: A path, a URL or an image.
+
+    Raises:
+        ValueError: If it is the URL of a video.
+    """
+    if not isinstance(item, str):
+        return False
+    path = urlsplit(item).path if is_url(item) else item
+    if not path.lower().endswith(VIDEO_EXTENSIONS):
+        return False
+    if is_url(item):
+        raise ValueError(
+            f"'{item}' is a video: download it and pass the file's path."
+        )
+    return True
+
+
+def read_images(
+    items: Sequence[Any],
+    backend: str = 'cv2',
+    max_pixels: int = MAX_PIXELS,
+    video_stride: int = 1,
+) -> Iterator[NamedImage]:
+    """Read images one after the other.
+
+    Args:
+        items: What :func:`list_inputs` returned.
         backend: MMCV's decoder of files, 'cv2' or 'pillow'. Defaults to
             'cv2'.
         max_pixels: Larger images are refused, files before they are
@@ -43,103 +136,150 @@ class ImageReader:
         video_stride: Every how many frames of a video one is taken.
             Defaults to 1.
 
+    Yields:
+        The images.
+
     Raises:
-        ValueError: If the stride is below 1.
+        FileNotFoundError: If a file or URL is missing.
+        TypeError: If an item is no image at all.
+        ValueError: If an image is broken or too large; the message names it.
     """
-
-    def __init__(
-        self,
-        backend: str = 'cv2',
-        max_pixels: int = MAX_PIXELS,
-        video_stride: int = 1,
-    ) -> None:
-        if video_stride < 1:
-            raise ValueError(f'video_stride={video_stride}: pass 1 or more.')
-        self.backend = backend
-        self.max_pixels = max_pixels
-        self.video_stride = video_stride
-
-    def read(self, items: Sequence[Any]) -> Iterator[NamedImage]:
-        """Read what there is.
-
-        Args:
-            items: What :func:`list_inputs` gave.
-
-        Yields:
-            The images.
-
-        Raises:
-            FileNotFoundError: If a file or address is missing.
-            TypeError: If an item is no image at all.
-            ValueError: If an image is broken or too large; the message
-                names it.
-        """
-        names: set[str] = set()
-        for number, item in enumerate(items):
-            for image in self._read(item, number):
-                name, again = image.name, 0
-                while name in names:
-                    again += 1
-                    name = f'{image.name}_{again}'
-                names.add(name)
-                yield image._replace(name=name)
-
-    def _read(self, item: Any, number: int) -> Iterator[NamedImage]:
-        """The image, or the frames of a video."""
+    names: set[str] = set()
+    for number, item in enumerate(items):
         if is_video(item):
-            yield from self._read_video(item)
+            images = _read_video(item, max_pixels, video_stride)
         elif isinstance(item, str):
             path = urlsplit(item).path if is_url(item) else item
-            data = _fetch(item) if is_url(item) else Path(item).read_bytes()
-            bgr = decode(data, item, self.backend, self.max_pixels)
-            yield NamedImage(bgr, item, Path(path).stem or 'image')
+            data = _download(item) if is_url(item) else Path(item).read_bytes()
+            bgr = decode(data, item, backend, max_pixels)
+            images = iter([NamedImage(bgr, item, Path(path).stem or 'image')])
         else:
             name = f'image_{number:06d}'
-            yield NamedImage(self._take(item, name), name, name)
-
-    def _read_video(self, path: str) -> Iterator[NamedImage]:
-        video = mmcv.VideoReader(path)
-        check_size(video.resolution, path, self.max_pixels)
-        frame = None
-        for index, frame in enumerate(video):
-            if index % self.video_stride == 0:
-                yield NamedImage(frame, path, f'{Path(path).stem}_{index:06d}')
-        if frame is None:
-            raise ValueError(
-                f"'{path}' is not a video that OpenCV can read; convert it "
-                'to MP4 (H.264) or AVI.'
-            )
-
-    def _take(self, image: Any, name: str) -> np.ndarray:
-        """A PIL image, or an array as OpenCV has it, to BGR."""
-        if isinstance(image, Image.Image):
-            check_size(image.size, name, self.max_pixels)
-            rgb = ImageOps.exif_transpose(image).convert('RGB')
-            return np.ascontiguousarray(np.asarray(rgb)[..., ::-1])
-        if not isinstance(image, np.ndarray):
-            raise TypeError(
-                f'an input is a {type(image).__name__}: pass a path, an '
-                'address, a PIL image or a uint8 array (H, W, 3) in BGR.'
-            )
-        grey = image.ndim == 2
-        if image.dtype != np.uint8 or not (grey or image.shape[2:] == (3,)):
-            raise ValueError(
-                f'an array is {image.shape} of {image.dtype}: pass uint8, '
-                '(H, W, 3) in BGR or (H, W) in grey.'
-            )
-        if not image.size:
-            raise ValueError('an array has no pixels; pass an image.')
-        check_size(image.shape, name, self.max_pixels)
-        return np.repeat(image[..., None], 3, axis=2) if grey else image
+            bgr = _convert(item, name, max_pixels)
+            images = iter([NamedImage(bgr, name, name)])
+        for image in images:
+            # Two folders may have files of one name.
+            name, copies = image.name, 0
+            while name in names:
+                copies += 1
+                name = f'{image.name}_{copies}'
+            names.add(name)
+            yield image._replace(name=name)
 
 
-def _fetch(address: str) -> bytes:
+def _read_video(
+    path: str, max_pixels: int, stride: int
+) -> Iterator[NamedImage]:
+    video = mmcv.VideoReader(path)
+    _check_size(video.width * video.height, path, max_pixels)
+    frame = None
+    for index, frame in enumerate(video):
+        if index % stride == 0:
+            yield NamedImage(frame, path, f'{Path(path).stem}_{index:06d}')
+    # OpenCV gives no frames of a file that it cannot read, and no error.
+    if frame is None:
+        raise ValueError(
+            f"'{path}' is not a video that OpenCV can read; convert it to MP4 "
+            '(H.264) or AVI.'
+        )
+
+
+def _convert(image: Any, name: str, max_pixels: int) -> np.ndarray:
+    """Convert a PIL image, or check an array of OpenCV's kind; to BGR."""
+    if isinstance(image, Image.Image):
+        _check_size(image.width * image.height, name, max_pixels)
+        rgb = ImageOps.exif_transpose(image).convert('RGB')
+        return np.ascontiguousarray(np.asarray(rgb)[..., ::-1])
+    if not isinstance(image, np.ndarray):
+        raise TypeError(
+            f'an input is a {type(image).__name__}: pass a path, a URL, a PIL '
+            'image or a uint8 array (H, W, 3) in BGR.'
+        )
+    grey = image.ndim == 2
+    if image.dtype != np.uint8 or not (grey or image.shape[2:] == (3,)):
+        raise ValueError(
+            f'an array is {image.shape} of {image.dtype}: pass uint8, '
+            '(H, W, 3) in BGR or (H, W) in grey.'
+        )
+    if not image.size:
+        raise ValueError('an array has no pixels; pass an image.')
+    _check_size(image.shape[0] * image.shape[1], name, max_pixels)
+    # (H, W) -> (H, W, 3)
+    return np.repeat(image[..., None], 3, axis=2) if grey else image
+
+
+def _download(url: str) -> bytes:
     try:
-        with urllib.request.urlopen(address, timeout=_TIMEOUT) as answer:
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
             data: bytes = answer.read()
             return data
     except (OSError, ValueError) as error:
         reason = ' '.join(str(error).split()) or type(error).__name__
         raise FileNotFoundError(
-            f"'{address}' cannot be fetched: {reason}."
+            f"'{url}' cannot be downloaded: {reason}."
         ) from error
+
+
+def decode(
+    data: bytes,
+    name: str,
+    backend: str = 'cv2',
+    max_pixels: int = MAX_PIXELS,
+) -> np.ndarray:
+    """Decode an image upright, or say in one sentence what is wrong with it.
+
+    Args:
+        data: The file.
+        name: What to call it in errors.
+        backend: MMCV's decoder, 'cv2' or 'pillow'. Defaults to 'cv2'.
+        max_pixels: Larger images are refused, by their header. Above
+            Pillow's own limit of 89 million ``PIL.Image.MAX_IMAGE_PIXELS``
+            must be raised too. Defaults to 50 million.
+
+    Returns:
+        (H, W, 3) uint8, BGR.
+
+    Raises:
+        ValueError: If it is no image, broken or too large.
+    """
+    _check_size(_pixels_of(data), name, max_pixels)
+    try:
+        # OpenCV fills the missing part of a truncated file with grey.
+        EncodedImage(data, name).check()
+    except CorruptImageError as error:
+        raise ValueError(
+            f"'{name}' is not an image that can be decoded "
+            f'({error.reason}); replace it.'
+        ) from error
+    bgr = mmcv.imfrombytes(data, flag='color', backend=backend)
+    if bgr is None:
+        raise ValueError(
+            f"'{name}' has a format that OpenCV does not know; save it as "
+            'PNG or JPEG.'
+        )
+    return bgr
+
+
+def _pixels_of(data: bytes) -> int:
+    """Read the number of pixels from the header; 0 for a broken header."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        try:
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            return image.width * image.height
+        except Image.DecompressionBombError as error:
+            # Pillow does not open it, but its message has the number.
+            count = re.search(r'\d+', str(error))
+            return int(count[0]) if count else 2**31
+        # Any other fault is reported when the image is decoded.
+        except Exception:
+            return 0
+
+
+def _check_size(pixels: int, name: str, max_pixels: int) -> None:
+    if pixels > max_pixels:
+        raise ValueError(
+            f"'{name}' has {pixels / 1e6:.0f} million pixels, more than the "
+            f'{max_pixels / 1e6:.0f} million that are taken; make it '
+            'smaller, or pass a larger max_pixels.'
+        )

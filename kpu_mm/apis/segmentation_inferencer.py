@@ -6,92 +6,100 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from mmengine.config import Config
 from mmengine.structures import PixelData
 from torch import Tensor
 
 from kpu_mm.models.backbones.base_backbone import check_choice
+from kpu_mm.models.teachers import CLIPTeacher
+from kpu_mm.structures import bilinear
 
 from .base_inferencer import ImageInferencer
-from .classification_inferencer import set_classes
-from .label_map import label_map, resize
-from .trained_inferencer import TrainedInferencer
-from .zero_shot_config import Places
-from .zero_shot_inferencer import ZeroShotInferencer, clip_encoder
+from .find_config import Places
+from .task_inferencers import TrainedInferencer, ZeroShotInferencer
+
+# Classes whose logits are in memory at the size of the image together. The
+# number has no influence on the result.
+CHUNK = 8
 
 
-class _Pixels(ImageInferencer):
-    """How MMSegmentation's predictions are made, told and drawn."""
+class _PixelResults(ImageInferencer):
+    """Predictions and pictures from MMSegmentation's logits."""
 
     visualizer_type = 'mmseg.SegLocalVisualizer'
     names: Sequence[str]
 
-    def find_logits(self, inputs: Any) -> list[tuple[Any, Tensor]]:
-        """Logits at the size of the network's input, without padding.
+    def compute_logits(self, inputs: Any) -> list[tuple[Any, Tensor]]:
+        """Compute logits at the size of the network's input.
 
         Args:
             inputs: A batch.
 
         Returns:
-            MMSegmentation's samples, each with its logits (K, h, w).
+            MMSegmentation's samples, each with its logits (K, h, w), from
+            which padding is removed.
         """
+        # Not test_step(), which holds all logits at the size of the image.
         data = self.model.data_preprocessor(inputs, False)
         samples = data['data_samples']
         metas = [sample.metainfo for sample in samples]
         logits = self.model.inference(data['inputs'], metas)
         height, width = logits.shape[-2:]
-        found = []
+        results = []
         for sample, maps in zip(samples, logits, strict=True):
+            # The data preprocessor and a Pad transform call it differently.
             left, right, top, bottom = sample.get(
                 'img_padding_size', sample.get('padding_size', [0] * 4)
             )
-            found.append(
+            results.append(
                 (sample, maps[:, top : height - bottom, left : width - right])
             )
-        return found
+        return results
 
-    def draw(self, rgb: np.ndarray, found: Any) -> np.ndarray:
+    def visualize(self, rgb: np.ndarray, result: Any) -> np.ndarray:
         """Colour each class; for one class alone, its similarity.
 
         Args:
             rgb: The image, (H, W, 3) uint8.
-            found: MMSegmentation's sample.
+            result: MMSegmentation's sample.
         """
-        drawn: np.ndarray
-        if 'pred_sem_seg' not in found:
-            drawn = self.visualizer.draw_featmap(found.scores.data, rgb)
-            return drawn
+        picture: np.ndarray
+        if 'pred_sem_seg' not in result:
+            picture = self.visualizer.draw_featmap(result.scores.data, rgb)
+            return picture
+        # The same colours in each call.
         palette = np.random.default_rng(0).integers(
             0, 256, (len(self.names), 3)
         )
         self.visualizer.dataset_meta = dict(
             classes=self.names, palette=palette.tolist()
         )
-        self.visualizer.add_datasample('found', rgb, found, draw_gt=False)
-        drawn = self.visualizer.get_image()
-        return drawn
+        self.visualizer.add_datasample('found', rgb, result, draw_gt=False)
+        picture = self.visualizer.get_image()
+        return picture
 
-    def describe(self, found: Any) -> dict[str, Any]:
-        """Label map, names and shares; scores where they were asked for.
+    def postprocess(self, result: Any) -> dict[str, Any]:
+        """Return label map, names and shares, and scores if there are any.
 
         Args:
-            found: MMSegmentation's sample.
+            result: MMSegmentation's sample.
         """
-        result: dict[str, Any] = dict(names=list(self.names))
-        if 'pred_sem_seg' in found:
-            labels = found.pred_sem_seg.data[0].cpu().numpy()
+        prediction: dict[str, Any] = dict(names=list(self.names))
+        if 'pred_sem_seg' in result:
+            labels = result.pred_sem_seg.data[0].cpu().numpy()
             pixels = np.bincount(labels.ravel(), minlength=len(self.names))
-            result['shares'] = (pixels / labels.size).tolist()
-            result['sem_seg'] = labels.astype(np.int32)
-        if 'scores' in found:
-            result['scores'] = found.scores.data.cpu().numpy()
-        return result
+            prediction['shares'] = (pixels / labels.size).tolist()
+            prediction['sem_seg'] = labels.astype(np.int32)
+        if 'scores' in result:
+            prediction['scores'] = result.scores.data.cpu().numpy()
+        return prediction
 
 
-class SegmentationInferencer(TrainedInferencer, _Pixels):
+class SegmentationInferencer(TrainedInferencer, _PixelResults):
     """Pixels by a trained segmentor of MMSegmentation.
 
-    Any of its configs will do, and this package's in
+    It runs any of MMSegmentation's configs, and this package's in
     ``configs/downstream/ade20k``. See :class:`TrainedInferencer` for the
     arguments. A call takes, besides those of :class:`ImageInferencer`:
 
@@ -115,27 +123,30 @@ class SegmentationInferencer(TrainedInferencer, _Pixels):
         """
         if score_maps is not None:
             check_choice('score_maps', score_maps, ('probability',))
-        found = self.find_logits(inputs)
-        for sample, maps in found:
+        samples = []
+        for sample, logits in self.compute_logits(inputs):
             size = sample.ori_shape
-            if len(maps) == 1:  # foreground and background
-                scores = resize(maps, size).sigmoid()
+            # One channel is that of the foreground, as in MMSegmentation.
+            if len(logits) == 1:
+                scores = resize(logits, size).sigmoid()
                 labels = (scores > self.model.decode_head.threshold).int()
             else:
-                labels = label_map(maps, size)[None]
+                labels = label_map(logits, size)[None]
                 if score_maps is not None:
-                    scores = resize(maps, size).softmax(0)
+                    scores = resize(logits, size).softmax(0)
             sample.pred_sem_seg = PixelData(data=labels)
             if score_maps is not None:
                 sample.scores = PixelData(data=scores)
-        return [sample for sample, _ in found]
+            samples.append(sample)
+        return samples
 
 
-class ZeroShotSegmentationInferencer(ZeroShotInferencer, _Pixels):
-    """Pixels by names, by a CLIP's dense tokens and its text tower.
+class ZeroShotSegmentationInferencer(ZeroShotInferencer, _PixelResults):
+    """Pixels of any names, by a CLIP's patch tokens and its text tower.
 
-    See :class:`ZeroShotInferencer` for the arguments, which the three
-    zero-shot Inferencers have in common. A call takes, besides those of
+    `MaskCLIP <https://arxiv.org/abs/2112.01071>`_. See
+    :class:`ZeroShotInferencer` for the arguments, which the three zero-shot
+    Inferencers have in common. A call takes, besides those of
     :class:`ImageInferencer`:
 
     * ``classes``: names, or a data set of MMSegmentation such as 'ade20k';
@@ -145,15 +156,15 @@ class ZeroShotSegmentationInferencer(ZeroShotInferencer, _Pixels):
       open_clip's 80;
     * ``score_maps``: 'probability' (softmax over the classes; a sigmoid of
       each for a SigLIP) or 'cosine' (similarity of text and position, in
-      [-1, 1]) adds a map for each class; with 'cosine' one class will do,
-      whose picture is a heat map.
+      [-1, 1]) adds a map for each class; with 'cosine' one class is enough,
+      and its picture is a heat map.
     """
 
     places = Places(
         'zero_shot/ade20k/kpu-vitb',
         'backbone',
         ('decode_head', 'clip'),
-        'CLIPTeacher',
+        CLIPTeacher,
     )
     forward_kwargs: ClassVar[set[str]] = {
         'classes',
@@ -180,51 +191,42 @@ class ZeroShotSegmentationInferencer(ZeroShotInferencer, _Pixels):
             MMSegmentation's samples; with score_maps they have ``scores``.
 
         Raises:
-            ValueError: If there is no class, a name that says nothing, or
+            ValueError: If there is no class, a name without a meaning, or
                 one class without ``score_maps='cosine'``.
         """
         if score_maps is not None:
             check_choice('score_maps', score_maps, ('probability', 'cosine'))
         head = self.model.decode_head
-        set_classes(head, classes, templates)
+        head.set_classes(classes, templates)
         self.names = head.classes
         alone = len(self.names) == 1 and score_maps == 'cosine'
+        # MMSegmentation would take a single channel for the foreground, so
+        # the class is there twice.
         if alone:
-            # MMSegmentation takes one channel for foreground
             head.set_classes([*self.names, *self.names], head.templates)
         self.model.out_channels = head.num_classes
-        found = self.find_logits(inputs)
+        results = self.compute_logits(inputs)
         if alone:
             head.set_classes(self.names, head.templates)
-        for sample, maps in found:
+        for sample, logits in results:
             size = sample.ori_shape
             if not alone:
-                labels = label_map(maps, size)
+                labels = label_map(logits, size)
                 sample.pred_sem_seg = PixelData(data=labels[None])
-            if score_maps is not None:
-                logits = resize(maps[: len(self.names)], size)
-                scores = self._scores(logits, score_maps)
-                sample.scores = PixelData(data=scores)
-        return [sample for sample, _ in found]
+            if score_maps is None:
+                continue
+            scores = resize(logits[: len(self.names)], size)
+            if score_maps == 'cosine':
+                scores = head.cosine(scores)
+            else:
+                # (K, H, W) -> (H, W, K) and back
+                scores = head.scores(scores.permute(1, 2, 0))
+                scores = scores.permute(2, 0, 1).contiguous()
+            sample.scores = PixelData(data=scores)
+        return [sample for sample, _ in results]
 
-    def _scores(self, logits: Tensor, kind: str) -> Tensor:
-        """Of logits (K, H, W)."""
-        bank = self.model.decode_head
-        if kind == 'probability':
-            scores: Tensor = bank.scores(logits.permute(1, 2, 0))
-            return scores.permute(2, 0, 1).contiguous()
-        return bank.cosine(logits)
-
-    def use_teacher(self, cfg: Config) -> None:
-        """Put the CLIP's own image tower into a config.
-
-        Args:
-            cfg: The config, which is changed.
-        """
-        clip_encoder(cfg, cfg.model.decode_head.clip, 'maps')
-
-    def fit_teacher(self, cfg: Config) -> None:
-        """Look through windows of the size that the CLIP takes.
+    def adapt_pipeline(self, cfg: Config) -> None:
+        """Use windows of the size that the CLIP takes.
 
         Args:
             cfg: The config, which is changed.
@@ -235,6 +237,40 @@ class ZeroShotSegmentationInferencer(ZeroShotInferencer, _Pixels):
             crop_size=(height, width), stride=(height // 2, width // 2)
         )
         for step in cfg.test_dataloader.dataset.pipeline:
-            if 'scale' in step:  # as many windows as the config has
+            if 'scale' in step:
+                # As many windows as the config has.
                 long, short = step.scale
                 step.scale = (long, round(short * height / window))
+
+
+def label_map(logits: Tensor, size: Sequence[int]) -> Tensor:
+    """Find the best class at each pixel, in chunks of the classes.
+
+    Args:
+        logits: (K, h, w).
+        size: Height and width of the image.
+
+    Returns:
+        (H, W) int64.
+    """
+    best, labels = resize(logits[:CHUNK], size).max(0)
+    for first in range(CHUNK, len(logits), CHUNK):
+        value, label = resize(logits[first : first + CHUNK], size).max(0)
+        # Of equal values the first class wins, as in argmax.
+        better = value > best
+        best = torch.where(better, value, best)
+        labels = torch.where(better, label + first, labels)
+    return labels
+
+
+def resize(logits: Tensor, size: Sequence[int]) -> Tensor:
+    """Resize logits bilinearly to the size of the image.
+
+    Args:
+        logits: (K, h, w).
+        size: Height and width of the image.
+
+    Returns:
+        (K, H, W).
+    """
+    return bilinear(logits[None], (size[0], size[1]))[0]

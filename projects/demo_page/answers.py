@@ -11,7 +11,7 @@ from typing import Any
 import mmcv
 import numpy as np
 
-from kpu_mm.apis.decode_image import decode
+from kpu_mm.apis.read_images import decode
 
 from .comparison import Comparison, Pair
 from .uploads import UploadFolder

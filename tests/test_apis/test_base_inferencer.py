@@ -1,13 +1,23 @@
 """What all Inferencers share, on the quickest of them."""
 
+import json
 import threading
 
 import cv2
+import mmcv
 import numpy as np
 import pytest
+from mmcv.transforms import LoadImageFromFile
 from PIL import Image
 
 from kpu_mm.apis import FeatureInferencer, ZeroShotClassificationInferencer
+from kpu_mm.apis.base_inferencer import (
+    as_loaded,
+    split_arrays,
+    split_loading,
+    write_prediction,
+)
+from kpu_mm.apis.read_images import NamedImage
 
 
 @pytest.fixture(scope='module')
@@ -118,3 +128,49 @@ def test_progress_is_not_in_the_way_of_results(infer, pictures, capsys):
     infer(pictures)
     out, err = capsys.readouterr()
     assert not out and 'Inference' in err
+
+
+def test_counts_below_one(infer, pictures):
+    for name in ('batch_size', 'video_stride'):
+        with pytest.raises(ValueError, match=f'{name}=0.*pass 1 or more'):
+            infer(pictures, **{name: 0})
+
+
+def test_loading_is_left_out():
+    steps = [
+        dict(type='mmdet.LoadImageFromFile', imdecode_backend='pillow'),
+        dict(type='Resize'),
+        dict(type='LoadAnnotations'),
+        dict(type='kpu_mm.Load'),
+        dict(type='Pack'),
+    ]
+    assert split_loading(steps) == ('pillow', [steps[1], steps[4]])
+    assert split_loading(steps[1:])[0] == 'cv2'
+    assert split_loading([dict(type='LoadImageFromFile')]) == ('cv2', [])
+
+
+def test_as_mmcv_loads(pictures):
+    path = str(pictures / 'c.png')
+    ours = as_loaded(NamedImage(mmcv.imread(path), path, 'c'))
+    theirs = LoadImageFromFile()(dict(img_path=path))
+    assert (ours.pop('img') == theirs.pop('img')).all()
+    assert ours.pop('img_id') == 0 and ours == theirs
+    assert ours['img_shape'] == np.array(mmcv.imread(path)).shape[:2]
+
+
+def test_json_and_arrays(tmp_path):
+    maps = [np.ones((2, 3)), np.zeros(4)]
+    prediction = dict(names=['a'], seg=np.arange(3), maps=maps, none=None)
+    write_prediction(prediction, tmp_path / 'new', 'x')
+    told = json.loads((tmp_path / 'new/x.json').read_text())
+    assert told == dict(names=['a'], none=None, arrays='x.npz')
+    arrays = np.load(tmp_path / 'new/x.npz')
+    assert set(arrays) == {'seg', 'maps_0', 'maps_1'}
+    assert (arrays['maps_0'] == maps[0]).all()
+    assert (arrays['seg'] == np.arange(3)).all()
+
+
+def test_json_alone(tmp_path):
+    write_prediction(dict(scores=[0.5]), tmp_path, 'x')
+    assert [p.name for p in tmp_path.iterdir()] == ['x.json']
+    assert split_arrays(dict(scores=[])) == ({}, dict(scores=[]))

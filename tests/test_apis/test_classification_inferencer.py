@@ -1,4 +1,4 @@
-"""Zero-shot classes; trained ones are in test_trained_inferencer.py."""
+"""Zero-shot classes; trained ones are in test_task_inferencers.py."""
 
 import json
 

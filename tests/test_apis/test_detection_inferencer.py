@@ -1,4 +1,4 @@
-"""Zero-shot boxes; trained ones are in test_trained_inferencer.py."""
+"""Zero-shot boxes; trained ones are in test_task_inferencers.py."""
 
 import json
 
@@ -11,6 +11,7 @@ from transformers import (
 )
 
 from kpu_mm.apis import ZeroShotDetectionInferencer
+from kpu_mm.apis.detection_inferencer import set_prompt
 from kpu_mm.models import ZeroShotDetector
 
 CLASSES = ['cat', 'remote control']
@@ -160,3 +161,31 @@ def test_bad_questions(infer, pictures):
     ):
         with pytest.raises(ValueError, match=message):
             infer(path, **asked)
+
+
+class Sample:
+    def set_metainfo(self, meta):
+        self.meta = meta
+
+
+def test_prompt_of_names_or_a_text():
+    samples = [Sample(), Sample()]
+    for classes, texts, default, prompt in (
+        (['a', 'b'], None, None, ('a', 'b')),
+        (None, 'a text', ['x'], 'a text'),
+        (None, None, ['x'], ('x',)),
+    ):
+        set_prompt(dict(data_samples=samples), classes, texts, default)
+        is_list = isinstance(prompt, tuple)
+        for sample in samples:
+            assert sample.meta == dict(text=prompt, custom_entities=is_list)
+
+
+def test_no_prompt_or_two():
+    for prompt in ((None, None), ('cat', None)):
+        with pytest.raises(ValueError, match='say what to look for'):
+            set_prompt({}, *prompt)
+    with pytest.raises(ValueError, match='not both'):
+        set_prompt({}, ['a'], 'b')
+    with pytest.raises(ValueError, match='one free text for all'):
+        set_prompt({}, None, ['a', 'b'])

@@ -1,4 +1,9 @@
+"""What may be passed to an Inferencer, from files to arrays."""
+
+import io
+import struct
 import threading
+import zlib
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -7,12 +12,70 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kpu_mm.apis.inputs import list_inputs
-from kpu_mm.apis.read_images import ImageReader
+from kpu_mm.apis.read_images import (
+    MAX_PIXELS,
+    decode,
+    is_video,
+    list_inputs,
+    read_images,
+)
+
+RGB = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ('b.PNG', 'a.jpg', 'clip.avi', 'notes.txt', 'deep/c.webp'):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def names(inputs):
+    return [item.rpartition('/')[2] for item in list_inputs(inputs)]
+
+
+def test_folders_and_wildcards(folder):
+    assert (
+        names(folder) == names(str(folder)) == ['a.jpg', 'b.PNG', 'clip.avi']
+    )
+    assert names(f'{folder}/*.jpg') == ['a.jpg']
+    assert names(f'{folder}/**/*.[jw]*') == ['a.jpg', 'c.webp']
+    # what is named is taken, whatever its suffix
+    assert names(folder / 'notes.txt') == ['notes.txt']
+
+
+def test_lists_and_memory(folder):
+    array = np.zeros((4, 4, 3), np.uint8)
+    found = list_inputs(
+        [array, [folder / 'a.jpg', f'{folder}/*.PNG'], 'http://x/y']
+    )
+    assert found[0] is array
+    assert found[1:] == [f'{folder}/a.jpg', f'{folder}/b.PNG', 'http://x/y']
+    assert list_inputs(array)[0] is array
+
+
+def test_what_is_missing(folder):
+    with pytest.raises(FileNotFoundError, match=r"where.jpg' does not exist"):
+        list_inputs([folder / 'a.jpg', folder / 'nowhere.jpg'])
+    with pytest.raises(FileNotFoundError, match='no file matches'):
+        list_inputs(f'{folder}/*.bmp')
+    (folder / 'empty').mkdir()
+    with pytest.raises(FileNotFoundError, match=r"empty' has no image"):
+        list_inputs(folder / 'empty')
+    with pytest.raises(ValueError, match='list of inputs is empty'):
+        list_inputs([])
+
+
+def test_videos(video):
+    assert is_video(str(video)) and not is_video('a.jpg')
+    assert not is_video(np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(ValueError, match='download it'):
+        is_video('https://host/clip.mp4?size=1')
 
 
 def read(*items, **kwargs):
-    return list(ImageReader(**kwargs).read(list_inputs(list(items))))
+    return list(read_images(list_inputs(list(items)), **kwargs))
 
 
 @pytest.fixture
@@ -113,5 +176,56 @@ def test_limits(video):
         with pytest.raises(ValueError, match='larger max_pixels'):
             read(image, max_pixels=599)
     assert len(read(array, max_pixels=600)) == 1
-    with pytest.raises(ValueError, match='video_stride=0'):
-        read(array, video_stride=0)
+
+
+def encoded(image, kind='PNG', **kwargs):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **kwargs)
+    return buffer.getvalue()
+
+
+def header(width, height):
+    """A PNG of any size, of which there is nothing but the header."""
+    chunk = b'IHDR' + struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)
+    return (
+        b'\x89PNG\r\n\x1a\n'
+        + struct.pack('>I', 13)
+        + chunk
+        + struct.pack('>I', zlib.crc32(chunk))
+        + b'\0\0\0\x09IDAT'
+    )
+
+
+@pytest.mark.parametrize('backend', ['cv2', 'pillow'])
+def test_bgr_upright(backend):
+    image = Image.fromarray(RGB)
+    assert (decode(encoded(image), 'a', backend)[..., ::-1] == RGB).all()
+    turned = Image.Exif()
+    turned[0x0112] = 6  # to be turned by 90 degrees clockwise
+    data = encoded(image, exif=turned)
+    expected = np.rot90(RGB, -1)
+    assert (decode(data, 'a', backend)[..., ::-1] == expected).all()
+    grey = encoded(Image.fromarray(RGB[..., 0]))
+    assert (decode(grey, 'a', backend) == RGB[..., :1]).all()
+
+
+def test_broken_files():
+    data = encoded(Image.fromarray(RGB), 'JPEG')
+    for broken in (data[: len(data) // 2], data[:-2], b'', b'hello', data[:9]):
+        with pytest.raises(ValueError, match=r"^'x/y.jpg' is not an image"):
+            decode(broken, 'x/y.jpg')
+
+
+@pytest.mark.parametrize('side, told', [(10_000, 100), (60_000, 3600)])
+def test_size_is_refused_by_the_header(side, told):
+    message = f"^'big' has {told} million pixels, .* larger max_pixels"
+    with pytest.raises(ValueError, match=message):
+        decode(header(side, side), 'big')
+
+
+def test_limit_is_the_caller_s():
+    data = encoded(Image.fromarray(RGB))
+    assert decode(data, 'a', max_pixels=600).shape == (20, 30, 3)
+    with pytest.raises(ValueError, match='more than the'):
+        decode(data, 'a', max_pixels=599)
+    assert MAX_PIXELS < Image.MAX_IMAGE_PIXELS

@@ -1,4 +1,4 @@
-"""Zero-shot pixels; trained ones are in test_trained_inferencer.py."""
+"""Zero-shot pixels; trained ones are in test_task_inferencers.py."""
 
 import mmcv
 import numpy as np
@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from kpu_mm.apis import ZeroShotSegmentationInferencer
+from kpu_mm.apis.segmentation_inferencer import label_map, resize
 from kpu_mm.models.teachers import CLIPTeacher
 
 CLASSES = ['cat', 'dog', 'red car']
@@ -150,3 +151,16 @@ def test_bad_questions(infer, pictures):
     ):
         with pytest.raises(ValueError, match=message):
             infer(path, **asked)
+
+
+def test_labels_without_all_logits_at_once():
+    logits = torch.randn(19, 5, 7)
+    whole = F.interpolate(logits[None], (33, 20), mode='bilinear')[0]
+    assert torch.equal(label_map(logits, (33, 20)), whole.argmax(0))
+    assert len(label_map(logits, (33, 20)).unique()) > 9
+
+
+def test_same_size_is_left_alone():
+    logits = torch.randn(3, 5, 7)
+    assert torch.equal(resize(logits, (5, 7)), logits)
+    assert torch.equal(label_map(logits, (5, 7)), logits.argmax(0))

@@ -39,7 +39,6 @@ class FlorenceDetector(PromptedDetector):
             as 'florence-community/Florence-2-base'.
         classes: Names of the classes in samples without ``text``. Defaults
             to None.
-        num_beams: Beams of the beam search. Defaults to 3.
         max_new_tokens: Most tokens of a generated text. Defaults to 1024.
         data_preprocessor: Config of MMDetection's, without mean and
             standard deviation: the model's processor resizes and normalises.
@@ -54,7 +53,6 @@ class FlorenceDetector(PromptedDetector):
         self,
         source: str,
         classes: Sequence[str] | None = None,
-        num_beams: int = 3,
         max_new_tokens: int = 1024,
         data_preprocessor: dict[str, Any] | None = None,
     ) -> None:
@@ -75,7 +73,6 @@ class FlorenceDetector(PromptedDetector):
                 'processor_config.json, preprocessor_config.json, '
                 'tokenizer.json and tokenizer_config.json there.'
             ) from error
-        self.num_beams = num_beams
         self.max_new_tokens = max_new_tokens
 
     @torch.no_grad()
@@ -123,7 +120,8 @@ class FlorenceDetector(PromptedDetector):
         ).to(model.device)
         tokens = model.generate(
             **batch,
-            num_beams=self.num_beams,
+            # As in the model card.
+            num_beams=3,
             max_new_tokens=self.max_new_tokens,
             do_sample=False,
         )

@@ -64,17 +64,24 @@ class TextHead(ExternalModule):
 
     def set_classes(
         self,
-        classes: str | Sequence[str],
+        classes: str | Sequence[str] | None,
         templates: Sequence[str] | None = None,
     ) -> None:
         """Replace the classes.
 
         Args:
-            classes: As in the constructor.
+            classes: As in the constructor; None changes nothing.
             templates: As in the constructor. Defaults to None.
+
+        Raises:
+            ValueError: As in the constructor, or if there are templates
+                without classes.
         """
-        self.classes = find_classes(classes)
-        self.templates = find_templates(templates)
+        if classes is not None:
+            self.classes = find_classes(classes)
+            self.templates = find_templates(templates)
+        elif templates is not None:
+            raise ValueError('templates belong to classes; pass these too.')
 
     @property
     def num_classes(self) -> int:
