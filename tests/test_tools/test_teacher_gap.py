@@ -2,12 +2,12 @@ import pytest
 import torch
 
 from kpu_mm.analysis.batches import Batch
-from kpu_mm.analysis.teacher_gap import (
+from kpu_mm.structures import Features
+from tools.analysis_tools.teacher_stats import (
     common_space,
     measure_teachers,
     own_space,
 )
-from kpu_mm.structures import Features
 
 
 def test_values_and_ratio():
