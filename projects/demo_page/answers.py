@@ -125,6 +125,7 @@ class Answers:
         image = decode(
             self.uploads.read(file), file.name, max_pixels=self.max_pixels
         )
+        # (H, W, 3)
         longest = max(image.shape[:2])
         if longest <= MAX_SIDE:
             return image
@@ -190,6 +191,7 @@ def class_bars(prediction: Mapping[str, Any], topk: int = 10) -> str:
     """
     rows = zip(prediction['names'], prediction['scores'], strict=True)
     cells = [
+        # Names come from users, so they are escaped.
         f'<li><span>{escape(name)}</span><b>{score:.1%}</b>'
         f'<i style="width:{score:.1%}"></i></li>'
         for name, score in list(rows)[:topk]

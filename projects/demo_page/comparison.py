@@ -63,6 +63,7 @@ class Comparison:
         """
         draw = partial(self._draw, 'features', teacher, image, map_index=0)
         of_teacher = draw('teacher')
+        # The teacher comes first, because its map gives the components.
         like = of_teacher.prediction['maps'][0]
         return Pair(draw('student', like=like), of_teacher)
 
@@ -118,6 +119,7 @@ class Comparison:
         predictions = self._classify(
             'heat', teacher, image, [text], score_maps='cosine'
         )
+        # There is one class: (1, H, W) -> (H, W).
         heats = [prediction['scores'][0] for prediction in predictions]
         low = min(float(heat.min()) for heat in heats)
         high = max(float(heat.max()) for heat in heats)

@@ -157,6 +157,7 @@ def check_address(host: str, port: int) -> None:
     Raises:
         OSError: If it cannot.
     """
+    # Loading the models takes long, so find this out before.
     try:
         with socket.create_server((host, port)):
             pass

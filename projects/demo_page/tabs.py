@@ -103,6 +103,7 @@ def build_tabs(answers: Answers, image: gr.Image) -> dict[str, gr.Textbox]:
     texts: dict[str, gr.Textbox] = {}
     for tab in _TABS:
         teachers = answers.comparison.pool.teachers[tab.task]
+        # A student of CLIP alone has no boxes, for example.
         if not teachers:
             continue
         with gr.Tab(tab.label, elem_id=f'{tab.task}-tab'):
@@ -122,6 +123,7 @@ def _build_tab(
             teachers,
             value=teachers[0],
             label='Teacher',
+            # With one teacher there is nothing to choose.
             visible=len(teachers) > 1,
         )
     button = gr.Button(
@@ -138,6 +140,7 @@ def _build_tab(
                 gr.Markdown(f'### {side.capitalize()}')
                 shown += [make() for make in tab.outputs]
     gr.on(
+        # Enter in the text box works as the button does.
         [button.click, *(box.submit for box in typed[:1])],
         show_errors(getattr(answers, tab.task)),
         [image, teacher, *typed],
@@ -170,6 +173,7 @@ def show_errors(function: Callable[..., Any]) -> Callable[..., Any]:
             # The function itself refuses values other than a path.
             path = upload['path'] if isinstance(upload, dict) else upload
             return function(path, *typed)
+        # These are errors of the input, and their messages are for users.
         except (FileNotFoundError, ValueError) as error:
             raise gr.Error(escape(str(error), quote=False)) from error
         except Exception as error:

@@ -118,6 +118,7 @@ def order_table(run_of: RunOf, rows: Sequence[Row], seeds: list[int]) -> str:
     for i, metric in enumerate(METRICS):
         counts = {True: 0, False: 0, None: 0}
         for a, b in combinations(known, 2):
+            # Equal published figures have no order.
             published = a.published[i] - b.published[i]
             if published and both:
                 ours = np.subtract(

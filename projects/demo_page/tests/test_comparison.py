@@ -23,30 +23,29 @@ def image(pictures):
     return mmcv.imread(pictures / 'a.png')
 
 
-def alone(kind, student_dir, image, encoder, teacher=None, **options):
-    """The result of a separate Inferencer."""
-    inferencer = kind(
-        student_dir, device='cpu', encoder=encoder, teacher=teacher
-    )
-    result = inferencer(image, return_vis=True, **options)
-    return result['predictions'][0], result['visualization'][0]
+@pytest.fixture
+def infer(student_dir, image):
+    """Runs a separate Inferencer on the image."""
+
+    def infer(kind, encoder, teacher=None, **options):
+        inferencer = kind(
+            student_dir, device='cpu', encoder=encoder, teacher=teacher
+        )
+        result = inferencer(image, return_vis=True, **options)
+        return result['predictions'][0], result['visualization'][0]
+
+    return infer
 
 
 @pytest.mark.parametrize('teacher', ['clip', 'grounding_dino'])
-def test_features(comparison, student_dir, image, teacher):
+def test_features(comparison, infer, image, teacher):
     pair = comparison.features(image, teacher)
     assert pair.student.picture.shape == image.shape
     # The student is drawn with the teacher's components, so it comes last.
     like = None
     for encoder in reversed(ENCODERS):
-        prediction, picture = alone(
-            FeatureInferencer,
-            student_dir,
-            image,
-            encoder,
-            teacher,
-            map_index=0,
-            like=like,
+        prediction, picture = infer(
+            FeatureInferencer, encoder, teacher, map_index=0, like=like
         )
         like = prediction['maps'][0]
         ours = getattr(pair, encoder)
@@ -54,14 +53,12 @@ def test_features(comparison, student_dir, image, teacher):
         np.testing.assert_array_equal(ours.prediction['maps'][0], like)
 
 
-def test_classes(comparison, student_dir, image):
+def test_classes(comparison, infer, image):
     names = ['cat', 'dog', 'red car']
     found = comparison.classes(image, 'clip', names)
     for encoder, ours in zip(ENCODERS, found, strict=True):
-        prediction, _ = alone(
+        prediction, _ = infer(
             ZeroShotClassificationInferencer,
-            student_dir,
-            image,
             encoder,
             classes=names,
             templates=TEMPLATES,
@@ -71,13 +68,11 @@ def test_classes(comparison, student_dir, image):
     assert found[0]['scores'] != found[1]['scores']
 
 
-def test_boxes(comparison, student_dir, image):
+def test_boxes(comparison, infer, image):
     pair = comparison.boxes(image, 'grounding_dino', 'a cat. a dog.', 0.4)
     for encoder, ours in zip(ENCODERS, pair, strict=True):
-        prediction, picture = alone(
+        prediction, picture = infer(
             ZeroShotDetectionInferencer,
-            student_dir,
-            image,
             encoder,
             texts='a cat. a dog.',
             threshold=0.4,
@@ -86,13 +81,11 @@ def test_boxes(comparison, student_dir, image):
         np.testing.assert_array_equal(ours.picture, picture)
 
 
-def test_heat_maps_have_one_scale(comparison, student_dir, image):
+def test_heat_maps_have_one_scale(comparison, infer, image):
     pair = comparison.heat(image, 'clip', 'a cat')
     heats = [
-        alone(
+        infer(
             ZeroShotSegmentationInferencer,
-            student_dir,
-            image,
             encoder,
             classes=['a cat'],
             templates=TEMPLATES,
@@ -100,6 +93,7 @@ def test_heat_maps_have_one_scale(comparison, student_dir, image):
         )[0]['scores'][0]
         for encoder in ENCODERS
     ]
+    # One scale for both, from the lowest to the highest value of either.
     low, high = np.min(heats), np.max(heats)
     for ours, heat in zip(pair, heats, strict=True):
         np.testing.assert_array_equal(ours.prediction['scores'][0], heat)
@@ -119,6 +113,7 @@ def test_texts_are_encoded_once(comparison, image, monkeypatch):
     names = ['remote control', 'red dog']
     first = comparison.classes(image, 'clip', names)
     assert sum(encoded) == len(names) * len(TEMPLATES)
+    # The second call finds the embeddings of the first.
     assert comparison.classes(image, 'clip', names) == first
     assert sum(encoded) == len(names) * len(TEMPLATES)
 
@@ -127,10 +122,10 @@ def test_colours_by_hand():
     image = np.full((1, 3, 3), 100, np.uint8)
     heat = np.array([[-1.0, 0.5, 9.0]])
     drawn = heat_overlay(image, heat, 0.0, 1.0, opacity=0.5)
-    # turbo's ends: dark blue (48, 18, 59), dark red (122, 4, 3)
+    # The ends of turbo: dark blue (48, 18, 59) and dark red (122, 4, 3).
     np.testing.assert_allclose(drawn[0, 0], [74, 59, 80], atol=1)
     np.testing.assert_allclose(drawn[0, 2], [111, 52, 51], atol=1)
-    # its middle is green
+    # The middle of turbo is green.
     assert drawn[0, 1].argmax() == 1
 
 

@@ -41,6 +41,7 @@ def test_each_is_loaded_once_and_of_its_class(pool):
             sides = [pool.get(task, teacher, side) for side in ENCODERS]
             assert all(type(side) is kind for side in sides)
             assert sides[0] is not sides[1]
+            # A second call gives the same object.
             assert sides[0] is pool.get(task, teacher, 'student')
 
 
@@ -52,12 +53,12 @@ def test_weights_are_in_memory_once(pool):
         """Sizes by address, of external modules too."""
         found = {}
 
-        def look(weight):
+        def note(weight):
             if weight.nbytes >= 1024:
                 found[weight.data_ptr()] = weight.nbytes
             return weight
 
-        model._apply(look)
+        model._apply(note)
         return found
 
     each = [large(inferencer.model) for inferencer in pool._loaded.values()]
@@ -83,7 +84,7 @@ def test_teachers_that_moved(student_dir, siglip_text_dir):
     )
     moved = pool.get('classes', 'clip', 'teacher').model.head
     assert moved.model.logit_bias is not None
-    # the projector needs no teacher
+    # The student's features need no teacher, moved or not.
     assert pool.get('features', 'clip', 'student').model.link is not None
 
 

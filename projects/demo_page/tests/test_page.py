@@ -19,7 +19,7 @@ def test_what_users_got_wrong_is_show_errors():
     with pytest.raises(gr.Error) as caught:
         show_errors(refuse)(dict(path='a.png', url='x'), 'it')
     assert caught.value.message == 'a.png: &lt;b&gt;it&lt;/b&gt; is nothing.'
-    # Gradio writes the traceback into the log
+    # Gradio writes the traceback to the log.
     assert caught.value.print_exception
 
 
@@ -37,6 +37,7 @@ def test_faults_of_the_program_are_told_apart():
 
 def test_one_request_at_a_time_and_nothing_for_clients(answers):
     page = build_page(answers)
+    # Lambdas fill in the examples; all others run models.
     asking = [f for f in page.fns.values() if f.fn.__name__ != '<lambda>']
     assert {f.fn.__name__ for f in asking} == {
         'features',

@@ -30,7 +30,7 @@ def test_splits_share_nothing():
     train, test = materials('train'), materials('test')
     assert not set(PHOTOGRAPHS['train']) & set(PHOTOGRAPHS['test'])
     assert len(train.scans) == 1400 and len(test.scans) == 397
-    # a scan of one split is none of the other, pixel by pixel
+    # No scan of one split equals one of the other pixel by pixel.
     seen = {scan.tobytes() for scan in train.scans}
     assert not seen & {scan.tobytes() for scan in test.scans}
 
@@ -49,7 +49,7 @@ def test_scans_hold_ink_and_every_digit(split):
 
 
 def test_the_first_scan_is_a_zero():
-    # first row of the file, as UCI publishes it
+    # The first row of the file, as UCI publishes it.
     row = [0, 0, 5, 13, 9, 1, 0, 0]
     np.testing.assert_allclose(
         16 * materials('train').scans[0, 1, 1:-1], row, atol=1e-5
@@ -88,6 +88,7 @@ def test_scene_is_a_pure_function_of_its_arguments(scenes):
 
 
 def test_scene_is_the_same_in_a_process_without_the_toolboxes(scenes):
+    # Another hash seed shows that Python's own hash plays no part.
     code = (
         'import sys; from projects.micro_lab.digit_scenes import scene;'
         "s = scene('train', 5, 17); print(s.image.tobytes().hex());"
@@ -127,7 +128,7 @@ def test_labels_agree(scenes):
     digits = materials('train').digits
     for made in scenes:
         assert np.array_equal(digits[made.scans], made.digits)
-        # no pixel belongs to two digits
+        # No pixel belongs to two digits.
         assert made.masks.sum(0).max() == 1
         for digit in range(10):
             expected = made.masks[made.digits == digit].any(0)
@@ -164,11 +165,11 @@ def test_the_first_digit_is_the_largest(scenes):
 
 
 def test_digits_stand_out(scenes):
-    """Pixels of a digit have its colour, which what is around has not."""
+    """The pixels of a digit have its colour."""
     for made in scenes:
         for name, mask in zip(made.colours, made.masks, strict=True):
             pixels = made.image[mask].astype(float)
-            # the jitter of a colour is 18 levels, noise and edges add more
+            # The jitter of a colour is 18 levels; noise and edges add more.
             distance = np.abs(np.median(pixels, 0) - COLOURS[name])
             assert distance.max() < 40
 
@@ -178,12 +179,14 @@ def test_sizes_show_the_same_composition():
     assert small.image.shape == (64, 64, 3)
     assert large.image.shape == (96, 96, 3)
     assert large.masks.shape[1:] == (96, 96)
+    # Placement may differ between sizes, but not the dominant digit.
     assert small.digits[0] == large.digits[0]
 
 
 def test_source_reads_the_scenes_of_its_series():
     source = DigitSceneSource('test', seed=2, count=5, size=96)
     assert len(source) == 5
+    # Workers of a loader get a pickled copy.
     copy = pickle.loads(pickle.dumps(source))
     with Image.open(io.BytesIO(copy.read(4))) as file:
         assert np.array_equal(file, scene('test', 2, 4, 96).image)

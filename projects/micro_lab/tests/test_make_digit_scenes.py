@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +30,21 @@ def root(tmp_path_factory):
     return root
 
 
-def build(registry, name, root, pipeline):
+def read(toolbox, name, root, *transforms):
+    """Yield each scene with the entry of a toolbox's dataset."""
+    pytest.importorskip(toolbox)
+    utils = import_module(f'{toolbox}.utils')
+    utils.register_all_modules(init_default_scope=False)
     config = Config.fromfile(CONFIG)[name]
-    config.update(data_root=str(root), pipeline=pipeline)
-    return registry.build(config)
+    image = dict(type='LoadImageFromFile')
+    config.update(data_root=str(root), pipeline=[image, *transforms])
+    dataset = import_module(f'{toolbox}.registry').DATASETS.build(config)
+    assert len(dataset) == COUNT
+    for index in range(COUNT):
+        made, found = scene(name.split('_')[-1], 3, index), dataset[index]
+        # The toolboxes read BGR.
+        assert np.array_equal(found['img'][..., ::-1], made.image)
+        yield made, found
 
 
 def test_run_lengths_by_hand():
@@ -44,20 +56,8 @@ def test_run_lengths_by_hand():
 
 
 def test_mmdet_reads_boxes_and_masks(root):
-    pytest.importorskip('mmdet')
-    from mmdet.registry import DATASETS
-    from mmdet.utils import register_all_modules
-
-    register_all_modules(init_default_scope=False)
-    pipeline = [
-        dict(type='LoadImageFromFile'),
-        dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
-    ]
-    dataset = build(DATASETS, 'digits_detection_train', root, pipeline)
-    assert len(dataset) == COUNT
-    for index in range(COUNT):
-        made, found = scene('train', 3, index), dataset[index]
-        assert np.array_equal(found['img'][..., ::-1], made.image)
+    labels = dict(type='LoadAnnotations', with_bbox=True, with_mask=True)
+    for made, found in read('mmdet', 'digits_detection_train', root, labels):
         assert np.array_equal(found['gt_bboxes'].tensor, made.boxes)
         assert np.array_equal(found['gt_masks'].masks, made.masks)
         assert np.array_equal(found['gt_bboxes_labels'], made.digits)
@@ -75,6 +75,7 @@ def test_coco_metric_takes_the_truth_for_perfect(root):
     metric.dataset_meta = dict(classes=classes)
     for index in range(COUNT):
         made = scene('test', 3, index)
+        # pycocotools wants (H, W, N) in column order.
         masks = np.asfortranarray(made.masks.transpose(1, 2, 0), np.uint8)
         prediction = dict(
             bboxes=torch.from_numpy(made.boxes).float(),
@@ -91,33 +92,16 @@ def test_coco_metric_takes_the_truth_for_perfect(root):
 
 
 def test_mmseg_reads_maps(root):
-    pytest.importorskip('mmseg')
-    from mmseg.registry import DATASETS
-    from mmseg.utils import register_all_modules
-
-    register_all_modules(init_default_scope=False)
-    pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')]
-    dataset = build(DATASETS, 'digits_segmentation_test', root, pipeline)
-    assert len(dataset) == COUNT
-    assert dataset.metainfo['classes'][0] == 'background'
-    for index in range(COUNT):
-        made, found = scene('test', 3, index), dataset[index]
-        assert np.array_equal(found['img'][..., ::-1], made.image)
+    labels = dict(type='LoadAnnotations')
+    for made, found in read('mmseg', 'digits_segmentation_test', root, labels):
         assert np.array_equal(found['gt_seg_map'], made.semantic)
+    # Class 0 of the maps must be the background in the config too.
+    classes = Config.fromfile(CONFIG).digits_segmentation.metainfo.classes
+    assert classes[0] == 'background'
 
 
 def test_mmpretrain_reads_dominant_digits(root):
-    pytest.importorskip('mmpretrain')
-    from mmpretrain.registry import DATASETS
-    from mmpretrain.utils import register_all_modules
-
-    register_all_modules(init_default_scope=False)
-    pipeline = [dict(type='LoadImageFromFile')]
-    dataset = build(DATASETS, 'digits_classification_train', root, pipeline)
-    assert len(dataset) == COUNT
-    for index in range(COUNT):
-        made, found = scene('train', 3, index), dataset[index]
-        assert np.array_equal(found['img'][..., ::-1], made.image)
+    for made, found in read('mmpretrain', 'digits_classification_train', root):
         assert found['gt_label'] == made.label
 
 
@@ -143,6 +127,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
     def fail(*_):
         raise KeyboardInterrupt
 
+    # The temporary folder exists by then, and must not stay.
     monkeypatch.setattr(make_digit_scenes, 'scene', fail)
     with pytest.raises(KeyboardInterrupt):
         write_digit_scenes(tmp_path / 'new', 'train', 0, 2)
