@@ -65,6 +65,7 @@ class ImageInferencer(BaseInferencer):
         # Classes and thresholds of a call are set on the model, so a call in
         # another thread has to wait.
         self._lock = threading.Lock()
+        # Two Inferencers may be of different toolboxes.
         scope = cfg.get('default_scope')
         with DefaultScope.overwrite_default_scope(scope):
             super().__init__(cfg, device=device, show_progress=show_progress)
@@ -107,6 +108,7 @@ class ImageInferencer(BaseInferencer):
             ValueError: If an input is broken or too large, or an argument
                 is wrong.
         """
+        # Each step gets its own arguments; unknown ones are an error.
         _, forward, visualize, postprocess = self._dispatch_kwargs(**kwargs)
         if min(batch_size, video_stride) < 1:
             raise ValueError(
@@ -145,6 +147,7 @@ class ImageInferencer(BaseInferencer):
                     )
                     if not (return_vis or out_dir):
                         continue
+                    # BGR -> RGB; visualizers need contiguous memory.
                     rgb = np.ascontiguousarray(image.bgr[..., ::-1])
                     picture = self.visualize(rgb, result, **visualize)
                     if out_dir:
@@ -166,6 +169,7 @@ class ImageInferencer(BaseInferencer):
         Yields:
             The images of a batch, and the batch.
         """
+        # Lazy: only the images of one batch are in memory.
         prepared = (
             (image, self.pipeline(as_loaded(image))) for image in inputs
         )
@@ -194,6 +198,7 @@ class ImageInferencer(BaseInferencer):
     def _init_model(
         self, cfg: Any, weights: str | None, device: str = 'cpu'
     ) -> nn.Module:
+        # Zero-shot models load their own weights when they are built.
         model: nn.Module = MODELS.build(cfg.model)
         return model.to(device).eval()
 

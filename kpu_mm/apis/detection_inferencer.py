@@ -81,6 +81,7 @@ def _encode(masks: Any) -> list[dict[str, Any]]:
     from mmdet.structures.mask import encode_mask_results
 
     encoded: list[dict[str, Any]] = encode_mask_results(masks)
+    # pycocotools gives bytes, which are no JSON.
     return [dict(m, counts=m['counts'].decode()) for m in encoded]
 
 
@@ -197,6 +198,7 @@ class ZeroShotDetectionInferencer(ZeroShotInferencer, _BoxResults):
         """
         size = self.model.decoder.processor.image_processor.size
         for step in cfg.test_dataloader.dataset.pipeline:
+            # The transform that resizes is the only one with a scale.
             if 'scale' in step:
                 step.scale = (size['shortest_edge'], size['longest_edge'])
 

@@ -85,6 +85,7 @@ class FeatureInferencer(ImageInferencer):
             self._encoder = student.backbone
         else:
             self._encoder = _Projected(student, teacher)
+        # Model and pipeline do not come from a config here.
         super().__init__(Config(dict()), device, show_progress)
 
     def forward(self, inputs: Tensor) -> list[Features]:
@@ -177,6 +178,7 @@ class FeatureInferencer(ImageInferencer):
             height, width = bgr.shape[:2]
             scale = self.image_size / max(height, width)
             size = (round(width * scale), round(height * scale))
+            # As DINO's own evaluation resizes images.
             bgr = mmcv.imresize(
                 bgr, size, interpolation='bicubic', backend='pillow'
             )

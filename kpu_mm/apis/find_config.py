@@ -63,6 +63,7 @@ def find_config(model: Model) -> Config:
     Raises:
         FileNotFoundError: If there is no such config.
     """
+    # Inferencers change their config, but not the caller's.
     if isinstance(model, Config):
         return copy.deepcopy(model)
     if isinstance(model, dict):
@@ -110,6 +111,7 @@ def find_student(model: Model, weights: str | None = None) -> Student:
     if is_student(model, weights):
         return open_student(str(model))
     cfg = find_config(model)
+    # Zero-shot configs have a ProjectedBackbone under one of these keys.
     for key in ('backbone', 'encoder'):
         encoder: Any = cfg.model.get(key) or {}
         if 'source' in encoder:
@@ -174,6 +176,8 @@ def zero_shot_config(
     try:
         for name in path:
             owner = owner[name]
+        # It may be None, or a list as in cascades, in a config of another
+        # task.
         owner[key].items()
     except (AttributeError, KeyError, TypeError):
         raise ValueError(
@@ -218,15 +222,11 @@ def _choose(
         if find_model(config['type'], kind)
     ]
     if teacher is None and len(fitting) == 1:
-        return fitting[0]
-    if teacher in fitting:
-        return str(teacher)
-    raise ValueError(
-        f"the student '{source}' has the teachers {list(recorded)}, of which "
-        f'{fitting} are of class {kind.__name__}; '
-        + (
+        (teacher,) = fitting
+    if teacher not in fitting:
+        raise ValueError(
+            f"the student '{source}' has the teachers {list(recorded)}; this "
+            f'task needs one of class {kind.__name__}, which are {fitting}: '
             'name one of these with teacher=...'
-            if fitting
-            else 'this task needs one.'
         )
-    )
+    return str(teacher)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import glob
-import io
 import os
-import re
 import urllib.request
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +16,6 @@ from PIL import Image, ImageOps
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from kpu_mm.datasets.encoded_image import (
-    FORMATS,
     MAX_PIXELS,
     CorruptImageError,
     EncodedImage,
@@ -150,6 +146,7 @@ def read_images(
             images = _read_video(item, max_pixels, video_stride)
         elif isinstance(item, str):
             path = urlsplit(item).path if is_url(item) else item
+            # The path of a URL is without its query.
             data = _download(item) if is_url(item) else Path(item).read_bytes()
             bgr = decode(data, item, backend, max_pixels)
             images = iter([NamedImage(bgr, item, Path(path).stem or 'image')])
@@ -195,6 +192,7 @@ def _convert(image: Any, name: str, max_pixels: int) -> np.ndarray:
             f'an input is a {type(image).__name__}: pass a path, a URL, a PIL '
             'image or a uint8 array (H, W, 3) in BGR.'
         )
+    # An alpha channel or a channel axis in front is ambiguous, so refused.
     grey = image.ndim == 2
     if image.dtype != np.uint8 or not (grey or image.shape[2:] == (3,)):
         raise ValueError(
@@ -214,6 +212,7 @@ def _download(url: str) -> bytes:
             data: bytes = answer.read()
             return data
     except (OSError, ValueError) as error:
+        # Some messages have line breaks, and some errors no message.
         reason = ' '.join(str(error).split()) or type(error).__name__
         raise FileNotFoundError(
             f"'{url}' cannot be downloaded: {reason}."
@@ -232,9 +231,9 @@ def decode(
         data: The file.
         name: What to call it in errors.
         backend: MMCV's decoder, 'cv2' or 'pillow'. Defaults to 'cv2'.
-        max_pixels: Larger images are refused, by their header. Above
-            Pillow's own limit of 89 million ``PIL.Image.MAX_IMAGE_PIXELS``
-            must be raised too. Defaults to 50 million.
+        max_pixels: Larger images are refused, by their header. Pillow's own
+            limit of 89 million, ``PIL.Image.MAX_IMAGE_PIXELS``, holds as
+            well. Defaults to 50 million.
 
     Returns:
         (H, W, 3) uint8, BGR.
@@ -242,10 +241,13 @@ def decode(
     Raises:
         ValueError: If it is no image, broken or too large.
     """
-    _check_size(_pixels_of(data), name, max_pixels)
     try:
-        # OpenCV fills the missing part of a truncated file with grey.
-        EncodedImage(data, name).check()
+        # Here and not in MMCV: OpenCV fills the missing part of a truncated
+        # file with grey, and reads the size after it has decoded all pixels.
+        image = EncodedImage(data, name)
+        height, width = image.size
+        _check_size(height * width, name, max_pixels)
+        image.check()
     except CorruptImageError as error:
         raise ValueError(
             f"'{name}' is not an image that can be decoded "
@@ -258,22 +260,6 @@ def decode(
             'PNG or JPEG.'
         )
     return bgr
-
-
-def _pixels_of(data: bytes) -> int:
-    """Read the number of pixels from the header; 0 for a broken header."""
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        try:
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-            return image.width * image.height
-        except Image.DecompressionBombError as error:
-            # Pillow does not open it, but its message has the number.
-            count = re.search(r'\d+', str(error))
-            return int(count[0]) if count else 2**31
-        # Any other fault is reported when the image is decoded.
-        except Exception:
-            return 0
 
 
 def _check_size(pixels: int, name: str, max_pixels: int) -> None:

@@ -61,6 +61,7 @@ class TrainedInferencer(ImageInferencer):
         show_progress: bool = True,
     ) -> None:
         cfg = find_config(model)
+        # For _init_model, which super().__init__ calls.
         self._weights = weights or cfg.get('load_from')
         if self._weights is None:
             raise ValueError(
@@ -108,6 +109,7 @@ def _find_names(checkpoint: Mapping[str, Any], cfg: Config) -> list[str]:
     # Toolboxes differ in the key's case.
     names = {key.lower(): value for key, value in meta.items()}.get('classes')
     if names is None:
+        # With lazy_init no annotation file is read.
         dataset = dict(cfg.test_dataloader.dataset, lazy_init=True)
         names = DATASETS.build(dataset).metainfo.get('classes')
     if names is None:
@@ -167,6 +169,7 @@ class ZeroShotInferencer(ImageInferencer):
         )
         if encoder == 'teacher':
             self.use_teacher(cfg)
+        # The pipeline of a user's own config is left as it is.
         self._adapts_pipeline = is_student(model)
         super().__init__(cfg, device, show_progress)
 

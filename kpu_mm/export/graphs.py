@@ -56,11 +56,10 @@ class RawStudent(nn.Module):
 
         Returns:
             ``summary`` (B, C) and ``map_s`` (B, C, ceil(H / s), ceil(W / s))
-            at strides s of 4, 8, 16 and 32, or a ViT's own, for which sizes
-            are rounded to the nearest; for each link ``NAME_summary``
-            (B, D), if the teacher has one, and ``NAME_map_i`` for its maps
-            from the first on, (B, C_i, ceil(H / s_i), ceil(W / s_i)) at the
-            teacher's strides s_i.
+            at strides s of 4, 8, 16 and 32, or at a ViT's own stride, with
+            sizes rounded to the nearest; for each link ``NAME_summary``
+            (B, D), if the teacher has one, and ``NAME_map_i``
+            (B, C_i, ceil(H / s_i), ceil(W / s_i)) at its strides s_i.
         """
         size = (images.shape[-2], images.shape[-1])
         features = self.backbone.encode(images)
@@ -90,9 +89,8 @@ def write_graphs(
         formats: Names out of ``WRITERS``.
 
     Returns:
-        For config.json: channels of each output, the sizes of the images
-        that were compared, and for each file the largest difference from
-        the student.
+        For config.json: channels of each output, the sizes of the compared
+        images, and for each file the largest difference from the student.
 
     Raises:
         RuntimeError: If a graph's results are not the student's.
@@ -124,8 +122,7 @@ def export_program(model: RawStudent) -> ExportedProgram:
     Raises:
         RuntimeError: If this version of torch cannot keep sizes symbolic.
     """
-    # Batch and sides differ from each other, and are multiples of nothing;
-    # else equal sizes would share a symbol.
+    # Sizes that are equal or multiples would share a symbol.
     images = torch.linspace(0, 255, 2 * 3 * 75 * 101).view(2, 3, 75, 101)
     sizes = {
         0: Dim.DYNAMIC,
@@ -186,9 +183,7 @@ def _symbolic_sizes(model: RawStudent) -> Iterator[None]:
         yield
 
 
-def _write_program(
-    program: ExportedProgram, _: Sequence[str], path: Path
-) -> Run:
+def _write_program(program: ExportedProgram, _: Any, path: Path) -> Run:
     torch.export.save(program, path)
     run: Run = torch.export.load(path).module()
     return run
@@ -269,16 +264,14 @@ def largest_difference(
         name: Name of the graph, for the error.
         run: The graph: images to named outputs.
         model: The model.
-        cases: Batch sizes, heights and widths. Defaults to three unlike
-            ones.
+        cases: Batch sizes, heights and widths. Defaults to ``CASES``.
 
     Returns:
         The largest absolute difference over the largest absolute value of
-        the same output, or over 1 where that is less.
+        the same output, or over 1 if that is less.
 
     Raises:
-        RuntimeError: If it is above 1e-4, or an output has another name or
-            shape.
+        RuntimeError: If it is above 1e-4, or a name or shape differs.
     """
     generator = torch.Generator().manual_seed(0)
     worst = 0.0

@@ -41,6 +41,7 @@ class TeacherSpaceEncoder(ExternalModule):
     ) -> None:
         super().__init__()
         check_choice('out_type', out_type, ('maps', 'summary'))
+        # GroundingDINO's image backbone has maps only.
         if out_type == 'summary' and summary_channels is None:
             raise ValueError(
                 "the teacher has no summary; use out_type='maps', or another "
@@ -158,6 +159,7 @@ class TeacherEncoder(TeacherSpaceEncoder):
     def __init__(
         self, teacher: Mapping[str, Any], out_type: str = 'maps'
     ) -> None:
+        # The bank refuses a config that is not a teacher's.
         encoder = TeacherBank(dict(teacher=teacher))['teacher']
         super().__init__(out_type, encoder.channels, encoder.summary_channels)
         self.teacher = encoder

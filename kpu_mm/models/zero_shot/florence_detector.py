@@ -86,6 +86,8 @@ class FlorenceDetector(PromptedDetector):
             for image, sample in zip(inputs, data_samples, strict=True)
         ]
         texts = self.generate(images)
+        # Boxes are scaled to the original image, as MMDetection's metrics
+        # expect.
         for text, sample in zip(texts, data_samples, strict=True):
             classes = self.prompt(sample)
             if isinstance(classes, str):

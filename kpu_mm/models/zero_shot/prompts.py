@@ -165,6 +165,7 @@ def split_prompts(
     """
     if not names:
         raise ValueError(_EMPTY)
+    # Greedy, in the given order, so that labels are the names' indices.
     groups: list[list[str]] = []
     room = 0
     for name in names:
@@ -198,6 +199,7 @@ def _write(names: Sequence[str], tokenizer: Any, width: int) -> Prompt:
             f"'.' and '?' end a phrase for GroundingDINO; write {stops} "
             'without them.'
         )
+    # (K, T) bool -> weights of a mean over each phrase's tokens
     shares = phrases.float()
     return Prompt(tokens, shares / shares.sum(1, keepdim=True))
 
@@ -217,6 +219,7 @@ def read_text(text: str, tokenizer: Any, limit: int) -> Tensor:
         ValueError: If the text names nothing, or is over the limit.
     """
     check_text(text)
+    # GroundingDINO was trained with lower case and a full stop at the end.
     text = text.lower().strip().removesuffix('.') + '.'
     tokens: Tensor = tokenizer(text, return_tensors='pt').input_ids
     if tokens.shape[1] > limit:

@@ -109,6 +109,7 @@ class TextHead(ExternalModule):
         Raises:
             ValueError: If a prompt is longer than the text tower takes.
         """
+        # JSON keeps the borders of names, unlike a joined text.
         lists = json.dumps([list(classes), list(templates)])
         key = hashlib.sha256(lists.encode()).hexdigest()
         if key not in self._embeddings:
@@ -152,8 +153,7 @@ class TextHead(ExternalModule):
         """Compare image features with the classes, as the CLIP scales it.
 
         Args:
-            features: In the space of text embeddings, of any length,
-                (..., D).
+            features: In the space of text embeddings, (..., D).
 
         Returns:
             (..., K).
@@ -166,13 +166,10 @@ class TextHead(ExternalModule):
         return logits if bias is None else logits + bias
 
     def cosine(self, logits: Tensor) -> Tensor:
-        """Undo the scale and bias of logits.
+        """Undo the scale and bias of :meth:`logits`, to [-1, 1].
 
         Args:
-            logits: What :meth:`logits` returned, of any shape.
-
-        Returns:
-            Cosine similarities in [-1, 1], of the same shape.
+            logits: Of any shape.
         """
         bias = self.model.logit_bias
         cosine: Tensor = logits if bias is None else logits - bias
@@ -187,6 +184,7 @@ class TextHead(ExternalModule):
         Returns:
             The softmax, or the sigmoid for a SigLIP.
         """
+        # A SigLIP scores each class by itself.
         if self.model.logit_bias is None:
             return logits.softmax(-1)
         return logits.sigmoid()
@@ -222,8 +220,7 @@ class ZeroShotClsHead(TextHead):
 
         Args:
             feats: As :meth:`forward` takes them.
-            data_samples: MMPretrain's, one for each image; None makes new
-                ones. Defaults to None.
+            data_samples: MMPretrain's; None makes new ones. Defaults to None.
 
         Returns:
             The samples with ``pred_score`` (K,) and ``pred_label``.
@@ -256,17 +253,15 @@ class ZeroShotSegHead(TextHead):
 
     align_corners = False
 
-    @property
-    def out_channels(self) -> int:
-        """Channels of the logits, for MMSegmentation."""
-        return self.num_classes
+    # MMSegmentation's name for the channels of the logits.
+    out_channels = TextHead.num_classes
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
         """Compute logits.
 
         Args:
-            inputs: The backbone's maps; the last one is the CLIP's patch
-                tokens after its final norm, (B, C, H, W).
+            inputs: The backbone's maps, of which the last is read: the
+                CLIP's patch tokens after its final norm, (B, C, H, W).
 
         Returns:
             (B, K, H, W).
@@ -274,6 +269,7 @@ class ZeroShotSegHead(TextHead):
         tokens = self.teacher.to_text_space(inputs[-1])
         # (B, D, H, W) -> (B, H, W, D)
         logits = self.logits(tokens.permute(0, 2, 3, 1).contiguous())
+        # (B, H, W, K) -> (B, K, H, W)
         return logits.permute(0, 3, 1, 2)
 
     def predict(
@@ -286,9 +282,8 @@ class ZeroShotSegHead(TextHead):
 
         Args:
             inputs: As :meth:`forward` takes them.
-            batch_img_metas: Of each image, with 'img_shape', and
-                'pad_shape' if it was padded.
-            test_cfg: Not used: MMSegmentation passes it to every head.
+            batch_img_metas: With 'img_shape', and 'pad_shape' after padding.
+            test_cfg: Not used; MMSegmentation passes it to every head.
 
         Returns:
             (B, K, H, W).

@@ -144,6 +144,7 @@ class ZeroShotDetector(PromptedDetector):
         self.max_per_image = max_per_image
         self.threshold = threshold
         self.text_threshold = text_threshold
+        # A student of another teacher would give nonsense, or fail late.
         expected = self.decoder.teacher.channels
         if self.encoder is not None and self.encoder.channels != expected:
             raise ValueError(
@@ -176,6 +177,7 @@ class ZeroShotDetector(PromptedDetector):
         members: dict[str | tuple[str, ...], list[int]] = {}
         for i, sample in enumerate(data_samples):
             height, width = sample.img_shape[:2]
+            # Images are padded at the right and the bottom.
             mask[i, :height, :width] = True
             members.setdefault(self.prompt(sample), []).append(i)
         maps = self.encode(inputs, mask)
@@ -203,6 +205,7 @@ class ZeroShotDetector(PromptedDetector):
 def _in_pixels(found: Boxes, shape: Sequence[int]) -> InstanceData:
     """Scale boxes from units of the image's sides to pixels."""
     height, width = shape[:2]
+    # Boxes may reach out of the image by a little.
     scale = found.boxes.new_tensor([width, height, width, height])
     return InstanceData(
         bboxes=found.boxes.clamp(0, 1) * scale,
