@@ -42,15 +42,23 @@ class _BoxResults(ImageInferencer):
         Args:
             result: MMDetection's sample.
         """
-        boxes = result.pred_instances.numpy()
-        prediction = dict(
-            bboxes=boxes.bboxes.tolist(),
-            scores=boxes.scores.tolist(),
-            labels=boxes.labels.tolist(),
-            names=boxes.label_names,
-        )
-        if 'masks' in boxes:
-            prediction['masks'] = _encode(boxes.masks)
+        prediction: dict[str, Any] = {}
+        # A panoptic detector may give no boxes.
+        if 'pred_instances' in result:
+            boxes = result.pred_instances.numpy()
+            prediction |= dict(
+                bboxes=boxes.bboxes.tolist(),
+                scores=boxes.scores.tolist(),
+                labels=boxes.labels.tolist(),
+                names=boxes.label_names,
+            )
+            if 'masks' in boxes:
+                prediction['masks'] = _encode(boxes.masks)
+        for key in ('sem_seg', 'panoptic_seg'):
+            if f'pred_{key}' in result:
+                # MMDetection calls both maps sem_seg, (1, H, W).
+                pixels = result.get(f'pred_{key}').sem_seg[0]
+                prediction[key] = pixels.cpu().numpy().astype(np.int32)
         return prediction
 
     def detect(self, inputs: Any, threshold: float) -> Any:
@@ -65,6 +73,8 @@ class _BoxResults(ImageInferencer):
         """
         samples = self.model.test_step(inputs)
         for sample in samples:
+            if 'pred_instances' not in sample:
+                continue
             boxes = sample.pred_instances
             # Detectors with a prompt name their boxes themselves.
             if 'label_names' not in boxes:
@@ -95,6 +105,9 @@ class DetectionInferencer(TrainedInferencer, _BoxResults):
     * ``threshold``: boxes are kept that score more; 0.3 if left out;
     * ``classes`` or ``texts``: names or one free text, the prompt of a
       detector that takes one, such as MMDetection's GroundingDINO.
+
+    A detector with a semantic or panoptic branch also gives ``sem_seg`` and
+    ``panoptic_seg`` (class + id * 1000), arrays (H, W).
     """
 
     forward_kwargs: ClassVar[set[str]] = {'threshold', 'classes', 'texts'}

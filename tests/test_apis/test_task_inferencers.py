@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.structures import PixelData
 from pycocotools import mask as coco_mask
 
 from kpu_mm.apis import (
@@ -238,6 +239,22 @@ def test_text_reaches_detectors_that_read_it(
     assert set(found['names']) == {f'name {i}' for i in range(5)}
     with pytest.raises(ValueError, match='not both'):
         infer(image, classes=['cat'], texts='a cat')
+
+
+def test_panoptic_maps(labeled, checkpoint, monkeypatch):
+    """A detector that gives maps and no boxes."""
+    infer = DetectionInferencer(labeled / 'coco.py', checkpoint, device='cpu')
+    maps = torch.arange(12).view(1, 3, 4)
+
+    def segment(data):
+        (sample,) = data['data_samples']
+        sample.pred_panoptic_seg = PixelData(sem_seg=maps)
+        return [sample]
+
+    monkeypatch.setattr(infer.model, 'test_step', segment)
+    (found,) = infer(labeled / 'coco/val/1.png')['predictions']
+    assert set(found) == {'img_path', 'panoptic_seg'}
+    assert found['panoptic_seg'].tolist() == maps[0].tolist()
 
 
 def test_clear_messages(labeled, checkpoint, tmp_path):
