@@ -151,7 +151,7 @@ class Agreement:
         )
 
 
-def _add_outputs(
+def add_outputs(
     found: Mapping[str, Agreement | StreamingCKA],
     first: Features,
     second: Features,
@@ -216,7 +216,7 @@ def measure_agreement(
     for images, mask in batches:
         student, teacher = extract_pairs(distiller, name, images, mask)
         guess = distiller.links[name].to_teacher(student, like=teacher)
-        _add_outputs(projected, guess, teacher)
+        add_outputs(projected, guess, teacher)
         models = dict(student=student)
         if isinstance(distiller.student, KPUBackbone):
             sentinel = extract_sentinel(distiller.student, images, mask)
@@ -224,75 +224,9 @@ def measure_agreement(
             models['sentinel'] = sentinel.select([0] * len(teacher.maps))
         for model, features in models.items():
             found = own.setdefault(model, {o: StreamingCKA() for o in outputs})
-            _add_outputs(found, resize_like(features, teacher), teacher)
+            add_outputs(found, resize_like(features, teacher), teacher)
     return {
         output: projected[output].result()
         | {f'cka_{model}': own[model][output].value() for model in own}
         for output in outputs
     }
-
-
-@torch.no_grad()
-def sweep(
-    distiller: KPUDistiller,
-    batches: Mapping[int, Iterable[Batch]],
-    reference: int,
-) -> dict[str, Any]:
-    """Compare the student with its teachers and with itself at each size.
-
-    Mode switching (RADIOv2.5, https://arxiv.org/abs/2412.07679): a student
-    that met each teacher at one resolution alone may imitate a teacher at
-    that resolution only, and change its features at once in between.
-
-    Args:
-        distiller: A distiller with the term 's2t'.
-        batches: By size, the same images in the same order.
-        reference: The size with which the student is compared; one of those
-            of ``batches``.
-
-    Returns:
-        ``teachers``: by name, output and size, ``cosine``, ``mse`` and
-        ``cka`` of h_s2t(X) and X^t, which sees the image at that size too.
-        ``student``: by output and size, the same of the student's own
-        features and its features at the reference size.
-
-    Raises:
-        ValueError: If the reference is no size of ``batches``.
-    """
-    if reference not in batches:
-        raise ValueError(
-            f'the reference size {reference} is none of {sorted(batches)}.'
-        )
-    strides = distiller.student.strides
-    own = ['summary', *(f'stride {stride}' for stride in strides)]
-
-    def measures(outputs: list[str]) -> dict[int, dict[str, Agreement]]:
-        return {size: {o: Agreement() for o in outputs} for size in batches}
-
-    itself = measures(own)
-    found = {n: measures(names_of(distiller, n)) for n in distiller.links}
-    for group in zip(*batches.values(), strict=True):
-        images = {s: b.images for s, b in zip(batches, group, strict=True)}
-        encode = distiller.student.encode
-        students = {size: encode(image) for size, image in images.items()}
-        # h_s2t is compared on the teacher's grid, the student with itself on
-        # that of the reference size.
-        like = students[reference]
-        for size, student in students.items():
-            _add_outputs(itself[size], resize_like(student, like), like)
-            for name, link in distiller.links.items():
-                teacher = distiller.teachers[name].encode(images[size])
-                x, x_t = link.pair(student, link.targets(teacher))
-                projected = link.to_teacher(x, like=x_t)
-                _add_outputs(found[name][size], projected, x_t)
-    return dict(
-        teachers={name: _by_output(sizes) for name, sizes in found.items()},
-        student=_by_output(itself),
-    )
-
-
-def _by_output(
-    sizes: Mapping[int, Mapping[str, Agreement]],
-) -> dict[str, dict[int, dict[str, float]]]:
-    outputs = next(iter(sizes.values()))
-    return {o: {s: sizes[s][o].result() for s in sizes} for o in outputs}

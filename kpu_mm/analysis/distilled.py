@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,7 +16,6 @@ from kpu_mm.models.kpu_distiller import KPUDistiller
 from kpu_mm.models.student import check_layout
 from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
-from kpu_mm.visualization import pca_rgb
 from kpu_mm.weights.state_dict import load_state
 
 Encode = Callable[[Tensor, Tensor | None], Features]
@@ -151,50 +149,3 @@ def extract_pairs(
     link = distiller.links[name]
     targets = link.targets(distiller.teachers[name].encode(images, mask))
     return link.pair(distiller.student.encode(images, mask), targets)
-
-
-@torch.no_grad()
-def pca_panels(
-    distiller: KPUDistiller, image: Tensor
-) -> dict[str, np.ndarray]:
-    """Draw an image and the features of each model.
-
-    Each model has its own main directions as colours; the student in a
-    teacher's space has the teacher's, so that equal features look equal.
-
-    Args:
-        distiller: The distiller.
-        image: One raw image, (1, 3, H, W).
-
-    Returns:
-        By title, pictures (h, w, 3) in [0, 1]: the image, the sentinel (if
-        there is one), the student's levels; then, map by map, each teacher
-        and the student in its place.
-    """
-    models = all_models(distiller)
-    pictures = dict(image=image[0].float().cpu() / 255)
-    if 'sentinel' in models:
-        (patches,) = models['sentinel'](image, None).maps
-        pictures['sentinel'] = pca_rgb(patches[0])
-    strides = distiller.student.strides
-    levels = models['student'](image, None).maps
-    for stride, m in zip(strides, levels, strict=True):
-        pictures[f'student\nstride {stride}'] = pca_rgb(m[0])
-    for name, link in distiller.links.items():
-        student, teacher = extract_pairs(distiller, name, image)
-        if link.s2t is not None:
-            student = link.to_teacher(student, like=teacher)
-        for i, (index, level) in enumerate(link.levels.pairs):
-            shown = teacher.maps[i][0]
-            stride = link.levels.strides[index]
-            pictures[f'{name}\nmap {index}, stride {stride}'] = pca_rgb(shown)
-            if link.s2t is not None:
-                title = f'student, stride {strides[level]}\nas {name}'
-                pictures[f'{title}, map {index}'] = pca_rgb(
-                    student.maps[i][0], like=shown
-                )
-    return {
-        # (3, h, w) -> (h, w, 3)
-        title: picture.permute(1, 2, 0).cpu().numpy()
-        for title, picture in pictures.items()
-    }

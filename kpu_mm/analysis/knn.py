@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -15,7 +14,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from kpu_mm.registry import LOOPS, MODELS
-from kpu_mm.structures import Features
 
 Vectors = tuple[Tensor, Tensor]
 
@@ -245,51 +243,3 @@ class KNNTestLoop(TestLoop):
         first = torch.ones_like(order, dtype=torch.bool)
         first[1:] = index[order][1:] != index[order][:-1]
         return features[order[first]], labels[order[first]]
-
-
-@torch.no_grad()
-def embed(
-    models: Mapping[str, Callable[..., Features]],
-    batches: Iterable[Vectors],
-    device: torch.device,
-) -> dict[str, Vectors]:
-    """Compute one normalised vector an image with every model.
-
-    Args:
-        models: Raw images and no mask -> features. A model without a summary
-            gives the mean of its coarsest map.
-        batches: Images (B, 3, H, W) and labels (B,).
-        device: Where the models are.
-
-    Returns:
-        By model, vectors (N, D) and labels (N,).
-    """
-    vectors: dict[str, list[Tensor]] = {name: [] for name in models}
-    labels = []
-    for images, classes in batches:
-        labels.append(classes)
-        for name, encode in models.items():
-            features = encode(images.to(device), None)
-            vector = features.summary
-            if vector is None:
-                # (B, C, H, W) -> (B, C)
-                vector = features.maps[-1].mean((-2, -1))
-            vectors[name].append(F.normalize(vector, dim=1))
-    known = torch.cat(labels).to(device)
-    return {name: (torch.cat(v), known) for name, v in vectors.items()}
-
-
-def knn_accuracy(
-    bank: Vectors, queries: Vectors, num_classes: int, k: int = 20
-) -> float:
-    """Compute the top-1 accuracy of DINO's weighted vote, in per cent.
-
-    Args:
-        bank: Vectors (N, D) whose labels (N,) vote.
-        queries: Vectors (M, D) and their labels (M,).
-        num_classes: Number of classes.
-        k: Number of neighbours. Defaults to 20.
-    """
-    shares = knn_vote(queries[0], bank[0], bank[1], num_classes, k)
-    right = shares.argmax(1) == queries[1]
-    return 100 * right.double().mean().item()

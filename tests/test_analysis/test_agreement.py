@@ -9,12 +9,12 @@ from kpu_mm.analysis.agreement import (
     StreamingCKA,
     measure_agreement,
     names_of,
-    sweep,
     unbiased_hsic,
 )
 from kpu_mm.analysis.batches import Batch
 from kpu_mm.models.losses import AlignLoss
 from kpu_mm.structures import Features
+from tools.analysis_tools.resolution_sweep import sweep
 
 
 def gram_hsic(x, y):

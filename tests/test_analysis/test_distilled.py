@@ -7,10 +7,10 @@ from kpu_mm.analysis.distilled import (
     extract_pairs,
     extract_sentinel,
     load_distiller,
-    pca_panels,
 )
 from kpu_mm.registry import MODELS
 from kpu_mm.visualization import pca_rgb
+from tools.analysis_tools.pca_panels import pca_panels
 
 CLOSE = dict(rtol=1e-4, atol=1e-5)
 

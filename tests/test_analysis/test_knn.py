@@ -9,10 +9,11 @@ from torch.utils.data import Dataset
 
 from kpu_mm.analysis import knn
 from kpu_mm.analysis.distilled import all_models
-from kpu_mm.analysis.knn import KNNTestLoop, embed, knn_accuracy, knn_vote
+from kpu_mm.analysis.knn import KNNTestLoop, knn_vote
 from kpu_mm.engine.runner import KPURunner
 from kpu_mm.registry import DATASETS, MODELS
 from kpu_mm.structures import Features
+from tools.analysis_tools.knn import embed, knn_accuracy
 
 
 def test_a_model_without_a_summary_gives_its_coarsest_map():

@@ -8,7 +8,22 @@ NAME` is the student's in that teacher's space.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Iterable, Mapping
 
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kpu_mm.analysis.batches import labelled_images
+from kpu_mm.analysis.distilled import all_models, load_distiller
+from kpu_mm.analysis.knn import knn_vote
+from kpu_mm.analysis.report import (
+    bars,
+    markdown_table,
+    panels,
+    write_report,
+)
+from kpu_mm.structures import Features
 from kpu_mm.utils.command_line import (
     add_analysis_arguments,
     positive,
@@ -16,6 +31,57 @@ from kpu_mm.utils.command_line import (
     refuse,
     refusing,
 )
+
+# Features of images, one row each, and their labels.
+Vectors = tuple[Tensor, Tensor]
+
+
+@torch.no_grad()
+def embed(
+    models: Mapping[str, Callable[..., Features]],
+    batches: Iterable[Vectors],
+    device: torch.device,
+) -> dict[str, Vectors]:
+    """Compute one normalised vector an image with every model.
+
+    Args:
+        models: Raw images and no mask -> features. A model without a summary
+            gives the mean of its coarsest map.
+        batches: Images (B, 3, H, W) and labels (B,).
+        device: Where the models are.
+
+    Returns:
+        By model, vectors (N, D) and labels (N,).
+    """
+    vectors: dict[str, list[Tensor]] = {name: [] for name in models}
+    labels = []
+    for images, classes in batches:
+        labels.append(classes)
+        for name, encode in models.items():
+            features = encode(images.to(device), None)
+            vector = features.summary
+            if vector is None:
+                # (B, C, H, W) -> (B, C)
+                vector = features.maps[-1].mean((-2, -1))
+            vectors[name].append(F.normalize(vector, dim=1))
+    known = torch.cat(labels).to(device)
+    return {name: (torch.cat(v), known) for name, v in vectors.items()}
+
+
+def knn_accuracy(
+    bank: Vectors, queries: Vectors, num_classes: int, k: int = 20
+) -> float:
+    """Compute the top-1 accuracy of DINO's weighted vote, in per cent.
+
+    Args:
+        bank: Vectors (N, D) whose labels (N,) vote.
+        queries: Vectors (M, D) and their labels (M,).
+        num_classes: Number of classes.
+        k: Number of neighbours. Defaults to 20.
+    """
+    shares = knn_vote(queries[0], bank[0], bank[1], num_classes, k)
+    right = shares.argmax(1) == queries[1]
+    return 100 * right.double().mean().item()
 
 
 def parse_args() -> argparse.Namespace:
@@ -55,17 +121,6 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     cfg = read_config(args.config, args.cfg_options)
-    # Imported late: a wrong argument is answered at once.
-    from kpu_mm.analysis.batches import labelled_images
-    from kpu_mm.analysis.distilled import all_models, load_distiller
-    from kpu_mm.analysis.knn import embed, knn_accuracy
-    from kpu_mm.analysis.report import (
-        bars,
-        markdown_table,
-        panels,
-        write_report,
-    )
-
     with refusing():
         (bank, classes), (queries, others) = (
             labelled_images(

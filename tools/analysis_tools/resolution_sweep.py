@@ -9,8 +9,22 @@ images, and of the student with itself at a reference size.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
+
+from kpu_mm.analysis.agreement import Agreement, add_outputs, names_of
+from kpu_mm.analysis.batches import Batch, sized_batches
+from kpu_mm.analysis.distilled import load_distiller
+from kpu_mm.analysis.report import (
+    lines,
+    markdown_table,
+    panels,
+    write_report,
+)
+from kpu_mm.models.kpu_distiller import KPUDistiller
+from kpu_mm.structures import resize_like
 from kpu_mm.utils.command_line import (
     add_analysis_arguments,
     add_stream_arguments,
@@ -20,6 +34,72 @@ from kpu_mm.utils.command_line import (
 )
 
 MEASURES = ('cosine', 'mse', 'cka')
+
+
+@torch.no_grad()
+def sweep(
+    distiller: KPUDistiller,
+    batches: Mapping[int, Iterable[Batch]],
+    reference: int,
+) -> dict[str, Any]:
+    """Compare the student with its teachers and with itself at each size.
+
+    Mode switching (RADIOv2.5, https://arxiv.org/abs/2412.07679): a student
+    that met each teacher at one resolution alone may imitate a teacher at
+    that resolution only, and change its features at once in between.
+
+    Args:
+        distiller: A distiller with the term 's2t'.
+        batches: By size, the same images in the same order.
+        reference: The size with which the student is compared; one of those
+            of ``batches``.
+
+    Returns:
+        ``teachers``: by name, output and size, ``cosine``, ``mse`` and
+        ``cka`` of h_s2t(X) and X^t, which sees the image at that size too.
+        ``student``: by output and size, the same of the student's own
+        features and its features at the reference size.
+
+    Raises:
+        ValueError: If the reference is no size of ``batches``.
+    """
+    if reference not in batches:
+        raise ValueError(
+            f'the reference size {reference} is none of {sorted(batches)}.'
+        )
+    strides = distiller.student.strides
+    own = ['summary', *(f'stride {stride}' for stride in strides)]
+
+    def measures(outputs: list[str]) -> dict[int, dict[str, Agreement]]:
+        return {size: {o: Agreement() for o in outputs} for size in batches}
+
+    itself = measures(own)
+    found = {n: measures(names_of(distiller, n)) for n in distiller.links}
+    for group in zip(*batches.values(), strict=True):
+        images = {s: b.images for s, b in zip(batches, group, strict=True)}
+        encode = distiller.student.encode
+        students = {size: encode(image) for size, image in images.items()}
+        # h_s2t is compared on the teacher's grid, the student with itself on
+        # that of the reference size.
+        like = students[reference]
+        for size, student in students.items():
+            add_outputs(itself[size], resize_like(student, like), like)
+            for name, link in distiller.links.items():
+                teacher = distiller.teachers[name].encode(images[size])
+                x, x_t = link.pair(student, link.targets(teacher))
+                projected = link.to_teacher(x, like=x_t)
+                add_outputs(found[name][size], projected, x_t)
+    return dict(
+        teachers={name: _by_output(sizes) for name, sizes in found.items()},
+        student=_by_output(itself),
+    )
+
+
+def _by_output(
+    sizes: Mapping[int, Mapping[str, Agreement]],
+) -> dict[str, dict[int, dict[str, float]]]:
+    outputs = next(iter(sizes.values()))
+    return {o: {s: sizes[s][o].result() for s in sizes} for o in outputs}
 
 
 def parse_args() -> argparse.Namespace:
@@ -54,8 +134,6 @@ def rows_of(report: dict[str, Any]) -> list[list[Any]]:
 
 def plot(report: dict[str, Any], reference: int) -> Any:
     """A row for each comparison, a column for each measure."""
-    from kpu_mm.analysis.report import lines, panels
-
     found = {
         **{f'student as {n}': o for n, o in report['teachers'].items()},
         f'student, with itself at {reference}': report['student'],
@@ -80,11 +158,6 @@ def main() -> None:
     cfg = read_config(args.config, args.cfg_options)
     reference = args.reference or args.sizes[0]
     sizes = sorted({*args.sizes, reference})
-    # Imported late: a wrong argument is answered at once.
-    from kpu_mm.analysis.agreement import sweep
-    from kpu_mm.analysis.batches import sized_batches
-    from kpu_mm.analysis.distilled import load_distiller
-    from kpu_mm.analysis.report import markdown_table, write_report
 
     with refusing():
         batches = sized_batches(args, cfg, sizes)
