@@ -58,18 +58,14 @@ class BuildWithMim(build_py):
 
 
 EXTRAS = {
-    name: read_requirements(name)
-    for name in ('demo', 'downstream', 'export', 'page', 'tests')
+    name: read_requirements(name) for name in ('demo', 'downstream', 'export', 'page', 'tests')
 }
 EXTRAS['all'] = sorted({line for lines in EXTRAS.values() for line in lines})
 
 setup(
     name='kpu_mm',
     version=read_version(),
-    description=(
-        'Distil several vision foundation models into one backbone, '
-        'within OpenMMLab'
-    ),
+    description=('Distil several vision foundation models into one backbone, within OpenMMLab'),
     long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     author='kpu_mm contributors',

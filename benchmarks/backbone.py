@@ -48,9 +48,7 @@ def main() -> None:
         run()
     rounds = [(timed(ours), timed(dinov2)) for _ in range(args.rounds)]
     ratios = [a / b for a, b in rounds]
-    for name, column in zip(
-        ('KPUBackbone', 'DINOv2'), zip(*rounds, strict=True), strict=True
-    ):
+    for name, column in zip(('KPUBackbone', 'DINOv2'), zip(*rounds, strict=True), strict=True):
         print(f'{name:12}{statistics.median(column):8.3f} s')
     print(
         f'KPUBackbone / DINOv2: median {statistics.median(ratios):.2f}, '

@@ -54,16 +54,12 @@ def main() -> None:
     steps = {name: stepper(cfg, name) for name in BALANCERS}
     for step in steps.values():
         step()
-    rounds = [
-        {name: timed(step) for name, step in steps.items()}
-        for _ in range(args.rounds)
-    ]
+    rounds = [{name: timed(step) for name, step in steps.items()} for _ in range(args.rounds)]
     for name in BALANCERS:
         ratios = [row[name] / row['Equal'] for row in rounds]
         print(
-            f'{name:12}{statistics.median(r[name] for r in rounds):8.3f} s, '
-            f'over Equal: median {statistics.median(ratios):.3f}, '
-            f'{min(ratios):.3f} to {max(ratios):.3f}'
+            f'{name:12}{statistics.median(r[name] for r in rounds):8.3f} s, over Equal: median '
+            f'{statistics.median(ratios):.3f}, {min(ratios):.3f} to {max(ratios):.3f}'
         )
 
 

@@ -72,8 +72,7 @@ def measure_workers(source: ListSource, workers: int) -> dict:
     results = context.SimpleQueue()
     done = context.Barrier(workers + 1)
     processes = [
-        context.Process(target=look_up, args=(source, i, results, done))
-        for i in range(workers)
+        context.Process(target=look_up, args=(source, i, results, done)) for i in range(workers)
     ]
     for process in processes:
         process.start()
@@ -86,9 +85,7 @@ def measure_workers(source: ListSource, workers: int) -> dict:
     return {
         'main': main,
         'workers': each,
-        'sum_private_mib': round(
-            main['private_mib'] + sum(e['private_mib'] for e in each), 1
-        ),
+        'sum_private_mib': round(main['private_mib'] + sum(e['private_mib'] for e in each), 1),
     }
 
 
@@ -124,9 +121,7 @@ def main() -> None:
         _, seconds = start(folder / 'list.txt', folder)
         print(f'first start, builds the index: {seconds:.2f} s', flush=True)
         # A fresh process, as the next training run is.
-        subprocess.run(
-            [sys.executable, __file__, '--inside', name], check=True
-        )
+        subprocess.run([sys.executable, __file__, '--inside', name], check=True)
 
 
 if __name__ == '__main__':

@@ -40,13 +40,10 @@ def write_photos(folder: Path) -> None:
         photo = Image.fromarray(getattr(data, name)()[..., :3])
         for number in range(16):
             inset = 2 * number
-            crop = photo.crop(
-                (inset, inset, photo.width - inset, photo.height - inset)
-            )
+            crop = photo.crop((inset, inset, photo.width - inset, photo.height - inset))
             scale = LONGEST / max(crop.size)
             crop = crop.resize(
-                (round(crop.width * scale), round(crop.height * scale)),
-                Image.Resampling.BICUBIC,
+                (round(crop.width * scale), round(crop.height * scale)), Image.Resampling.BICUBIC
             )
             crop.save(folder / f'{name}_{number:02d}.jpg', quality=90)
 
@@ -85,9 +82,7 @@ def bare_speed(paths: list[str], workers: int) -> Speed:
     return Speed(len(paths) / seconds, cpu / len(paths) * 1e3)
 
 
-def pipeline_speed(
-    dataset: UnlabeledImages, batches: int, batch_size: int, workers: int
-) -> Speed:
+def pipeline_speed(dataset: UnlabeledImages, batches: int, batch_size: int, workers: int) -> Speed:
     """Return the speed of the loader, workers warm."""
     loader = MultiStreamLoader(
         {
@@ -117,11 +112,7 @@ def pipeline_speed(
 def measure(folder: Path, args: argparse.Namespace) -> dict:
     with tempfile.TemporaryDirectory() as cache:
         dataset = UnlabeledImages(
-            {
-                'type': 'kpu_mm.FolderSource',
-                'root': str(folder),
-                'cache_dir': cache,
-            },
+            {'type': 'kpu_mm.FolderSource', 'root': str(folder), 'cache_dir': cache},
             [
                 {'type': 'kpu_mm.DecodeRandomResizedCrop', 'size': args.size},
                 {'type': 'mmcv.RandomFlip', 'prob': 0.5},
@@ -134,11 +125,7 @@ def measure(folder: Path, args: argparse.Namespace) -> dict:
         bare, pipeline = [], []
         for _ in range(args.rounds):
             bare.append(bare_speed(paths, args.workers))
-            pipeline.append(
-                pipeline_speed(
-                    dataset, args.batches, args.batch_size, args.workers
-                )
-            )
+            pipeline.append(pipeline_speed(dataset, args.batches, args.batch_size, args.workers))
     pairs = list(zip(pipeline, bare, strict=True))
     ratios = [p.per_second / b.per_second for p, b in pairs]
     cpu_ratios = [b.cpu_ms / p.cpu_ms for p, b in pairs]

@@ -94,9 +94,7 @@ def watched(model: nn.Module) -> Clock:
     return clock
 
 
-def random_sample(
-    shape: tuple[int, int], objects: int, classes: int, device: str
-) -> DetDataSample:
+def random_sample(shape: tuple[int, int], objects: int, classes: int, device: str) -> DetDataSample:
     """An image's objects: rectangles of a tenth to a half of its sides."""
     height, width = shape
     sides = torch.tensor((width, height), dtype=torch.float32)
@@ -104,16 +102,11 @@ def random_sample(
     corners = torch.rand(objects, 2) * (sides - sizes)
     boxes = torch.cat((corners, corners + sizes), 1)
     masks = torch.zeros(objects, height, width, dtype=torch.uint8)
-    for mask, (x0, y0, x1, y1) in zip(
-        masks, boxes.long().tolist(), strict=True
-    ):
+    for mask, (x0, y0, x1, y1) in zip(masks, boxes.long().tolist(), strict=True):
         mask[y0:y1, x0:x1] = 1
     sample = DetDataSample(
         metainfo=dict(
-            batch_input_shape=shape,
-            img_shape=shape,
-            ori_shape=shape,
-            scale_factor=(1.0, 1.0),
+            batch_input_shape=shape, img_shape=shape, ori_shape=shape, scale_factor=(1.0, 1.0)
         )
     )
     sample.gt_instances = InstanceData(
@@ -133,16 +126,13 @@ def report(title: str, rounds: list[Times]) -> None:
         times['rest'] = times['whole'] - sum(times[name] for name in names)
     for name in (*names, 'rest'):
         seconds = statistics.median(times[name] for times in rounds)
-        share = statistics.median(
-            times[name] / times['whole'] for times in rounds
-        )
+        share = statistics.median(times[name] / times['whole'] for times in rounds)
         print(f'  {name:16}{seconds:8.3f} s {share:7.1%}')
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('config')
     parser.add_argument('--shape', type=int, nargs=2, default=(512, 512))
@@ -158,14 +148,10 @@ def main() -> None:
     clock = watched(model)
     images = torch.randn(args.batch, 3, *shape, device=device)
     samples = [
-        random_sample(
-            shape, args.objects, model.bbox_head.num_things_classes, device
-        )
+        random_sample(shape, args.objects, model.bbox_head.num_things_classes, device)
         for _ in range(args.batch)
     ]
-    optimizer = torch.optim.AdamW(
-        [p for p in model.parameters() if p.requires_grad], lr=1e-4
-    )
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
 
     def step() -> Times:
         with clock.part('whole'):

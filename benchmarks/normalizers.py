@@ -40,17 +40,11 @@ def main() -> None:
     vit = ViTModel(ViTConfig(), add_pooling_layer=False).eval()
     image = torch.randn(1, 3, 224, 224)
     features = Features(None, (torch.randn(1, CHANNELS, SIDE, SIDE),))
-    moments = Moments.of(
-        torch.randn(2 * CHANNELS, CHANNELS) * torch.rand(CHANNELS)
-    )
+    moments = Moments.of(torch.randn(2 * CHANNELS, CHANNELS) * torch.rand(CHANNELS))
     print(f'{CHANNELS} channels      solved in   of the forward of a ViT-B')
     for name in NAMES:
         normalizer = MODELS.build(
-            dict(
-                type=f'kpu_mm.{name}Normalizer',
-                summary_channels=None,
-                channels=(CHANNELS,),
-            )
+            dict(type=f'kpu_mm.{name}Normalizer', summary_channels=None, channels=(CHANNELS,))
         )
         solved = timed(lambda n=normalizer: n.fit({'map 0': moments}))
         normalizer(features)
@@ -59,10 +53,7 @@ def main() -> None:
             timed(lambda n=normalizer: n(features)) / timed(lambda: vit(image))
             for _ in range(args.rounds)
         ]
-        print(
-            f'{name:16}{solved:9.2f} s{100 * statistics.median(shares):16.2f}'
-            ' %'
-        )
+        print(f'{name:16}{solved:9.2f} s{100 * statistics.median(shares):16.2f} %')
 
 
 if __name__ == '__main__':

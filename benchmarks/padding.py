@@ -23,9 +23,7 @@ def main() -> None:
     image = (photo[..., :400, :320] / 255 - 0.45) / 0.225
     padded = image.new_zeros(1, 3, 512, 480)
     padded[..., :400, :320] = image
-    pairs = zip(
-        model(image).feature_maps, model(padded).feature_maps, strict=True
-    )
+    pairs = zip(model(image).feature_maps, model(padded).feature_maps, strict=True)
     for stride, (alone, beside) in zip((8, 16, 32), pairs, strict=True):
         rows, columns = alone.shape[-2:]
         difference = beside[..., :rows, :columns] - alone

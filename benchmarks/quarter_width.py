@@ -38,9 +38,7 @@ DINOS = {
 }
 SAM = dict(embed_dim=320, num_heads=4)
 TIMM_B = dict(embed_dim=192, num_heads=3)
-NORMALISATION = dict(
-    image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225]
-)
+NORMALISATION = dict(image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225])
 
 
 def shrink(cfg: Config, folder: Path) -> Config:
@@ -52,9 +50,7 @@ def shrink(cfg: Config, folder: Path) -> Config:
     """
     student = cfg.model.student
     if isinstance(student.sentinel, str):
-        student.sentinel = dict(
-            model_type='dinov2', image_size=518, patch_size=14, **VIT_B
-        )
+        student.sentinel = dict(model_type='dinov2', image_size=518, patch_size=14, **VIT_B)
     else:
         student.sentinel.update(VIT_B)
     if student.type == 'kpu_mm.KPUBackbone':
@@ -79,9 +75,7 @@ def _teacher(teacher: Any, folder: Path) -> dict[str, Any]:
     place = folder / teacher.source.replace('/', '-')
     if not place.exists():
         if kind == 'kpu_mm.DINOTeacher':
-            config = AutoConfig.for_model(
-                **DINOS[teacher.source], image_size=518, patch_size=14
-            )
+            config = AutoConfig.for_model(**DINOS[teacher.source], image_size=518, patch_size=14)
             AutoModel.from_config(config).save_pretrained(place)
         else:
             _grounding_dino().save_pretrained(place)
@@ -98,23 +92,15 @@ def _clip(teacher: Any, folder: Path) -> Path:
     config = dict(
         embed_dim=256,
         vision_cfg=dict(
-            image_size=side,
-            layers=layers,
-            width=width,
-            head_width=head,
-            patch_size=patch,
+            image_size=side, layers=layers, width=width, head_width=head, patch_size=patch
         ),
         # never run
         text_cfg=dict(width=32, heads=2, layers=1),
     )
     place.mkdir()
-    save_file(
-        open_clip.CLIP(**config).state_dict(),
-        place / 'open_clip_model.safetensors',
-    )
+    save_file(open_clip.CLIP(**config).state_dict(), place / 'open_clip_model.safetensors')
     preprocess = dict(
-        mean=list(open_clip.OPENAI_DATASET_MEAN),
-        std=list(open_clip.OPENAI_DATASET_STD),
+        mean=list(open_clip.OPENAI_DATASET_MEAN), std=list(open_clip.OPENAI_DATASET_STD)
     )
     (place / 'open_clip_config.json').write_text(
         json.dumps(dict(model_cfg=config, preprocess_cfg=preprocess))
@@ -152,10 +138,7 @@ def _grounding_dino() -> GroundingDinoForObjectDetection:
                 out_indices=[2, 3, 4],
             ),
             text_config=BertConfig(
-                hidden_size=32,
-                num_hidden_layers=1,
-                num_attention_heads=2,
-                intermediate_size=64,
+                hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64
             ),
             d_model=32,
             encoder_layers=1,

@@ -30,9 +30,7 @@ from transformers import (
 
 ROOT = Path(__file__).parents[1]
 PHOTOGRAPHS = ('astronaut.png', 'chelsea.png', 'coffee.png', 'rocket.jpg')
-IMAGENET = dict(
-    image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225]
-)
+IMAGENET = dict(image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225])
 CONFIG = """_base_ = {base!r}
 photos = dict(type='kpu_mm.FolderSource', root={photos!r})
 model = dict(
@@ -77,8 +75,7 @@ def write_clip(folder: Path) -> None:
     weights = open_clip.CLIP(**config).state_dict()
     save_file(weights, folder / 'open_clip_model.safetensors')
     preprocess = dict(
-        mean=list(open_clip.OPENAI_DATASET_MEAN),
-        std=list(open_clip.OPENAI_DATASET_STD),
+        mean=list(open_clip.OPENAI_DATASET_MEAN), std=list(open_clip.OPENAI_DATASET_STD)
     )
     (folder / 'open_clip_config.json').write_text(
         json.dumps(dict(model_cfg=config, preprocess_cfg=preprocess))
@@ -88,10 +85,7 @@ def write_clip(folder: Path) -> None:
 def write_grounding_dino(folder: Path) -> None:
     """GroundingDINO tiny: a Swin-T, three of whose stages are read."""
     bert = BertConfig(
-        hidden_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=64,
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64
     )
     config = GroundingDinoConfig(
         backbone_config=SwinConfig(window_size=7, out_indices=[2, 3, 4]),

@@ -114,9 +114,7 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         for name in names:
             pipes[name], other = context.Pipe()
-            context.Process(
-                target=serve, args=(name, Path(folder), other), daemon=True
-            ).start()
+            context.Process(target=serve, args=(name, Path(folder), other), daemon=True).start()
             other.close()  # so that a process that fails ends all
             trained = pipes[name].recv()
             print(f'{name:26}{trained / 1e6:6.1f} M parameters trained')
@@ -134,14 +132,10 @@ def main() -> None:
     base = {i: rounds[i][RECIPES[0]] for i in range(len(rounds))}
     for name in pipes:
         seconds = statistics.median(row[name][0] for row in rounds)
-        ratio = statistics.median(
-            row[name][0] / base[i][0] for i, row in enumerate(rounds)
-        )
+        ratio = statistics.median(row[name][0] / base[i][0] for i, row in enumerate(rounds))
         peak = max(row[name][1] for row in rounds)
         shared = peak / max(b[1] for b in base.values())
-        print(
-            f'{name:26}{seconds:7.2f}s{ratio:8.2f}{peak:7.0f}MB{shared:7.2f}'
-        )
+        print(f'{name:26}{seconds:7.2f}s{ratio:8.2f}{peak:7.0f}MB{shared:7.2f}')
 
 
 if __name__ == '__main__':

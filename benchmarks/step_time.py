@@ -21,10 +21,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.registry import (
-    OPTIM_WRAPPER_CONSTRUCTORS,
-    DefaultScope,
-)
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, DefaultScope
 
 import kpu_mm  # noqa: F401
 from kpu_mm.datasets import MultiStreamLoader
@@ -78,19 +75,14 @@ def main() -> None:
     def student() -> None:
         for batch in fixed.values():
             with optim_wrapper.optim_context(model):
-                summary, maps, _ = model.student.encode(
-                    batch['images'], batch['mask']
-                )
+                summary, maps, _ = model.student.encode(batch['images'], batch['mask'])
                 loss = sum(out.float().mean() for out in (summary, *maps))
             loss.backward()
         model.zero_grad()
 
     for run in (step, teachers, student):
         run()
-    rounds = [
-        (timed(step), timed(teachers), timed(student))
-        for _ in range(args.rounds)
-    ]
+    rounds = [(timed(step), timed(teachers), timed(student)) for _ in range(args.rounds)]
     loader.close()
     for name, column in zip(
         ('step', 'teachers', 'student'), zip(*rounds, strict=True), strict=True

@@ -14,9 +14,7 @@ from matplotlib.patches import FancyBboxPatch
 FROZEN, TRAINED, SPACE, PLAIN = '#d6e4f5', '#fde3c3', '#e2f0d9', '#f2f2f2'
 
 
-def box(
-    axis: Axes, x: float, y: float, w: float, h: float, text: str, colour: str
-) -> None:
+def box(axis: Axes, x: float, y: float, w: float, h: float, text: str, colour: str) -> None:
     """A rounded box with its text in the middle."""
     axis.add_patch(
         FancyBboxPatch(
@@ -40,18 +38,14 @@ def arrow(
     at: tuple[float, float] = (0, 0.12),
 ) -> None:
     """An arrow, its text beside the middle."""
-    axis.annotate(
-        '', end, start, arrowprops=dict(arrowstyle=style, color='#444444')
-    )
+    axis.annotate('', end, start, arrowprops=dict(arrowstyle=style, color='#444444'))
     middle = ((start[0] + end[0]) / 2 + at[0], (start[1] + end[1]) / 2 + at[1])
     axis.text(*middle, text, ha='center', va='bottom', size=9)
 
 
 def main() -> None:
     """Draw and save."""
-    plt.rcParams.update(
-        {'svg.hashsalt': 'kpu_mm', 'font.family': 'DejaVu Sans'}
-    )
+    plt.rcParams.update({'svg.hashsalt': 'kpu_mm', 'font.family': 'DejaVu Sans'})
     figure, axis = plt.subplots(figsize=(10, 4.4), layout='constrained')
     axis.set(xlim=(-0.1, 12.3), ylim=(-0.2, 5.3))
     axis.axis('off')
@@ -60,12 +54,7 @@ def main() -> None:
     box(axis, 2.5, 3.7, 2.6, 0.9, 'teacher t\nCLIP, GroundingDINO, …', FROZEN)
     box(axis, 2.5, 0.2, 2.6, 0.8, 'sentinel: DINOv2 ViT', FROZEN)
     box(axis, 2.5, 1.5, 2.6, 0.8, 'ViT-Adapter', TRAINED)
-    axis.annotate(
-        '',
-        (3.8, 1.46),
-        (3.8, 1.04),
-        arrowprops=dict(arrowstyle='<->', color='#444444'),
-    )
+    axis.annotate('', (3.8, 1.46), (3.8, 1.04), arrowprops=dict(arrowstyle='<->', color='#444444'))
     axis.text(3.95, 1.25, 'inject, extract', va='center', size=8)
     arrow(axis, (1.66, 4.15), (2.44, 4.15))
     arrow(axis, (0.8, 3.64), (2.44, 1.9))
@@ -88,9 +77,7 @@ def main() -> None:
     ):
         box(axis, 5.9 + 1.9 * i, -0.05, 0.25, 0.25, '', colour)
         axis.text(6.3 + 1.9 * i, 0.08, text, va='center', size=9)
-    figure.savefig(
-        Path(__file__).with_name('method.svg'), metadata={'Date': None}
-    )
+    figure.savefig(Path(__file__).with_name('method.svg'), metadata={'Date': None})
 
 
 if __name__ == '__main__':

@@ -1,11 +1,6 @@
 """kpu_mm: the open trainer for vision foundation models that inherit."""
 
-from .utils.startup import (
-    base,
-    check_versions,
-    register_config_scope,
-    register_plain_yaml,
-)
+from .utils.startup import base, check_versions, register_config_scope, register_plain_yaml
 from .version import __version__
 
 # First of all: what follows imports the libraries.

@@ -18,9 +18,7 @@ from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import MODEL_WRAPPERS as MMENGINE_MODEL_WRAPPERS
 from mmengine.registry import MODELS as MMENGINE_MODELS
-from mmengine.registry import (
-    OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
-)
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
 from mmengine.registry import RUNNERS as MMENGINE_RUNNERS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
@@ -57,16 +55,10 @@ class LateRegistry(Registry):
     """
 
     def __init__(
-        self,
-        name: str,
-        parent: Registry,
-        locations: list[str],
-        late_locations: list[str],
+        self, name: str, parent: Registry, locations: list[str], late_locations: list[str]
     ) -> None:
         # The caller's package names the scope, which this frame would hide.
-        super().__init__(
-            name, parent=parent, scope='kpu_mm', locations=locations
-        )
+        super().__init__(name, parent=parent, scope='kpu_mm', locations=locations)
         self._late_locations = late_locations
 
     def get(self, key: str) -> Any:
@@ -84,9 +76,8 @@ class LateRegistry(Registry):
             return found
         if find_spec('mmdet') is None:
             raise ImportError(
-                f'{key!r} is no {self.name} that runs without MMDetection, '
-                'which is not installed; correct the name, or run '
-                '`make install`.'
+                f'{key!r} is no {self.name} that runs without MMDetection, which is not installed; '
+                'correct the name, or run `make install`.'
             )
         late, self._late_locations = self._late_locations, []
         for location in late:
@@ -100,21 +91,14 @@ MODELS = LateRegistry(
     'model',
     parent=MMENGINE_MODELS,
     # the k-NN classifier lies with its vote and its loop
-    locations=[
-        *(f'kpu_mm.models.{part}' for part in MODEL_PARTS),
-        'kpu_mm.analysis.knn',
-    ],
+    locations=[*(f'kpu_mm.models.{part}' for part in MODEL_PARTS), 'kpu_mm.analysis.knn'],
     late_locations=[f'kpu_mm.models.{part}' for part in DETECTION_PARTS],
 )
 # image sources and the unlabelled dataset over them
-DATASETS = Registry(
-    'dataset', parent=MMENGINE_DATASETS, locations=['kpu_mm.datasets']
-)
+DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, locations=['kpu_mm.datasets'])
 # the endless, resumable order of a stream
 DATA_SAMPLERS = Registry(
-    'data sampler',
-    parent=MMENGINE_DATA_SAMPLERS,
-    locations=['kpu_mm.datasets'],
+    'data sampler', parent=MMENGINE_DATA_SAMPLERS, locations=['kpu_mm.datasets']
 )
 # decoding, cropping and packing of images
 TRANSFORMS = LateRegistry(
@@ -124,37 +108,26 @@ TRANSFORMS = LateRegistry(
     late_locations=['kpu_mm.datasets.detection_transforms'],
 )
 # collate functions
-FUNCTIONS = Registry(
-    'function', parent=MMENGINE_FUNCTIONS, locations=['kpu_mm.datasets']
-)
+FUNCTIONS = Registry('function', parent=MMENGINE_FUNCTIONS, locations=['kpu_mm.datasets'])
 # resumable train loops, loops over several tasks, the k-NN test
 LOOPS = Registry(
     'loop',
     parent=MMENGINE_LOOPS,
-    locations=[
-        'kpu_mm.engine.train_loops',
-        'kpu_mm.engine.test_loops',
-        'kpu_mm.analysis.knn',
-    ],
+    locations=['kpu_mm.engine.train_loops', 'kpu_mm.engine.test_loops', 'kpu_mm.analysis.knn'],
 )
 # guards of losses, images, classes and backbones; feature pictures
 HOOKS = Registry(
     'hook',
     parent=MMENGINE_HOOKS,
     locations=[
-        f'kpu_mm.engine.{theme}_hooks'
-        for theme in ('check', 'checkpoint', 'distill', 'step')
+        f'kpu_mm.engine.{theme}_hooks' for theme in ('check', 'checkpoint', 'distill', 'step')
     ],
 )
 # runner with atomic checkpoints
-RUNNERS = Registry(
-    'runner', parent=MMENGINE_RUNNERS, locations=['kpu_mm.engine.runner']
-)
+RUNNERS = Registry('runner', parent=MMENGINE_RUNNERS, locations=['kpu_mm.engine.runner'])
 # data-parallel wrapper that runs on CPU and GPU alike
 MODEL_WRAPPERS = Registry(
-    'model_wrapper',
-    parent=MMENGINE_MODEL_WRAPPERS,
-    locations=['kpu_mm.engine.model_wrappers'],
+    'model_wrapper', parent=MMENGINE_MODEL_WRAPPERS, locations=['kpu_mm.engine.model_wrappers']
 )
 # optimiser over trainable parameters only
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
@@ -164,9 +137,7 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
 )
 # mixed precision on any device
 OPTIM_WRAPPERS = Registry(
-    'optim_wrapper',
-    parent=MMENGINE_OPTIM_WRAPPERS,
-    locations=['kpu_mm.engine.optimizers'],
+    'optim_wrapper', parent=MMENGINE_OPTIM_WRAPPERS, locations=['kpu_mm.engine.optimizers']
 )
 
 

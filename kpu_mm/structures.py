@@ -61,9 +61,7 @@ class Features(NamedTuple):
         """
         device = self.maps[0].device
         # float64: the two sums nearly cancel where the mean is far from zero
-        count, total, squares = torch.zeros(
-            3, dtype=torch.float64, device=device
-        )
+        count, total, squares = torch.zeros(3, dtype=torch.float64, device=device)
         masks = self.masks or (None,) * len(self.maps)
         for m, mask in zip(self.maps, masks, strict=True):
             values = m.float()
@@ -91,9 +89,7 @@ def resize_like(features: Features, like: Features) -> Features:
         The summary as it was, maps (B, C_i, H'_i, W'_i) and their masks.
     """
     sizes = [(m.shape[-2], m.shape[-1]) for m in like.maps]
-    maps = tuple(
-        bilinear(m, size) for m, size in zip(features.maps, sizes, strict=True)
-    )
+    maps = tuple(bilinear(m, size) for m, size in zip(features.maps, sizes, strict=True))
     if features.masks is None:
         return Features(features.summary, maps)
     masks = tuple(
@@ -155,11 +151,7 @@ class Moments:
         share = other.count / max(count, 1)
         step = other.mean - self.mean
         between = self.count * share * torch.outer(step, step)
-        return Moments(
-            count,
-            self.mean + share * step,
-            self.scatter + other.scatter + between,
-        )
+        return Moments(count, self.mean + share * step, self.scatter + other.scatter + between)
 
     def over_ranks(self) -> Moments:
         """The moments of what all processes have seen, the same for each."""

@@ -64,10 +64,7 @@ def feature_panel(image: Tensor, maps: Sequence[Tensor]) -> np.ndarray:
         image.float() / 255,
         *(pca_rgb(m, first if len(m) == len(first) else None) for m in maps),
     ]
-    resized = [
-        F.interpolate(tile[None].cpu(), (_SIDE, _SIDE), mode='nearest')[0]
-        for tile in tiles
-    ]
+    resized = [F.interpolate(tile[None].cpu(), (_SIDE, _SIDE), mode='nearest')[0] for tile in tiles]
     # (3, 224, W) -> (224, W, 3)
     panel = torch.cat(resized, dim=2).permute(1, 2, 0)
     return np.ascontiguousarray((panel * 255).round().to(torch.uint8).numpy())

@@ -50,8 +50,7 @@ def distilled_run(distilled, tmp_path_factory):
     stream = f'dict(batch_size=4, num_workers=0, dataset={dataset})'
     path = folder / 'config.py'
     path.write_text(
-        f'model = {distilled[0]!r}\n'
-        f'train_dataloader = dict(teacher={stream}, other={stream})\n'
+        f'model = {distilled[0]!r}\ntrain_dataloader = dict(teacher={stream}, other={stream})\n'
     )
     return path
 

@@ -199,9 +199,7 @@ test_cfg = dict(type='kpu_mm.MultiTaskTestLoop')
 """
 
 SINGLES = dict(
-    coco=('mmdet', 'pyramid'),
-    ade20k=('mmseg', 'pyramid'),
-    imagenet=('mmpretrain', 'summary'),
+    coco=('mmdet', 'pyramid'), ade20k=('mmseg', 'pyramid'), imagenet=('mmpretrain', 'summary')
 )
 
 
@@ -221,9 +219,7 @@ def labeled(tmp_path_factory, dinov2_dir: Path) -> Path:
     )
     (root / 'joint.py').write_text(JOINT)
     for task, (scope, out_type) in SINGLES.items():
-        (root / f'{task}.py').write_text(
-            SINGLE.format(task=task, scope=scope, out_type=out_type)
-        )
+        (root / f'{task}.py').write_text(SINGLE.format(task=task, scope=scope, out_type=out_type))
     return root
 
 
@@ -242,9 +238,7 @@ def write_coco(root, split, scenes):
     images, annotations = [], []
     for i, (image, (x, y, w, h), label) in enumerate(scenes, start=1):
         Image.fromarray(image).save(root / split / f'{i}.png')
-        images.append(
-            dict(id=i, file_name=f'{i}.png', height=SIZE, width=SIZE)
-        )
+        images.append(dict(id=i, file_name=f'{i}.png', height=SIZE, width=SIZE))
         corners = [x, y, x + w, y, x + w, y + h, x, y + h]
         annotations.append(
             dict(
@@ -259,9 +253,7 @@ def write_coco(root, split, scenes):
         )
     categories = [dict(id=i + 1, name=name) for i, name in enumerate(CLASSES)]
     (root / f'{split}.json').write_text(
-        json.dumps(
-            dict(images=images, annotations=annotations, categories=categories)
-        )
+        json.dumps(dict(images=images, annotations=annotations, categories=categories))
     )
 
 

@@ -19,20 +19,8 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 CLIP_CONFIG = {
     'embed_dim': 32,
-    'vision_cfg': {
-        'image_size': 64,
-        'layers': 3,
-        'width': 64,
-        'head_width': 32,
-        'patch_size': 16,
-    },
-    'text_cfg': {
-        'context_length': 77,
-        'vocab_size': 49408,
-        'width': 32,
-        'heads': 2,
-        'layers': 2,
-    },
+    'vision_cfg': {'image_size': 64, 'layers': 3, 'width': 64, 'head_width': 32, 'patch_size': 16},
+    'text_cfg': {'context_length': 77, 'vocab_size': 49408, 'width': 32, 'heads': 2, 'layers': 2},
 }
 SIGLIP_CONFIG = {
     'embed_dim': 64,
@@ -83,21 +71,14 @@ def dinov2_dir(save_model):
     from transformers import Dinov2Config, Dinov2Model
 
     config = Dinov2Config(
-        hidden_size=48,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        image_size=56,
-        patch_size=14,
+        hidden_size=48, num_hidden_layers=4, num_attention_heads=4, image_size=56, patch_size=14
     )
     return save_model('dinov2', lambda: Dinov2Model(config))
 
 
 @pytest.fixture(scope='session')
 def dinov2_reg_dir(save_model):
-    from transformers import (
-        Dinov2WithRegistersConfig,
-        Dinov2WithRegistersModel,
-    )
+    from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
     config = Dinov2WithRegistersConfig(
         hidden_size=48,
@@ -167,9 +148,7 @@ def grounding_dino_dir(save_model):
         num_queries=20,
         max_text_len=64,
     )
-    folder = save_model(
-        'grounding_dino', lambda: GroundingDinoForObjectDetection(config)
-    )
+    folder = save_model('grounding_dino', lambda: GroundingDinoForObjectDetection(config))
     # the model knows [CLS] [SEP] . ? by BERT's ids
     words = {i: f'[unused{i}]' for i in range(1040)}
     words |= {0: '[PAD]', 100: '[UNK]', 101: '[CLS]', 102: '[SEP]'}
@@ -178,9 +157,7 @@ def grounding_dino_dir(save_model):
     words |= {200 + k: word for k, word in enumerate(labels)}
     vocab = folder / 'vocab.txt'
     vocab.write_text('\n'.join(words[i] for i in range(1040)))
-    images = GroundingDinoImageProcessor(
-        size={'shortest_edge': 96, 'longest_edge': 160}
-    )
+    images = GroundingDinoImageProcessor(size={'shortest_edge': 96, 'longest_edge': 160})
     processor = GroundingDinoProcessor(images, BertTokenizerFast(str(vocab)))
     processor.save_pretrained(folder)
     return folder
@@ -193,11 +170,7 @@ def save_clip(tmp_path_factory):
 
     def save(name, config, mean, std, resize_mode):
         folder = tmp_path_factory.mktemp(name)
-        cls = (
-            open_clip.CustomTextCLIP
-            if config.get('custom_text')
-            else open_clip.CLIP
-        )
+        cls = open_clip.CustomTextCLIP if config.get('custom_text') else open_clip.CLIP
         arguments = {k: v for k, v in config.items() if k != 'custom_text'}
         with torch.random.fork_rng():
             torch.manual_seed(0)
@@ -231,12 +204,7 @@ def clip_dir(save_clip):
 @pytest.fixture(scope='session')
 def resnet_clip_dir(save_clip):
     """A CLIP with CLIP's own ResNet."""
-    vision = {
-        'image_size': 64,
-        'layers': [1, 1, 1, 1],
-        'width': 8,
-        'head_width': 64,
-    }
+    vision = {'image_size': 64, 'layers': [1, 1, 1, 1], 'width': 8, 'head_width': 64}
     config = {**CLIP_CONFIG, 'vision_cfg': vision}
     return save_clip('resnet_clip', config, CLIP_MEAN, CLIP_STD, 'shortest')
 

@@ -55,9 +55,7 @@ def florence_dir(save_model):
             str(folder / 'merges.txt'),
             extra_special_tokens={'image_token': '<image>'},
         )
-        tokenizer.add_tokens(
-            [AddedToken(f'<loc_{i}>', normalized=False) for i in range(1000)]
-        )
+        tokenizer.add_tokens([AddedToken(f'<loc_{i}>', normalized=False) for i in range(1000)])
         return tokenizer
 
     image_token = len(vocab)  # the first that is added
@@ -85,13 +83,9 @@ def florence_dir(save_model):
         ).to_dict(),
         image_token_id=image_token,
     )
-    folder = save_model(
-        'florence', lambda: Florence2ForConditionalGeneration(config)
-    )
+    folder = save_model('florence', lambda: Florence2ForConditionalGeneration(config))
     size = dict(height=64, width=64)
-    images = CLIPImageProcessor(
-        size=size, crop_size=size, do_center_crop=False, image_seq_length=5
-    )
+    images = CLIPImageProcessor(size=size, crop_size=size, do_center_crop=False, image_seq_length=5)
     processor = Florence2Processor(
         images,
         build_tokenizer(folder),
@@ -108,19 +102,11 @@ def zero_shot_run(tmp_path_factory, dinov2_dir, clip_dir, grounding_dino_dir):
     model = dict(
         type='kpu_mm.KPUDistiller',
         student=dict(
-            type='kpu_mm.KPUBackbone',
-            sentinel=str(dinov2_dir),
-            inplanes=8,
-            num_interactions=2,
+            type='kpu_mm.KPUBackbone', sentinel=str(dinov2_dir), inplanes=8, num_interactions=2
         ),
         teachers=dict(
-            clip=dict(
-                type='kpu_mm.CLIPTeacher', model=f'local-dir:{clip_dir}'
-            ),
-            grounding_dino=dict(
-                type='kpu_mm.GroundingDINOTeacher',
-                source=str(grounding_dino_dir),
-            ),
+            clip=dict(type='kpu_mm.CLIPTeacher', model=f'local-dir:{clip_dir}'),
+            grounding_dino=dict(type='kpu_mm.GroundingDINOTeacher', source=str(grounding_dino_dir)),
         ),
         projector=dict(type='kpu_mm.MLPProjector', hidden=24),
     )
@@ -132,7 +118,5 @@ def zero_shot_run(tmp_path_factory, dinov2_dir, clip_dir, grounding_dino_dir):
         for name, p in distiller.named_parameters():
             if 'sentinel' not in name:
                 p.data += 0.1 * torch.randn_like(p)
-    torch.save(
-        dict(state_dict=distiller.state_dict(), meta={}), folder / 'iter_1.pth'
-    )
+    torch.save(dict(state_dict=distiller.state_dict(), meta={}), folder / 'iter_1.pth')
     return folder

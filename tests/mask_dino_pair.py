@@ -60,13 +60,7 @@ def build_reference(
 ):
     size = dict(dims=dims, mask_dims=dims, heads=heads)
     reference = MaskDINOReference(
-        dict(
-            channels=channels,
-            depth=encoder_depth,
-            ffn=encoder_ffn,
-            **size,
-            **LAYOUTS[layout][0],
-        ),
+        dict(channels=channels, depth=encoder_depth, ffn=encoder_ffn, **size, **LAYOUTS[layout][0]),
         dict(
             classes=classes,
             queries=queries,
@@ -99,9 +93,7 @@ def head_config(
     points=64,
     **test_cfg,
 ):
-    selected = dict(
-        type='kpu_mm.SelectedQueries', num_queries=queries, box_init=box_init
-    )
+    selected = dict(type='kpu_mm.SelectedQueries', num_queries=queries, box_init=box_init)
     learned = dict(type='kpu_mm.LearnedQueries', num_queries=queries)
     kind = 'Focal' if two_stage else 'Softmax'
     return dict(
@@ -200,20 +192,12 @@ def as_ours(targets, noises):
 
 def rendered(predictions, mask_features):
     """The head's predictions as the reference gives them."""
-    return Prediction(
-        predictions.logits,
-        predictions.boxes,
-        predictions.mask_logits(mask_features),
-    )
+    return Prediction(predictions.logits, predictions.boxes, predictions.mask_logits(mask_features))
 
 
 def assert_same(ours, wanted, tolerance=1e-4):
     """Logits, boxes and masks within a tolerance, relative and absolute."""
     for name, a, b in zip(wanted._fields, ours, wanted, strict=True):
         torch.testing.assert_close(
-            a,
-            b,
-            rtol=tolerance,
-            atol=tolerance,
-            msg=lambda text, name=name: f'{name}: {text}',
+            a, b, rtol=tolerance, atol=tolerance, msg=lambda text, name=name: f'{name}: {text}'
         )

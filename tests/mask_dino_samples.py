@@ -48,11 +48,7 @@ def sample(boxes=(), labels=(), **meta):
         mask[top:bottom, left:right] = 1
     data = DetDataSample(
         metainfo=dict(
-            batch_input_shape=CANVAS,
-            img_shape=IMAGE,
-            ori_shape=IMAGE,
-            img_path='scene.png',
-            **meta,
+            batch_input_shape=CANVAS, img_shape=IMAGE, ori_shape=IMAGE, img_path='scene.png', **meta
         )
     )
     data.gt_instances = InstanceData(
@@ -66,6 +62,4 @@ def sample(boxes=(), labels=(), **meta):
 def random_sample(count, num_classes=4):
     corners = torch.rand(count, 2) * 40
     boxes = torch.cat((corners, corners + 5 + torch.rand(count, 2) * 14), 1)
-    return sample(
-        boxes.int().tolist(), torch.randint(num_classes, (count,)).tolist()
-    )
+    return sample(boxes.int().tolist(), torch.randint(num_classes, (count,)).tolist())

@@ -30,9 +30,7 @@ def shrink(cfg: Config, models: Mapping[str, Path], folder: Path) -> Config:
     if isinstance(student.sentinel, str):
         student.sentinel = str(models['dinov2'])
     else:
-        student.sentinel.update(
-            hidden_size=48, num_hidden_layers=4, num_attention_heads=4
-        )
+        student.sentinel.update(hidden_size=48, num_hidden_layers=4, num_attention_heads=4)
     if student.type == 'kpu_mm.KPUBackbone':
         student.inplanes = 8
     if 'blocks' in student:
@@ -47,9 +45,7 @@ def shrink(cfg: Config, models: Mapping[str, Path], folder: Path) -> Config:
     return cfg
 
 
-def _teacher(
-    teacher: Any, models: Mapping[str, Path], folder: Path
-) -> dict[str, Any]:
+def _teacher(teacher: Any, models: Mapping[str, Path], folder: Path) -> dict[str, Any]:
     kind = teacher.type
     if kind == 'kpu_mm.MosaicTeacher':
         inner = _teacher(teacher.teacher, models, folder)
@@ -68,15 +64,9 @@ def _teacher(
         model = timm.create_model(teacher.model, img_size=size, **options)
     path = folder / f'{teacher.model}.safetensors'
     if not path.exists():
-        save_file(
-            {k: v.contiguous() for k, v in model.state_dict().items()}, path
-        )
+        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, path)
     return dict(
-        type=kind,
-        model=teacher.model,
-        checkpoint=str(path),
-        resolution=size,
-        options=options,
+        type=kind, model=teacher.model, checkpoint=str(path), resolution=size, options=options
     )
 
 
@@ -84,9 +74,7 @@ def _dataset(dataset: Any, folder: Path) -> None:
     if dataset.type == 'kpu_mm.MixedResolution':
         dataset.sizes = sorted({_size(size) for size in dataset.sizes})
         dataset = dataset.dataset
-    dataset.sources = dict(
-        type='kpu_mm.FolderSource', root=str(folder / 'images')
-    )
+    dataset.sources = dict(type='kpu_mm.FolderSource', root=str(folder / 'images'))
     dataset.weights = None
     decode = dataset.pipeline[0]
     if 'shortest' in decode:

@@ -21,14 +21,10 @@ def detection_sample():
     for mask, (x1, y1, x2, y2) in zip(masks, boxes.int(), strict=True):
         mask[y1:y2, x1:x2] = 1
     sample = DetDataSample(
-        metainfo=dict(
-            img_shape=SIZE, ori_shape=SIZE, scale_factor=(1.0, 1.0), img_id=0
-        )
+        metainfo=dict(img_shape=SIZE, ori_shape=SIZE, scale_factor=(1.0, 1.0), img_id=0)
     )
     sample.gt_instances = InstanceData(
-        bboxes=boxes,
-        labels=torch.tensor([1, 7]),
-        masks=BitmapMasks(masks, *SIZE),
+        bboxes=boxes, labels=torch.tensor([1, 7]), masks=BitmapMasks(masks, *SIZE)
     )
     return sample
 
@@ -38,8 +34,7 @@ def segmentation_sample():
 
     labels = torch.randint(0, 150, (1, *SIZE))
     return SegDataSample(
-        gt_sem_seg=PixelData(data=labels),
-        metainfo=dict(img_shape=SIZE, ori_shape=SIZE),
+        gt_sem_seg=PixelData(data=labels), metainfo=dict(img_shape=SIZE, ori_shape=SIZE)
     )
 
 
@@ -49,11 +44,7 @@ def classification_sample():
     return DataSample().set_gt_label(3)
 
 
-SAMPLES = dict(
-    mmdet=detection_sample,
-    mmseg=segmentation_sample,
-    mmpretrain=classification_sample,
-)
+SAMPLES = dict(mmdet=detection_sample, mmseg=segmentation_sample, mmpretrain=classification_sample)
 
 
 def batch_of(scope):

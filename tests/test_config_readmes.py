@@ -30,9 +30,7 @@ def test_lists_every_config(path):
         assert (ROOT / config).exists(), config
 
 
-@pytest.mark.parametrize(
-    'path', sorted(CONFIGS.rglob('metafile.yml')), ids=lambda p: p.parent.name
-)
+@pytest.mark.parametrize('path', sorted(CONFIGS.rglob('metafile.yml')), ids=lambda p: p.parent.name)
 def test_metafiles_name_their_readme(path):
     collections = yaml.safe_load(path.read_text())['Collections']
     for collection in collections:

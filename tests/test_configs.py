@@ -14,9 +14,7 @@ from tests.runs import write_images
 
 @pytest.fixture
 def models(dinov2_dir, clip_dir, grounding_dino_dir):
-    return dict(
-        dinov2=dinov2_dir, clip=clip_dir, grounding_dino=grounding_dino_dir
-    )
+    return dict(dinov2=dinov2_dir, clip=clip_dir, grounding_dino=grounding_dino_dir)
 
 
 @pytest.mark.parametrize('path', RECIPES, ids=lambda p: p.stem)
@@ -49,10 +47,7 @@ def test_the_papers_numbers():
 
 def difference(name):
     """What a config changes in the paper's run."""
-    kpu, other = (
-        Config.fromfile(CONFIGS / f'{stem}.py').to_dict()
-        for stem in ('kpu_vitb', name)
-    )
+    kpu, other = (Config.fromfile(CONFIGS / f'{stem}.py').to_dict() for stem in ('kpu_vitb', name))
     for part in ('model', 'train_dataloader'):
         both = kpu.pop(part), other.pop(part)
         for key in set(both[0]) | set(both[1]):
@@ -62,22 +57,14 @@ def difference(name):
 
 
 @pytest.mark.parametrize(
-    ('name', 'terms'),
-    [
-        ('base-b_vitb', dict(s2t=1.0)),
-        ('base-c_vitb', dict(s2t=1.0, t2s=1.0)),
-    ],
+    ('name', 'terms'), [('base-b_vitb', dict(s2t=1.0)), ('base-c_vitb', dict(s2t=1.0, t2s=1.0))]
 )
 def test_ablations_of_terms(name, terms):
     assert dict(difference(name)) == dict(terms=terms)
 
 
 @pytest.mark.parametrize(
-    ('name', 'other'),
-    [
-        ('clip-only_vitb', 'grounding_dino'),
-        ('grounding-dino-only_vitb', 'clip'),
-    ],
+    ('name', 'other'), [('clip-only_vitb', 'grounding_dino'), ('grounding-dino-only_vitb', 'clip')]
 )
 def test_ablations_of_teachers(name, other):
     changed = dict(difference(name))

@@ -19,10 +19,7 @@ SINGLES = dict(
 
 @pytest.mark.parametrize(
     ('name', 'frozen', 'steps'),
-    [
-        ('kpu-vitb_frozen-80k', 'all', 80_000),
-        ('kpu-vitb_learnable-200k', 'sentinel', 200_000),
-    ],
+    [('kpu-vitb_frozen-80k', 'all', 80_000), ('kpu-vitb_learnable-200k', 'sentinel', 200_000)],
 )
 def test_a_joint_run_is_the_single_ones_together(name, frozen, steps):
     joint = Config.fromfile(DOWNSTREAM / 'multitask' / f'{name}.py')
@@ -50,18 +47,14 @@ def test_the_trial_takes_a_step(labeled):
         loader.dataset.data_root = str(labeled / task)
     names = ('square', 'bar', 'stripe')
     loaders.coco.dataset.update(
-        ann_file='train.json',
-        data_prefix=dict(img='train'),
-        metainfo=dict(classes=names),
+        ann_file='train.json', data_prefix=dict(img='train'), metainfo=dict(classes=names)
     )
     loaders.ade20k.dataset.update(
         type='BaseSegDataset',
         img_suffix='.png',
         seg_map_suffix='.png',
         reduce_zero_label=False,
-        data_prefix=dict(
-            img_path='images/train', seg_map_path='annotations/train'
-        ),
+        data_prefix=dict(img_path='images/train', seg_map_path='annotations/train'),
         metainfo=dict(classes=names, palette=[[i] * 3 for i in range(3)]),
     )
     loaders.imagenet.dataset.update(type='CustomDataset', data_prefix='train')

@@ -14,9 +14,7 @@ PROJECTS = ROOT / 'projects'
 def arguments(function):
     spec = function.args
     positional = [a.arg for a in (*spec.posonlyargs, *spec.args)]
-    is_class_method = any(
-        getattr(d, 'id', '') == 'classmethod' for d in function.decorator_list
-    )
+    is_class_method = any(getattr(d, 'id', '') == 'classmethod' for d in function.decorator_list)
     if positional[:1] == ['self'] or is_class_method:
         positional = positional[1:]
     star = [a.arg for a in (spec.vararg,) if a]
@@ -57,9 +55,7 @@ def test_args_sections_match_signatures(path):
 
 
 @pytest.mark.parametrize(
-    'path',
-    sorted(PACKAGE.rglob('*.py')),
-    ids=lambda p: str(p.relative_to(PACKAGE)),
+    'path', sorted(PACKAGE.rglob('*.py')), ids=lambda p: str(p.relative_to(PACKAGE))
 )
 def test_the_library_imports_no_project(path):
     for node in ast.walk(ast.parse(path.read_text())):

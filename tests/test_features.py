@@ -21,28 +21,21 @@ def test_std_over_maps_without_padding():
     maps = (3 * torch.randn(2, 4, 5, 6) + 1, torch.randn(2, 8, 2, 3))
     masks = (torch.rand(2, 1, 5, 6) > 0.4, torch.rand(2, 1, 2, 3) > 0.2)
     values = np.concatenate(
-        [
-            m[mask.expand_as(m)].numpy()
-            for m, mask in zip(maps, masks, strict=True)
-        ]
+        [m[mask.expand_as(m)].numpy() for m, mask in zip(maps, masks, strict=True)]
     )
     torch.testing.assert_close(
         Features(None, maps, masks).std(),
         torch.tensor(values.astype(np.float64).std(), dtype=torch.float32),
     )
     everything = np.concatenate([m.flatten().numpy() for m in maps])
-    torch.testing.assert_close(
-        Features(None, maps).std().item(), float(everything.std())
-    )
+    torch.testing.assert_close(Features(None, maps).std().item(), float(everything.std()))
 
 
 def test_bilinear_by_hand():
     features = Features(None, (torch.tensor([[[[0.0, 4.0]]]]),))
     like = Features(None, (torch.zeros(1, 1, 1, 4),))
     (out,) = resize_like(features, like).maps
-    torch.testing.assert_close(
-        out.flatten(), torch.tensor([0.0, 1.0, 3.0, 4.0])
-    )
+    torch.testing.assert_close(out.flatten(), torch.tensor([0.0, 1.0, 3.0, 4.0]))
 
 
 def test_same_grid_is_untouched():

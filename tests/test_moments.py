@@ -21,12 +21,8 @@ def assert_are_those_of(moments, vectors):
     assert moments.count == len(vectors)
     np.testing.assert_allclose(moments.mean, vectors.mean(0), rtol=1e-12)
     covariance = np.cov(vectors.T, bias=True)
-    np.testing.assert_allclose(
-        moments.covariance, covariance, rtol=1e-9, atol=1e-12
-    )
-    np.testing.assert_allclose(
-        moments.variance, vectors.var(0), rtol=1e-9, atol=1e-12
-    )
+    np.testing.assert_allclose(moments.covariance, covariance, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(moments.variance, vectors.var(0), rtol=1e-9, atol=1e-12)
 
 
 def test_parts_are_as_one():
@@ -58,9 +54,7 @@ def test_padding_does_not_count():
     mask = torch.zeros(2, 1, 6, 6, dtype=torch.bool)
     mask[0, :, :4], mask[1, :, :, :2] = True, True
     padded = values.masked_fill(~mask, float('nan'))
-    real = torch.cat(
-        [values[0, :, :4].flatten(1).T, values[1, :, :, :2].flatten(1).T]
-    )
+    real = torch.cat([values[0, :, :4].flatten(1).T, values[1, :, :, :2].flatten(1).T])
     assert_are_those_of(Moments.of(valid_vectors(padded, mask)), real)
 
 
@@ -77,17 +71,12 @@ def test_agrees_with_the_log_of_training():
     maps = (torch.randn(2, 3, 4, 4), 5 * torch.randn(2, 6, 2, 2))
     parts = [Moments.of(m.reshape(-1, 1)) for m in maps]
     expected = Features(None, maps).std().item()
-    assert (parts[0] + parts[1]).variance.sqrt().item() == pytest.approx(
-        expected, rel=1e-6
-    )
+    assert (parts[0] + parts[1]).variance.sqrt().item() == pytest.approx(expected, rel=1e-6)
 
 
 def one_rank(rank, parts, folder):
     dist.init_process_group(
-        'gloo',
-        init_method=f'file://{folder}/meet',
-        rank=rank,
-        world_size=len(parts),
+        'gloo', init_method=f'file://{folder}/meet', rank=rank, world_size=len(parts)
     )
     together = Moments.of(parts[rank]).over_ranks()
     torch.save(together.__dict__, folder / f'{rank}.pt')
@@ -100,9 +89,7 @@ def test_processes_are_as_one(tmp_path):
     vectors = anisotropic()
     parts = vectors.split([120, 380])
     multiprocessing.spawn(one_rank, (parts, tmp_path), nprocs=2)
-    first, second = (
-        Moments(**torch.load(tmp_path / f'{rank}.pt')) for rank in range(2)
-    )
+    first, second = (Moments(**torch.load(tmp_path / f'{rank}.pt')) for rank in range(2))
     assert_are_those_of(first, vectors)
     assert torch.equal(first.mean, second.mean)
     assert torch.equal(first.scatter, second.scatter)

@@ -56,11 +56,7 @@ DISTRIBUTIONS = {
 def run(code, cwd, **env):
     """Run Python code; give what it prints."""
     done = subprocess.run(
-        [sys.executable, *code],
-        cwd=cwd,
-        env={**os.environ, **env},
-        capture_output=True,
-        text=True,
+        [sys.executable, *code], cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -188,8 +184,7 @@ def test_names_resolve_in_other_scopes(tmp_path):
     """`custom_imports` is all that a config of another project needs."""
     pytest.importorskip('mmcv.ops')
     (tmp_path / 'theirs.py').write_text(
-        "custom_imports = dict(imports=['kpu_mm'])\n"
-        "model = dict(type='kpu_mm.MLPProjector')\n"
+        "custom_imports = dict(imports=['kpu_mm'])\nmodel = dict(type='kpu_mm.MLPProjector')\n"
     )
     code = (
         'from importlib import import_module\n'

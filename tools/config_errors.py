@@ -68,9 +68,7 @@ def _frames(error: BaseException | None) -> Iterator[FrameType]:
         error = error.__cause__
 
 
-def _find_place(
-    frames: Sequence[FrameType], cfg: Config
-) -> tuple[list[str], FrameType | None]:
+def _find_place(frames: Sequence[FrameType], cfg: Config) -> tuple[list[str], FrameType | None]:
     """Follow the calls into the config.
 
     Args:
@@ -111,9 +109,7 @@ def _at(cfg: Any, keys: Sequence[str]) -> Any:
     return cfg
 
 
-def _find(
-    place: Any, value: Any, name: Any, by_type: bool
-) -> list[str] | None:
+def _find(place: Any, value: Any, name: Any, by_type: bool) -> list[str] | None:
     """Keys below a place of the part that is the value.
 
     Args:
@@ -163,9 +159,7 @@ def _likeness(part: Any, value: Mapping[str, Any]) -> int:
     return 1 + sum(value.get(key) == entry for key, entry in part.items())
 
 
-def _describe(
-    error: Exception, frames: Sequence[FrameType], builder: FrameType | None
-) -> str:
+def _describe(error: Exception, frames: Sequence[FrameType], builder: FrameType | None) -> str:
     """The error as a sentence."""
     text = ' '.join(str(error).split())
     if frames[-1].f_code.co_name == 'build_norm_layer':
@@ -207,9 +201,7 @@ def _check_arguments(cls: Any, given: Mapping[str, Any]) -> None:
     except TypeError as error:
         key = str(error).split("'")[1]
         if key in parameters:
-            raise ValueError(
-                f'{cls.__name__} needs the key {key!r}, which is missing'
-            ) from None
+            raise ValueError(f'{cls.__name__} needs the key {key!r}, which is missing') from None
         close = difflib.get_close_matches(key, parameters, 3, 0.5)
         raise ValueError(
             f'{cls.__name__} takes no argument {key!r}; it takes '

@@ -52,18 +52,14 @@ TASKS = {
         ENCODER,
         ('classes', 'templates', 'score_maps'),
     ),
-    'classify': Task(
-        'ClassificationInferencer', 'a trained classifier', (), ('topk',)
-    ),
+    'classify': Task('ClassificationInferencer', 'a trained classifier', (), ('topk',)),
     'detect': Task(
         'DetectionInferencer',
         'a trained detector; --classes or --text are for those that read it',
         (),
         ('threshold', 'classes', 'texts'),
     ),
-    'segment': Task(
-        'SegmentationInferencer', 'a trained segmentor', (), ('score_maps',)
-    ),
+    'segment': Task('SegmentationInferencer', 'a trained segmentor', (), ('score_maps',)),
 }
 OPTIONS: dict[str, dict[str, Any]] = dict(
     encoder=dict(
@@ -75,37 +71,24 @@ OPTIONS: dict[str, dict[str, Any]] = dict(
         nargs='+',
         action=DictAction,
         metavar='KEY=VALUE',
-        help='arguments of the teacher that differ from those of the run, '
-        'such as source=FOLDER',
+        help='arguments of the teacher that differ from those of the run, such as source=FOLDER',
     ),
-    image_size=dict(
-        type=int, help='longer side of what the model sees (default: 518)'
-    ),
+    image_size=dict(type=int, help='longer side of what the model sees (default: 518)'),
     classes=dict(nargs='+', help='names of classes'),
     templates=dict(
-        nargs='+',
-        help="prompts with {} in the place of the name (default: open_clip's "
-        '80)',
+        nargs='+', help="prompts with {} in the place of the name (default: open_clip's 80)"
     ),
     texts=dict(metavar='TEXT', help='a free text, in place of --classes'),
     threshold=dict(type=float, help='leave out boxes that score less'),
-    text_threshold=dict(
-        type=float, help='leave out tokens that score less from names'
-    ),
+    text_threshold=dict(type=float, help='leave out tokens that score less from names'),
     topk=dict(type=int, help='how many classes to tell (default: all)'),
-    score_maps=dict(
-        choices=['probability', 'cosine'], help='add a map for each class'
-    ),
+    score_maps=dict(choices=['probability', 'cosine'], help='add a map for each class'),
 )
 
 
 def add_task(tasks: Any, name: str, task: Task) -> None:
     parser = tasks.add_parser(name, help=task.what, description=task.what)
-    parser.add_argument(
-        'inputs',
-        nargs='+',
-        help='images, folders, wildcards, videos or addresses',
-    )
+    parser.add_argument('inputs', nargs='+', help='images, folders, wildcards, videos or addresses')
     parser.add_argument(
         '--model',
         required=True,
@@ -119,9 +102,7 @@ def add_task(tasks: Any, name: str, task: Task) -> None:
     parser.add_argument('--out-dir', default='', help='folder for files')
     parser.add_argument('--device', help='cpu, cuda:0, ... (default: a GPU)')
     parser.add_argument('--batch-size', type=int, default=1)
-    parser.add_argument(
-        '--max-pixels', type=int, help='largest image (default: 50000000)'
-    )
+    parser.add_argument('--max-pixels', type=int, help='largest image (default: 50000000)')
     parser.add_argument(
         '--video-stride',
         type=int,

@@ -25,9 +25,7 @@ def parse_args() -> argparse.Namespace:
         help='also write student.onnx, with free batch, height and width',
     )
     parser.add_argument(
-        '--program',
-        action='store_true',
-        help='also write student.pt2, a torch.export program',
+        '--program', action='store_true', help='also write student.pt2, a torch.export program'
     )
     parser.add_argument(
         '--heads',

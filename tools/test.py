@@ -47,17 +47,13 @@ def parse_args() -> argparse.Namespace:
         help='write the predictions to this .pkl file; with several tasks, '
         "each to its own, with the task's name before the .pkl",
     )
-    parser.add_argument(
-        '--show-dir', help='draw the predictions into this directory'
-    )
+    parser.add_argument('--show-dir', help='draw the predictions into this directory')
     parser.add_argument(
         '--tta',
         action='store_true',
         help="average over the config's tta_pipeline with its tta_model",
     )
-    parser.add_argument(
-        '--amp', action='store_true', help='run the model in autocast'
-    )
+    parser.add_argument('--amp', action='store_true', help='run the model in autocast')
     return parser.parse_args()
 
 
@@ -72,9 +68,7 @@ def dump_predictions(cfg: Config, out: str) -> None:
     if path.suffix not in ('.pkl', '.pickle'):
         refuse(f'--out {out}: the name of the file must end in .pkl.')
     if not is_joint(cfg):
-        cfg.test_evaluator = with_dump(
-            cfg.test_evaluator, cfg.get('default_scope'), path
-        )
+        cfg.test_evaluator = with_dump(cfg.test_evaluator, cfg.get('default_scope'), path)
         return
     cfg.test_evaluator = {
         task: with_dump(

@@ -34,9 +34,7 @@ def parse_args() -> argparse.Namespace:
         help='resume from this checkpoint; without a path, from the newest '
         'one in the work directory',
     )
-    parser.add_argument(
-        '--amp', action='store_true', help='train in bfloat16 autocast'
-    )
+    parser.add_argument('--amp', action='store_true', help='train in bfloat16 autocast')
     return parser.parse_args()
 
 

@@ -16,10 +16,7 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     # Two at least: the oldest goes before the newest is written.
     checkpoint=dict(
-        type='kpu_mm.AtomicCheckpointHook',
-        by_epoch=False,
-        interval=1000,
-        max_keep_ckpts=3,
+        type='kpu_mm.AtomicCheckpointHook', by_epoch=False, interval=1000, max_keep_ckpts=3
     ),
     # Before training, for models with a normalizer.
     normalizer_fit=dict(type='kpu_mm.NormalizerFitHook'),

@@ -3,14 +3,9 @@
 _base_ = './base-b_vitb.py'
 model = dict(
     student=dict(
-        _delete_=True,
-        type='kpu_mm.ViTBackbone',
-        sentinel='facebook/dinov2-base',
-        frozen='none',
+        _delete_=True, type='kpu_mm.ViTBackbone', sentinel='facebook/dinov2-base', frozen='none'
     ),
-    teachers=dict(
-        dinov2=dict(type='kpu_mm.DINOTeacher', source='facebook/dinov2-base')
-    ),
+    teachers=dict(dinov2=dict(type='kpu_mm.DINOTeacher', source='facebook/dinov2-base')),
     # Which images DINOv2 sees is not given in the paper: CLIP's.
     streams=dict(dinov2='clip'),
 )

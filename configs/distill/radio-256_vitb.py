@@ -15,26 +15,15 @@ model = dict(
     # pre-trained on ImageNet-1K in the paper, random weights here
     student=_base_.vitb16,
     teachers=dict(
-        clip=dict(
-            type='kpu_mm.CLIPTeacher',
-            model='ViT-H-14-378-quickgelu',
-            pretrained='dfn5b',
-        ),
+        clip=dict(type='kpu_mm.CLIPTeacher', model='ViT-H-14-378-quickgelu', pretrained='dfn5b'),
         siglip=dict(
-            type='kpu_mm.CLIPTeacher',
-            model='ViT-SO400M-14-SigLIP-384',
-            pretrained='webli',
+            type='kpu_mm.CLIPTeacher', model='ViT-SO400M-14-SigLIP-384', pretrained='webli'
         ),
-        dinov2=dict(
-            type='kpu_mm.DINOTeacher',
-            source='facebook/dinov2-with-registers-giant',
-        ),
+        dinov2=dict(type='kpu_mm.DINOTeacher', source='facebook/dinov2-with-registers-giant'),
         sam=dict(
             type='kpu_mm.MosaicTeacher',
             side=1024,
-            teacher=dict(
-                type='kpu_mm.TimmTeacher', model='samvit_huge_patch16.sa1b'
-            ),
+            teacher=dict(type='kpu_mm.TimmTeacher', model='samvit_huge_patch16.sa1b'),
         ),
     ),
     streams=dict(clip='low', siglip='low', dinov2='low', sam='low'),
@@ -42,13 +31,7 @@ model = dict(
     normalizer=dict(type='kpu_mm.PHISNormalizer', summary=False),
     # not given in the paper
     projector=dict(type='kpu_mm.MLPProjector', hidden=768),
-    align=dict(
-        type='kpu_mm.AlignLoss',
-        summary=1.0,
-        cosine=0.0,
-        smooth_l1=0.0,
-        mse=1.0,
-    ),
+    align=dict(type='kpu_mm.AlignLoss', summary=1.0, cosine=0.0, smooth_l1=0.0, mse=1.0),
 )
 
 train_dataloader = dict(
@@ -58,9 +41,7 @@ train_dataloader = dict(
         dataset=dict(
             type='kpu_mm.UnlabeledImages',
             # DataComp-1B
-            sources=dict(
-                type='kpu_mm.TarSource', shards='data/datacomp_1b/*.tar'
-            ),
+            sources=dict(type='kpu_mm.TarSource', shards='data/datacomp_1b/*.tar'),
             pipeline=[
                 # transforms are not given in the paper
                 dict(type='kpu_mm.DecodeRandomResizedCrop', size=256),
@@ -68,7 +49,7 @@ train_dataloader = dict(
                 dict(type='kpu_mm.PackImage'),
             ],
         ),
-    ),
+    )
 )
 
 # the optimiser is KPU's

@@ -8,9 +8,7 @@ train_dataloader = dict(
     high=dict(
         batch_size=4,
         num_workers=4,
-        dataset=dict(
-            low, pipeline=[dict(low.pipeline[0], size=1024), *low.pipeline[1:]]
-        ),
+        dataset=dict(low, pipeline=[dict(low.pipeline[0], size=1024), *low.pipeline[1:]]),
     )
 )
 load_from = 'work_dirs/radio-432_vitb/iter_300000.pth'

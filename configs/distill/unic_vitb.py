@@ -18,12 +18,8 @@ model = dict(
     type='kpu_mm.KPUDistiller',
     student=dict(blocks=list(range(1, 13)), **_base_.vitb16),
     teachers=dict(
-        dino=dict(
-            type='kpu_mm.TimmTeacher', model='vit_base_patch16_224.dino'
-        ),
-        deit3=dict(
-            type='kpu_mm.TimmTeacher', model='deit3_base_patch16_224.fb_in1k'
-        ),
+        dino=dict(type='kpu_mm.TimmTeacher', model='vit_base_patch16_224.dino'),
+        deit3=dict(type='kpu_mm.TimmTeacher', model='deit3_base_patch16_224.fb_in1k'),
         ibot=dict(
             type='kpu_mm.TimmTeacher',
             model='vit_base_patch16_224.dino',
@@ -36,24 +32,13 @@ model = dict(
             options=dict(num_classes=1000, global_pool='avg'),
         ),
     ),
-    streams=dict(
-        dino='images', deit3='images', ibot='images', dbot_ft='images'
-    ),
+    streams=dict(dino='images', deit3='images', ibot='images', dbot_ft='images'),
     terms=dict(s2t=1.0),
     normalizer=dict(type='kpu_mm.StandardNormalizer'),
-    projector=dict(
-        type='kpu_mm.LayerwiseProjector',
-        num_blocks=12,
-        hidden=768,
-        last_hidden=3072,
-    ),
+    projector=dict(type='kpu_mm.LayerwiseProjector', num_blocks=12, hidden=768, last_hidden=3072),
     # the mean over CLS and patches of half cosine, half smooth L1
     align=dict(
-        type='kpu_mm.AlignLoss',
-        summary=0.25,
-        summary_smooth_l1=0.25,
-        cosine=0.25,
-        smooth_l1=0.25,
+        type='kpu_mm.AlignLoss', summary=0.25, summary_smooth_l1=0.25, cosine=0.25, smooth_l1=0.25
     ),
     balancer=dict(type='kpu_mm.TeacherDropBalancer', drop_prob=0.5),
 )
@@ -64,15 +49,9 @@ train_dataloader = dict(
         num_workers=12,
         dataset=dict(
             type='kpu_mm.UnlabeledImages',
-            sources=dict(
-                type='kpu_mm.FolderSource', root='data/imagenet/train'
-            ),
+            sources=dict(type='kpu_mm.FolderSource', root='data/imagenet/train'),
             pipeline=[
-                dict(
-                    type='kpu_mm.DecodeRandomResizedCrop',
-                    size=224,
-                    scale=(0.08, 1.0),
-                ),
+                dict(type='kpu_mm.DecodeRandomResizedCrop', size=224, scale=(0.08, 1.0)),
                 dict(type='mmcv.RandomFlip', prob=0.5),
                 dict(
                     type='kpu_mm.TorchvisionTransform',
@@ -97,15 +76,12 @@ train_dataloader = dict(
                     sigma=(0.1, 5.0),
                 ),
                 dict(
-                    type='kpu_mm.TorchvisionTransform',
-                    name='RandomSolarize',
-                    threshold=128,
-                    p=0.2,
+                    type='kpu_mm.TorchvisionTransform', name='RandomSolarize', threshold=128, p=0.2
                 ),
                 dict(type='kpu_mm.PackImage'),
             ],
         ),
-    ),
+    )
 )
 
 # 3e-4 for 256 images; no weight decay for biases and norms

@@ -64,9 +64,7 @@ class StreamingCKA:
         """Number of samples."""
         return int(self.sums[0][-1, -1]) if self.sums else 0
 
-    def add(
-        self, first: Tensor, second: Tensor, mask: Tensor | None = None
-    ) -> None:
+    def add(self, first: Tensor, second: Tensor, mask: Tensor | None = None) -> None:
         """Add a batch.
 
         Args:
@@ -100,8 +98,7 @@ class StreamingCKA:
         """
         if self.count < 4:
             raise ValueError(
-                f'CKA needs four samples or more and got {self.count}; look '
-                'at more images.'
+                f'CKA needs four samples or more and got {self.count}; look at more images.'
             )
         xy, xx, yy = map(unbiased_hsic, self.sums)
         return (xy / (xx * yy).sqrt()).item()
@@ -120,9 +117,7 @@ class Agreement:
         self.mse = 0.0
         self.cka = StreamingCKA()
 
-    def add(
-        self, first: Tensor, second: Tensor, mask: Tensor | None = None
-    ) -> None:
+    def add(self, first: Tensor, second: Tensor, mask: Tensor | None = None) -> None:
         """Add a batch.
 
         Args:
@@ -145,16 +140,12 @@ class Agreement:
     def result(self) -> dict[str, float]:
         """Give ``cosine``, ``mse`` and ``cka``."""
         return dict(
-            cosine=self.cosine / self.images,
-            mse=self.mse / self.images,
-            cka=self.cka.value(),
+            cosine=self.cosine / self.images, mse=self.mse / self.images, cka=self.cka.value()
         )
 
 
 def add_outputs(
-    found: Mapping[str, Agreement | StreamingCKA],
-    first: Features,
-    second: Features,
+    found: Mapping[str, Agreement | StreamingCKA], first: Features, second: Features
 ) -> None:
     """Add what the features of two models have in common.
 

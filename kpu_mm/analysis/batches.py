@@ -64,9 +64,7 @@ def first_batches(
         loader.close()
 
 
-def teacher_batches(
-    args: argparse.Namespace, cfg: Config
-) -> dict[str, Iterator[Batch]]:
+def teacher_batches(args: argparse.Namespace, cfg: Config) -> dict[str, Iterator[Batch]]:
     """Load the first images of each teacher's streams, as training does.
 
     Args:
@@ -88,13 +86,7 @@ def teacher_batches(
         )
     return {
         name: chain.from_iterable(
-            first_batches(
-                stream,
-                loaders[stream],
-                args.num_images,
-                args.seed,
-                args.device,
-            )
+            first_batches(stream, loaders[stream], args.num_images, args.seed, args.device)
             for stream in found
         )
         for name, found in streams.of_teacher.items()
@@ -141,9 +133,7 @@ def sized_batches(
         return dict(batch_size=1, dataset=dataset)
 
     return {
-        size: first_batches(
-            'images', stream(size), args.num_images, args.seed, args.device
-        )
+        size: first_batches('images', stream(size), args.num_images, args.seed, args.device)
         for size in sizes
     }
 
@@ -177,7 +167,5 @@ def labelled_images(
     # Evenly, as the folder is sorted by class.
     count = min(limit, len(images))
     chosen = [i * len(images) // count for i in range(count)]
-    loader = DataLoader(
-        Subset(images, chosen), batch_size=32, num_workers=num_workers
-    )
+    loader = DataLoader(Subset(images, chosen), batch_size=32, num_workers=num_workers)
     return loader, images.classes

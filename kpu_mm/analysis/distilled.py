@@ -49,8 +49,7 @@ def load_distiller(
     found = MODELS.get(kind) if isinstance(kind, str) else kind
     if not isinstance(found, type) or not issubclass(found, KPUDistiller):
         raise ValueError(
-            f'the model {kind!r} is no kpu_mm.KPUDistiller; pass the config '
-            'of a distillation run.'
+            f'the model {kind!r} is no kpu_mm.KPUDistiller; pass the config of a distillation run.'
         )
     # Read first: a wrong file is told before minutes are spent on the rest.
     state = load_state(checkpoint)
@@ -71,9 +70,7 @@ def load_distiller(
     return distiller.eval().to(device)
 
 
-def extract_sentinel(
-    student: KPUBackbone, images: Tensor, mask: Tensor | None = None
-) -> Features:
+def extract_sentinel(student: KPUBackbone, images: Tensor, mask: Tensor | None = None) -> Features:
     """Compute the features of the student's ViT without the adapter.
 
     Args:
@@ -89,9 +86,7 @@ def extract_sentinel(
     return Features(summary, (m,), level_masks([m], mask))
 
 
-def all_models(
-    distiller: KPUDistiller, projected: bool = False
-) -> dict[str, Encode]:
+def all_models(distiller: KPUDistiller, projected: bool = False) -> dict[str, Encode]:
     """Collect what turns images into features.
 
     Args:
@@ -123,9 +118,7 @@ def all_models(
     return models
 
 
-def _infer(
-    distiller: KPUDistiller, name: str, images: Tensor, mask: Tensor | None
-) -> Features:
+def _infer(distiller: KPUDistiller, name: str, images: Tensor, mask: Tensor | None) -> Features:
     """The student's features in a teacher's own space."""
     size = (images.shape[-2], images.shape[-1])
     features = distiller.student.encode(images, mask)
@@ -133,10 +126,7 @@ def _infer(
 
 
 def extract_pairs(
-    distiller: KPUDistiller,
-    name: str,
-    images: Tensor,
-    mask: Tensor | None = None,
+    distiller: KPUDistiller, name: str, images: Tensor, mask: Tensor | None = None
 ) -> tuple[Features, Features]:
     """Compute X and X^t of the same images, map by map.
 

@@ -97,9 +97,7 @@ class KNNClassifier(BaseModel):
         self.temperature = temperature
         # Not in checkpoints: the test loop fills the bank before each test.
         self.register_buffer('bank', torch.empty(0), persistent=False)
-        self.register_buffer(
-            'labels', torch.empty(0, dtype=torch.long), persistent=False
-        )
+        self.register_buffer('labels', torch.empty(0, dtype=torch.long), persistent=False)
 
     def set_bank(self, features: Tensor, labels: Tensor) -> None:
         """Replace the bank.
@@ -120,10 +118,7 @@ class KNNClassifier(BaseModel):
         self.bank, self.labels = features.to(device), labels.to(device)
 
     def forward(
-        self,
-        inputs: Tensor,
-        data_samples: list[Any] | None = None,
-        mode: str = 'tensor',
+        self, inputs: Tensor, data_samples: list[Any] | None = None, mode: str = 'tensor'
     ) -> Any:
         """Compute features of images, or predictions for them.
 
@@ -157,12 +152,7 @@ class KNNClassifier(BaseModel):
             )
         # (B, num_classes)
         scores = knn_vote(
-            features,
-            self.bank,
-            self.labels,
-            self.num_classes,
-            self.k,
-            self.temperature,
+            features, self.bank, self.labels, self.num_classes, self.k, self.temperature
         )
         for sample, score in zip(data_samples, scores, strict=True):
             sample.set_pred_score(score).set_pred_label(score.argmax())
@@ -194,9 +184,7 @@ class KNNTestLoop(TestLoop):
         fp16: bool = False,
     ) -> None:
         super().__init__(runner, dataloader, evaluator, fp16)
-        self.bank_dataloader = runner.build_dataloader(
-            bank_dataloader, seed=runner.seed
-        )
+        self.bank_dataloader = runner.build_dataloader(bank_dataloader, seed=runner.seed)
         model: Any = runner.model
         self.model = model.module if is_model_wrapper(model) else model
         # A runner that only tests does not load the weights of `init_cfg`;
@@ -234,8 +222,7 @@ class KNNTestLoop(TestLoop):
             if i % 100 == 0 or i == total:
                 self.runner.logger.info(f'bank: {i} of {total} batches')
         features, labels, index = (
-            torch.cat(all_gather(torch.cat(part)))
-            for part in zip(*parts, strict=True)
+            torch.cat(all_gather(torch.cat(part))) for part in zip(*parts, strict=True)
         )
         # Samplers repeat images to give each rank as many; one that counted
         # twice would vote twice. `order` keeps the first copy of each.

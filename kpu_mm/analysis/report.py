@@ -16,9 +16,7 @@ from matplotlib.figure import Figure
 Series = Mapping[str, Sequence[float] | np.ndarray]
 
 
-def markdown_table(
-    columns: Sequence[str], rows: Sequence[Sequence[Any]]
-) -> str:
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Write rows as a markdown table, numbers with four digits.
 
     Args:
@@ -28,9 +26,7 @@ def markdown_table(
     cells = [list(columns), ['---'] * len(columns)]
     cells += [[_cell(value) for value in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return '\n'.join(
-        f'| {" | ".join(map(str.ljust, row, widths))} |' for row in cells
-    )
+    return '\n'.join(f'| {" | ".join(map(str.ljust, row, widths))} |' for row in cells)
 
 
 def _cell(value: Any) -> str:
@@ -40,11 +36,7 @@ def _cell(value: Any) -> str:
 
 
 def write_report(
-    folder: str | Path,
-    name: str,
-    numbers: Any,
-    text: str,
-    figure: Figure | None = None,
+    folder: str | Path, name: str, numbers: Any, text: str, figure: Figure | None = None
 ) -> list[Path]:
     """Write NAME.json, NAME.md and NAME.png.
 
@@ -84,9 +76,7 @@ def panels(
         The figure and its axes, (rows, columns).
     """
     # pyplot would keep the figure and look for a display.
-    figure = Figure(
-        figsize=(columns * size[0], rows * size[1]), layout='constrained'
-    )
+    figure = Figure(figsize=(columns * size[0], rows * size[1]), layout='constrained')
     # without squeeze=False a single row or column would lose its dimension
     axes: np.ndarray = figure.subplots(rows, columns, squeeze=False)
     return figure, axes
@@ -104,15 +94,11 @@ def bars(axis: Any, groups: Mapping[str, Mapping[str, float]]) -> None:
     for name in series:
         # The bars that a group has stand around its middle.
         places = {
-            x + (list(group).index(name) - (len(group) - 1) / 2) * width: (
-                group[name]
-            )
+            x + (list(group).index(name) - (len(group) - 1) / 2) * width: (group[name])
             for x, group in enumerate(groups.values())
             if name in group
         }
-        drawn = axis.bar(
-            list(places), list(places.values()), width, label=name
-        )
+        drawn = axis.bar(list(places), list(places.values()), width, label=name)
         axis.bar_label(drawn, fmt='%.3g', fontsize='xx-small')
     axis.set_xticks(range(len(groups)), list(groups), rotation=20)
     if len(series) > 1:
@@ -152,9 +138,7 @@ def _legend(axis: Any) -> None:
 
 
 def picture_grid(
-    rows: Sequence[Sequence[np.ndarray]],
-    titles: Sequence[str],
-    side: float = 1.6,
+    rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str], side: float = 1.6
 ) -> Figure:
     """Draw pictures in the first one's shape, under their titles.
 

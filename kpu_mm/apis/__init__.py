@@ -26,26 +26,7 @@ features              **summary** (D,), None for a model without one;
 ===================== ====================================================
 """
 
-from .classification_inferencer import (
-    ClassificationInferencer,
-    ZeroShotClassificationInferencer,
-)
-from .detection_inferencer import (
-    DetectionInferencer,
-    ZeroShotDetectionInferencer,
-)
+from .classification_inferencer import ClassificationInferencer, ZeroShotClassificationInferencer
+from .detection_inferencer import DetectionInferencer, ZeroShotDetectionInferencer
 from .feature_inferencer import FeatureInferencer
-from .segmentation_inferencer import (
-    SegmentationInferencer,
-    ZeroShotSegmentationInferencer,
-)
-
-__all__ = [
-    'ClassificationInferencer',
-    'DetectionInferencer',
-    'FeatureInferencer',
-    'SegmentationInferencer',
-    'ZeroShotClassificationInferencer',
-    'ZeroShotDetectionInferencer',
-    'ZeroShotSegmentationInferencer',
-]
+from .segmentation_inferencer import SegmentationInferencer, ZeroShotSegmentationInferencer

@@ -21,13 +21,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import nn
 
-from .read_images import (
-    MAX_PIXELS,
-    NamedImage,
-    is_video,
-    list_inputs,
-    read_images,
-)
+from .read_images import MAX_PIXELS, NamedImage, is_video, list_inputs, read_images
 
 
 class ImageInferencer(BaseInferencer):
@@ -56,12 +50,7 @@ class ImageInferencer(BaseInferencer):
     visualizer_type = ''
     load_backend = 'cv2'
 
-    def __init__(
-        self,
-        cfg: Config,
-        device: str | None = None,
-        show_progress: bool = True,
-    ) -> None:
+    def __init__(self, cfg: Config, device: str | None = None, show_progress: bool = True) -> None:
         # Classes and thresholds of a call are set on the model, so a call in
         # another thread has to wait.
         self._lock = threading.Lock()
@@ -112,13 +101,10 @@ class ImageInferencer(BaseInferencer):
         _, forward, visualize, postprocess = self._dispatch_kwargs(**kwargs)
         if min(batch_size, video_stride) < 1:
             raise ValueError(
-                f'batch_size={batch_size} and video_stride={video_stride}: '
-                'pass 1 or more.'
+                f'batch_size={batch_size} and video_stride={video_stride}: pass 1 or more.'
             )
         items = list_inputs(inputs)
-        images: Any = read_images(
-            items, self.load_backend, max_pixels, video_stride
-        )
+        images: Any = read_images(items, self.load_backend, max_pixels, video_stride)
         if self.show_progress:
             images = track(
                 images,
@@ -135,16 +121,11 @@ class ImageInferencer(BaseInferencer):
                 results = self.forward(data, **forward)
                 for image, result in zip(named, results, strict=True):
                     prediction = dict(
-                        img_path=image.path,
-                        **self.postprocess(result, **postprocess),
+                        img_path=image.path, **self.postprocess(result, **postprocess)
                     )
                     if pred_out_dir:
-                        write_prediction(
-                            prediction, Path(pred_out_dir), image.name
-                        )
-                    predictions.append(
-                        result if return_datasamples else prediction
-                    )
+                        write_prediction(prediction, Path(pred_out_dir), image.name)
+                    predictions.append(result if return_datasamples else prediction)
                     if not (return_vis or out_dir):
                         continue
                     # BGR -> RGB; visualizers need contiguous memory.
@@ -170,9 +151,7 @@ class ImageInferencer(BaseInferencer):
             The images of a batch, and the batch.
         """
         # Lazy: only the images of one batch are in memory.
-        prepared = (
-            (image, self.pipeline(as_loaded(image))) for image in inputs
-        )
+        prepared = ((image, self.pipeline(as_loaded(image))) for image in inputs)
         for _, alike in groupby(prepared, lambda p: p[1]['inputs'].shape):
             for chunk in self._get_chunk_data(alike, batch_size):
                 named, data = zip(*chunk, strict=True)
@@ -195,9 +174,7 @@ class ImageInferencer(BaseInferencer):
         """
         raise NotImplementedError
 
-    def _init_model(
-        self, cfg: Any, weights: str | None, device: str = 'cpu'
-    ) -> nn.Module:
+    def _init_model(self, cfg: Any, weights: str | None, device: str = 'cpu') -> nn.Module:
         # Zero-shot models load their own weights when they are built.
         model: nn.Module = MODELS.build(cfg.model)
         return model.to(device).eval()
@@ -216,9 +193,7 @@ class ImageInferencer(BaseInferencer):
         return Compose(steps)
 
 
-def split_loading(
-    steps: Sequence[Mapping[str, Any]],
-) -> tuple[str, list[Mapping[str, Any]]]:
+def split_loading(steps: Sequence[Mapping[str, Any]]) -> tuple[str, list[Mapping[str, Any]]]:
     """Separate the transforms that load images and labels from the others.
 
     Args:
@@ -255,9 +230,7 @@ def as_loaded(image: NamedImage) -> dict[str, Any]:
     )
 
 
-def write_prediction(
-    prediction: dict[str, Any], folder: Path, name: str
-) -> None:
+def write_prediction(prediction: dict[str, Any], folder: Path, name: str) -> None:
     """Write a prediction as JSON, with its arrays in an .npz file.
 
     Args:
@@ -274,9 +247,7 @@ def write_prediction(
     mmengine.dump(rest, folder / f'{name}.json')
 
 
-def split_arrays(
-    prediction: dict[str, Any],
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def split_arrays(prediction: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Separate arrays from values of JSON.
 
     Args:

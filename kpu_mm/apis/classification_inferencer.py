@@ -29,14 +29,10 @@ class _ClassResults(ImageInferencer):
             rgb: The image, (H, W, 3) uint8.
             result: MMPretrain's sample.
         """
-        picture: np.ndarray = self.visualizer.visualize_cls(
-            rgb, result, self.names, draw_gt=False
-        )
+        picture: np.ndarray = self.visualizer.visualize_cls(rgb, result, self.names, draw_gt=False)
         return picture
 
-    def postprocess(
-        self, result: Any, topk: int | None = None
-    ) -> dict[str, Any]:
+    def postprocess(self, result: Any, topk: int | None = None) -> dict[str, Any]:
         """List classes and their scores.
 
         Args:
@@ -79,12 +75,7 @@ class ZeroShotClassificationInferencer(ZeroShotInferencer, _ClassResults):
     * ``topk``: number of classes to keep; None for all.
     """
 
-    places = Places(
-        'zero_shot/imagenet/kpu-vitb',
-        'backbone',
-        ('head', 'clip'),
-        CLIPTeacher,
-    )
+    places = Places('zero_shot/imagenet/kpu-vitb', 'backbone', ('head', 'clip'), CLIPTeacher)
     forward_kwargs: ClassVar[set[str]] = {'classes', 'templates'}
 
     def forward(

@@ -30,9 +30,7 @@ class _BoxResults(ImageInferencer):
         """
         self.visualizer.dataset_meta = dict(classes=self.names, palette=None)
         # The threshold was applied before; zero-shot scores may be low.
-        self.visualizer.add_datasample(
-            'found', rgb, result, draw_gt=False, pred_score_thr=-1.0
-        )
+        self.visualizer.add_datasample('found', rgb, result, draw_gt=False, pred_score_thr=-1.0)
         picture: np.ndarray = self.visualizer.get_image()
         return picture
 
@@ -154,18 +152,8 @@ class ZeroShotDetectionInferencer(ZeroShotInferencer, _BoxResults):
       name of a box; 0.25 if left out.
     """
 
-    places = Places(
-        'zero_shot/coco/kpu-vitb',
-        'encoder',
-        ('teacher',),
-        GroundingDINOTeacher,
-    )
-    forward_kwargs: ClassVar[set[str]] = {
-        'classes',
-        'texts',
-        'threshold',
-        'text_threshold',
-    }
+    places = Places('zero_shot/coco/kpu-vitb', 'encoder', ('teacher',), GroundingDINOTeacher)
+    forward_kwargs: ClassVar[set[str]] = {'classes', 'texts', 'threshold', 'text_threshold'}
 
     def forward(
         self,
@@ -236,10 +224,7 @@ def set_prompt(
     if classes is not None and texts is not None:
         raise ValueError('pass classes or texts, not both.')
     if texts is not None and not isinstance(texts, str):
-        raise ValueError(
-            'texts is one free text for all images; pass a list of names as '
-            'classes.'
-        )
+        raise ValueError('texts is one free text for all images; pass a list of names as classes.')
     classes = default if classes is None else classes
     if texts is None and (classes is None or isinstance(classes, str)):
         raise ValueError(

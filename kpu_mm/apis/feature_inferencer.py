@@ -78,9 +78,7 @@ class FeatureInferencer(ImageInferencer):
         if encoder == 'teacher':
             self._encoder = _build_teacher(student, teacher, teacher_cfg)
         elif teacher_cfg is not None:
-            raise ValueError(
-                "teacher_cfg is for encoder='teacher'; remove one of them."
-            )
+            raise ValueError("teacher_cfg is for encoder='teacher'; remove one of them.")
         elif teacher is None:
             self._encoder = student.backbone
         else:
@@ -100,10 +98,7 @@ class FeatureInferencer(ImageInferencer):
         device = next(self.model.parameters()).device
         summary, maps, _ = self.model.encode(inputs.to(device))
         return [
-            Features(
-                None if summary is None else summary[i],
-                tuple(m[i] for m in maps),
-            )
+            Features(None if summary is None else summary[i], tuple(m[i] for m in maps))
             for i in range(len(inputs))
         ]
 
@@ -149,21 +144,16 @@ class FeatureInferencer(ImageInferencer):
             raise ValueError(f'map_index={map_index}: there are {count} maps.')
         m = result.maps[map_index]
         if like is not None and (like.ndim != 3 or len(like) != len(m)):
-            raise ValueError(
-                f'like is {like.shape}; pass a map of {len(m)} channels.'
-            )
+            raise ValueError(f'like is {like.shape}; pass a map of {len(m)} channels.')
         basis = None if like is None else torch.from_numpy(like).to(m)
         # (3, h, w) -> (h, w, 3)
         colours = pca_rgb(m, basis).permute(1, 2, 0).cpu().numpy()
         picture: np.ndarray = mmcv.imresize(
-            (colours * 255).round().astype(np.uint8),
-            (rgb.shape[1], rgb.shape[0]),
+            (colours * 255).round().astype(np.uint8), (rgb.shape[1], rgb.shape[0])
         )
         return picture
 
-    def _init_model(
-        self, cfg: Any, weights: str | None, device: str = 'cpu'
-    ) -> nn.Module:
+    def _init_model(self, cfg: Any, weights: str | None, device: str = 'cpu') -> nn.Module:
         return self._encoder.to(device).eval()
 
     def _init_collate(self, cfg: Any) -> Callable[..., Any]:
@@ -179,9 +169,7 @@ class FeatureInferencer(ImageInferencer):
             scale = self.image_size / max(height, width)
             size = (round(width * scale), round(height * scale))
             # As DINO's own evaluation resizes images.
-            bgr = mmcv.imresize(
-                bgr, size, interpolation='bicubic', backend='pillow'
-            )
+            bgr = mmcv.imresize(bgr, size, interpolation='bicubic', backend='pillow')
         # (H, W, 3) -> (3, H, W), BGR -> RGB
         rgb = np.ascontiguousarray(bgr[..., ::-1].transpose(2, 0, 1))
         return dict(inputs=torch.from_numpy(rgb))
@@ -215,7 +203,6 @@ def _build_teacher(
         (name,) = teachers
     if name not in teachers:
         raise ValueError(
-            f'the student has the teachers {sorted(teachers)}; name one of '
-            'them with teacher=...'
+            f'the student has the teachers {sorted(teachers)}; name one of them with teacher=...'
         )
     return build_teacher(name, {**teachers[name], **(changes or {})})

@@ -12,12 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 from mmengine.config import Config
 from mmengine.infer import BaseInferencer
 
-from kpu_mm.models.student import (
-    Student,
-    open_student,
-    read_student,
-    read_teachers,
-)
+from kpu_mm.models.student import Student, open_student, read_student, read_teachers
 from kpu_mm.models.teachers import BaseTeacher
 from kpu_mm.registry import find_model
 
@@ -84,8 +79,7 @@ def find_config(model: Model) -> Config:
         close = difflib.get_close_matches(str(model), named, cutoff=0.4)
         hint = f'did you mean one of {close}?' if close else 'see configs/.'
         raise FileNotFoundError(
-            f"'{model}' is neither a folder, a checkpoint nor a config of "
-            f'the package; {hint}'
+            f"'{model}' is neither a folder, a checkpoint nor a config of the package; {hint}"
         )
     return Config.fromfile(named[str(model)])
 
@@ -120,8 +114,7 @@ def find_student(model: Model, weights: str | None = None) -> Student:
             return open_student(encoder.source, encoder.get('config'))
     if weights is None:
         raise ValueError(
-            'the config does not say where its weights are; pass the '
-            'checkpoint as weights.'
+            'the config does not say where its weights are; pass the checkpoint as weights.'
         )
     return read_student(cfg.model.to_dict(), weights)
 
@@ -210,17 +203,10 @@ def zero_shot_config(
 
 
 def _choose(
-    recorded: Mapping[str, Any],
-    kind: type[BaseTeacher],
-    teacher: str | None,
-    source: str,
+    recorded: Mapping[str, Any], kind: type[BaseTeacher], teacher: str | None, source: str
 ) -> str:
     """Choose the teacher of a class, or check a given choice."""
-    fitting = [
-        name
-        for name, config in recorded.items()
-        if find_model(config['type'], kind)
-    ]
+    fitting = [name for name, config in recorded.items() if find_model(config['type'], kind)]
     if teacher is None and len(fitting) == 1:
         (teacher,) = fitting
     if teacher not in fitting:

@@ -15,11 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from kpu_mm.datasets.encoded_image import (
-    MAX_PIXELS,
-    CorruptImageError,
-    EncodedImage,
-)
+from kpu_mm.datasets.encoded_image import MAX_PIXELS, CorruptImageError, EncodedImage
 
 VIDEO_EXTENSIONS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg')
 # Seconds without an answer after which a download is given up.
@@ -109,17 +105,12 @@ def is_video(item: Any) -> bool:
     if not path.lower().endswith(VIDEO_EXTENSIONS):
         return False
     if is_url(item):
-        raise ValueError(
-            f"'{item}' is a video: download it and pass the file's path."
-        )
+        raise ValueError(f"'{item}' is a video: download it and pass the file's path.")
     return True
 
 
 def read_images(
-    items: Sequence[Any],
-    backend: str = 'cv2',
-    max_pixels: int = MAX_PIXELS,
-    video_stride: int = 1,
+    items: Sequence[Any], backend: str = 'cv2', max_pixels: int = MAX_PIXELS, video_stride: int = 1
 ) -> Iterator[NamedImage]:
     """Read images one after the other.
 
@@ -164,9 +155,7 @@ def read_images(
             yield image._replace(name=name)
 
 
-def _read_video(
-    path: str, max_pixels: int, stride: int
-) -> Iterator[NamedImage]:
+def _read_video(path: str, max_pixels: int, stride: int) -> Iterator[NamedImage]:
     video = mmcv.VideoReader(path)
     _check_size(video.width * video.height, path, max_pixels)
     frame = None
@@ -176,8 +165,7 @@ def _read_video(
     # OpenCV gives no frames of a file that it cannot read, and no error.
     if frame is None:
         raise ValueError(
-            f"'{path}' is not a video that OpenCV can read; convert it to MP4 "
-            '(H.264) or AVI.'
+            f"'{path}' is not a video that OpenCV can read; convert it to MP4 (H.264) or AVI."
         )
 
 
@@ -214,16 +202,11 @@ def _download(url: str) -> bytes:
     except (OSError, ValueError) as error:
         # Some messages have line breaks, and some errors no message.
         reason = ' '.join(str(error).split()) or type(error).__name__
-        raise FileNotFoundError(
-            f"'{url}' cannot be downloaded: {reason}."
-        ) from error
+        raise FileNotFoundError(f"'{url}' cannot be downloaded: {reason}.") from error
 
 
 def decode(
-    data: bytes,
-    name: str,
-    backend: str = 'cv2',
-    max_pixels: int = MAX_PIXELS,
+    data: bytes, name: str, backend: str = 'cv2', max_pixels: int = MAX_PIXELS
 ) -> np.ndarray:
     """Decode an image upright, or say in one sentence what is wrong with it.
 
@@ -250,14 +233,12 @@ def decode(
         image.check()
     except CorruptImageError as error:
         raise ValueError(
-            f"'{name}' is not an image that can be decoded "
-            f'({error.reason}); replace it.'
+            f"'{name}' is not an image that can be decoded ({error.reason}); replace it."
         ) from error
     bgr = mmcv.imfrombytes(data, flag='color', backend=backend)
     if bgr is None:
         raise ValueError(
-            f"'{name}' has a format that OpenCV does not know; save it as "
-            'PNG or JPEG.'
+            f"'{name}' has a format that OpenCV does not know; save it as PNG or JPEG."
         )
     return bgr
 

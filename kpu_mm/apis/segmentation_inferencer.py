@@ -52,9 +52,7 @@ class _PixelResults(ImageInferencer):
             left, right, top, bottom = sample.get(
                 'img_padding_size', sample.get('padding_size', [0] * 4)
             )
-            results.append(
-                (sample, maps[:, top : height - bottom, left : width - right])
-            )
+            results.append((sample, maps[:, top : height - bottom, left : width - right]))
         return results
 
     def visualize(self, rgb: np.ndarray, result: Any) -> np.ndarray:
@@ -69,12 +67,8 @@ class _PixelResults(ImageInferencer):
             picture = self.visualizer.draw_featmap(result.scores.data, rgb)
             return picture
         # The same colours in each call.
-        palette = np.random.default_rng(0).integers(
-            0, 256, (len(self.names), 3)
-        )
-        self.visualizer.dataset_meta = dict(
-            classes=self.names, palette=palette.tolist()
-        )
+        palette = np.random.default_rng(0).integers(0, 256, (len(self.names), 3))
+        self.visualizer.dataset_meta = dict(classes=self.names, palette=palette.tolist())
         self.visualizer.add_datasample('found', rgb, result, draw_gt=False)
         picture = self.visualizer.get_image()
         return picture
@@ -160,17 +154,8 @@ class ZeroShotSegmentationInferencer(ZeroShotInferencer, _PixelResults):
       and its picture is a heat map.
     """
 
-    places = Places(
-        'zero_shot/ade20k/kpu-vitb',
-        'backbone',
-        ('decode_head', 'clip'),
-        CLIPTeacher,
-    )
-    forward_kwargs: ClassVar[set[str]] = {
-        'classes',
-        'templates',
-        'score_maps',
-    }
+    places = Places('zero_shot/ade20k/kpu-vitb', 'backbone', ('decode_head', 'clip'), CLIPTeacher)
+    forward_kwargs: ClassVar[set[str]] = {'classes', 'templates', 'score_maps'}
 
     def forward(
         self,
@@ -233,9 +218,7 @@ class ZeroShotSegmentationInferencer(ZeroShotInferencer, _PixelResults):
         """
         height, width = self.model.decode_head.teacher.resolution
         window = cfg.model.test_cfg.crop_size[0]
-        self.model.test_cfg.update(
-            crop_size=(height, width), stride=(height // 2, width // 2)
-        )
+        self.model.test_cfg.update(crop_size=(height, width), stride=(height // 2, width // 2))
         for step in cfg.test_dataloader.dataset.pipeline:
             if 'scale' in step:
                 # As many windows as the config has.

@@ -16,13 +16,7 @@ from kpu_mm.models.backbones.base_backbone import check_choice
 from kpu_mm.weights.checkpoint_file import read_checkpoint
 
 from .base_inferencer import ImageInferencer
-from .find_config import (
-    Model,
-    Places,
-    find_config,
-    is_student,
-    zero_shot_config,
-)
+from .find_config import Model, Places, find_config, is_student, zero_shot_config
 from .read_images import is_url
 
 
@@ -65,19 +59,15 @@ class TrainedInferencer(ImageInferencer):
         self._weights = weights or cfg.get('load_from')
         if self._weights is None:
             raise ValueError(
-                'the config does not say where its weights are; pass the '
-                'checkpoint as weights.'
+                'the config does not say where its weights are; pass the checkpoint as weights.'
             )
         if is_url(str(self._weights)):
             raise ValueError(
-                f"'{self._weights}' is a URL: download the file and pass its "
-                'path as weights.'
+                f"'{self._weights}' is a URL: download the file and pass its path as weights."
             )
         super().__init__(cfg, device, show_progress)
 
-    def _init_model(
-        self, cfg: Any, weights: str | None, device: str = 'cpu'
-    ) -> nn.Module:
+    def _init_model(self, cfg: Any, weights: str | None, device: str = 'cpu') -> nn.Module:
         checkpoint = read_checkpoint(self._weights)
         # A config of one task of a joint run has a hook that splits.
         hook = cfg.get('default_hooks', {}).get('joint_checkpoint')
@@ -98,9 +88,7 @@ class TrainedInferencer(ImageInferencer):
             # Names of the first wrong weights, of maybe hundreds.
             lines = [line.strip()[:200] for line in str(error).splitlines()]
             reason = '; '.join(line for line in lines[:4] if line)
-            raise ValueError(
-                f"'{self._weights}' does not fit the config: {reason}"
-            ) from error
+            raise ValueError(f"'{self._weights}' does not fit the config: {reason}") from error
         return model.to(device).eval()
 
 
@@ -164,9 +152,7 @@ class ZeroShotInferencer(ImageInferencer):
         show_progress: bool = True,
     ) -> None:
         check_choice('encoder', encoder, ('student', 'teacher'))
-        cfg = zero_shot_config(
-            self.places, model, weights, teacher, teacher_cfg
-        )
+        cfg = zero_shot_config(self.places, model, weights, teacher, teacher_cfg)
         if encoder == 'teacher':
             self.use_teacher(cfg)
         # The pipeline of a user's own config is left as it is.

@@ -5,12 +5,7 @@ from .endless_dataset import EndlessDataset, build_dataset
 from .hf_source import HFSource
 from .image_order import Permutation, SourceMix, seeded, stable_hash
 from .image_sources import FolderSource, ImageSource, ListSource
-from .image_transforms import (
-    DecodeRandomResizedCrop,
-    DecodeResize,
-    PackImage,
-    TorchvisionTransform,
-)
+from .image_transforms import DecodeRandomResizedCrop, DecodeResize, PackImage, TorchvisionTransform
 from .stream_loader import (
     MultiStreamLoader,
     PositionSampler,
@@ -19,39 +14,4 @@ from .stream_loader import (
     build_stream,
 )
 from .tar_source import TarSource
-from .unlabeled_images import (
-    ImageBatch,
-    MixedResolution,
-    UnlabeledImages,
-    stack_images,
-)
-
-__all__ = [
-    'CorruptImageError',
-    'CropBox',
-    'DecodeRandomResizedCrop',
-    'DecodeResize',
-    'EncodedImage',
-    'EndlessDataset',
-    'FolderSource',
-    'HFSource',
-    'ImageBatch',
-    'ImageSource',
-    'ListSource',
-    'MixedResolution',
-    'MultiStreamLoader',
-    'PackImage',
-    'Permutation',
-    'PositionSampler',
-    'SourceMix',
-    'StreamLoader',
-    'StreamsBatch',
-    'TarSource',
-    'TorchvisionTransform',
-    'UnlabeledImages',
-    'build_dataset',
-    'build_stream',
-    'seeded',
-    'stable_hash',
-    'stack_images',
-]
+from .unlabeled_images import ImageBatch, MixedResolution, UnlabeledImages, stack_images

@@ -45,8 +45,6 @@ class RasteriseMasks(BaseTransform):
         """
         polygons = results['gt_masks']
         results['gt_masks'] = BitmapMasks(
-            polygons.to_ndarray().astype(np.uint8),
-            polygons.height,
-            polygons.width,
+            polygons.to_ndarray().astype(np.uint8), polygons.height, polygons.width
         )
         return results

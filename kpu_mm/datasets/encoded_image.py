@@ -116,18 +116,12 @@ class EncodedImage:
         with self._decoding(), warnings.catch_warnings():
             warnings.simplefilter('ignore')
             warnings.simplefilter('error', Image.DecompressionBombWarning)
-            self._image: Image.Image = Image.open(
-                io.BytesIO(data), formats=FORMATS
-            )
+            self._image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
             self._orientation = _orientation(self._image)
         width, height = self._image.size
         if max_pixels is not None and width * height > max_pixels:
-            raise CorruptImageError(
-                name, f'{width} x {height} pixels are more than {max_pixels}'
-            )
-        if max_ratio is not None and max(width, height) > max_ratio * min(
-            width, height
-        ):
+            raise CorruptImageError(name, f'{width} x {height} pixels are more than {max_pixels}')
+        if max_ratio is not None and max(width, height) > max_ratio * min(width, height):
             raise CorruptImageError(
                 name,
                 f'the sides of {width} x {height} pixels differ by more than '
@@ -153,9 +147,7 @@ class EncodedImage:
             self._image.load()
         return str(self._image.format)
 
-    def pixels(
-        self, size: tuple[int, int], box: CropBox | None = None
-    ) -> np.ndarray:
+    def pixels(self, size: tuple[int, int], box: CropBox | None = None) -> np.ndarray:
         """Decode a part of the image, with at least the pixels needed.
 
         A JPEG is decoded at 1/2, 1/4 or 1/8 of its size where that still
@@ -174,9 +166,7 @@ class EncodedImage:
         """
         part = self._stored(box)
         height, width = size[::-1] if self._is_turned else size
-        factor = min(
-            (part.right - part.left) / width, (part.bottom - part.top) / height
-        )
+        factor = min((part.right - part.left) / width, (part.bottom - part.top) / height)
         # the largest of 8, 4 and 2 that leaves enough pixels
         reduction = next((r for r in _REDUCTIONS if r <= factor), 1)
         with self._decoding():
@@ -269,9 +259,7 @@ def _orientation(image: Image.Image) -> int:
     return value if value in _UPRIGHT else 1
 
 
-def _whole_pixels(
-    box: CropBox, reduction: int, size: tuple[int, int]
-) -> tuple[int, int, int, int]:
+def _whole_pixels(box: CropBox, reduction: int, size: tuple[int, int]) -> tuple[int, int, int, int]:
     """Reduce a box to whole pixels of an image of (width, height)."""
     left = min(round(box.left / reduction), size[0] - 1)
     top = min(round(box.top / reduction), size[1] - 1)

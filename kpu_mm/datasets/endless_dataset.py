@@ -36,8 +36,7 @@ class EndlessDataset(Dataset):
         length = len(dataset)  # type: ignore[arg-type]
         if not length:
             raise ValueError(
-                f'{type(dataset).__name__} has no samples; check its paths '
-                'and its filter_cfg.'
+                f'{type(dataset).__name__} has no samples; check its paths and its filter_cfg.'
             )
         self._mix = SourceMix([length])
 
@@ -89,8 +88,7 @@ def build_dataset(config: dict[str, Any]) -> Dataset:
         )
         raise RuntimeError(
             f"The annotation file '{path}' is broken, or is none that "
-            f'{config["type"]} reads ({reason}); copy it again, or correct '
-            'ann_file.'
+            f'{config["type"]} reads ({reason}); copy it again, or correct ann_file.'
         ) from error
     return dataset
 
@@ -104,9 +102,8 @@ def _image_without_size(path: str) -> str | None:
             for side in ('height', 'width'):
                 if not isinstance(image.get(side), int):
                     return (
-                        f'image {image.get("id")} has {side} '
-                        f'{image.get(side)!r}, which must be a number of '
-                        'pixels'
+                        f'image {image.get("id")} has {side} {image.get(side)!r}, which must be a '
+                        'number of pixels'
                     )
     # It is another format, or broken in another way.
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -47,9 +47,7 @@ class HFSource:
             if (Path(path) / 'state.json').is_file():
                 rows = datasets.load_from_disk(path)
             else:
-                rows = datasets.load_dataset(
-                    path, data_files=data_files, split=split
-                )
+                rows = datasets.load_dataset(path, data_files=data_files, split=split)
         # the library stumbles in many ways over files of another kind
         except Exception as error:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
@@ -96,7 +94,6 @@ def _import_datasets() -> Any:
         import datasets
     except ImportError as error:
         raise ImportError(
-            "HFSource needs the package datasets; run `pip install 'datasets"
-            ">=4,<5'`."
+            "HFSource needs the package datasets; run `pip install 'datasets>=4,<5'`."
         ) from error
     return datasets

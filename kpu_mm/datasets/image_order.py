@@ -143,9 +143,7 @@ class SourceMix:
         ValueError: If a weight is missing or below 1/1000 of all.
     """
 
-    def __init__(
-        self, lengths: Sequence[int], weights: Sequence[float] | None = None
-    ) -> None:
+    def __init__(self, lengths: Sequence[int], weights: Sequence[float] | None = None) -> None:
         self._lengths = list(lengths)
         self._ends = np.cumsum(self._lengths)
         if weights is None:
@@ -211,9 +209,7 @@ class SourceMix:
         return order
 
 
-def _largest_remainder(
-    lengths: Sequence[int], weights: Sequence[float]
-) -> list[int]:
+def _largest_remainder(lengths: Sequence[int], weights: Sequence[float]) -> list[int]:
     """Share ``_PERIOD`` places by weight."""
     if len(weights) != len(lengths):
         raise ValueError(

@@ -15,14 +15,7 @@ from kpu_mm.registry import DATASETS
 
 from .encoded_image import CorruptImageError
 from .image_order import stable_hash
-from .image_table import (
-    ImageTable,
-    Progress,
-    atomic_file,
-    cache_folder,
-    file_stamp,
-    locked,
-)
+from .image_table import ImageTable, Progress, atomic_file, cache_folder, file_stamp, locked
 
 IMAGE_EXTENSIONS = ('jpg', 'jpeg', 'png', 'webp', 'bmp', 'tif', 'tiff')
 _CHUNK = 1 << 24  # bytes of a list that are searched at a time
@@ -97,10 +90,7 @@ class ListSource:
     """
 
     def __init__(
-        self,
-        list_file: str,
-        root: str | None = None,
-        cache_dir: str | None = None,
+        self, list_file: str, root: str | None = None, cache_dir: str | None = None
     ) -> None:
         path = Path(list_file).absolute()
         if not path.is_file():
@@ -119,8 +109,7 @@ class ListSource:
         )
         if len(self) == 0:
             raise ValueError(
-                f"Image list '{list_file}' is empty; write one image path a "
-                'line into it.'
+                f"Image list '{list_file}' is empty; write one image path a line into it."
             )
 
     def __len__(self) -> int:
@@ -130,9 +119,7 @@ class ListSource:
         """Return the path of an image."""
         if self._text is None:
             with self._list.open('rb') as file:
-                self._text = mmap.mmap(
-                    file.fileno(), 0, access=mmap.ACCESS_READ
-                )
+                self._text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         offset, size = self._table[index]
         line = os.fsdecode(self._text[offset : offset + size])
         return os.path.join(self._root, line)
@@ -204,8 +191,7 @@ class FolderSource(ListSource):
         folder = Path(root).absolute()
         if not folder.is_dir():
             raise ValueError(
-                f"Image folder '{root}' does not exist; correct `root` or "
-                'put the images there.'
+                f"Image folder '{root}' does not exist; correct `root` or put the images there."
             )
         suffixes = normalised_extensions(tuple(extensions))
         key = stable_hash(str(folder), *suffixes)
@@ -244,9 +230,7 @@ def _is_current(root: Path, listing: Path, record: Path) -> bool:
     return True
 
 
-def _scan(
-    root: Path, extensions: tuple[str, ...], listing: Path, record: Path
-) -> None:
+def _scan(root: Path, extensions: tuple[str, ...], listing: Path, record: Path) -> None:
     """Write the sorted list and then, as a sign of completion, the record."""
     suffixes = tuple(os.fsencode(e) for e in extensions)
     count, progress = 0, Progress()
@@ -257,10 +241,7 @@ def _scan(
                 if name.lower().endswith(suffixes):
                     files.write(os.path.join(folder, name) + b'\n')
                     count += 1
-            progress.report(
-                f'Scanning {root}: {count} images so far, now in '
-                f'{os.fsdecode(folder)}'
-            )
+            progress.report(f'Scanning {root}: {count} images so far, now in {os.fsdecode(folder)}')
 
 
 def _walk(
@@ -273,8 +254,7 @@ def _walk(
     # Links to other folders are followed, one to a folder above never ends.
     if identity in above:
         raise ValueError(
-            f"Folder '{os.fsdecode(path)}' links back to a folder above it; "
-            'remove that link.'
+            f"Folder '{os.fsdecode(path)}' links back to a folder above it; remove that link."
         )
     files: list[bytes] = []
     folders: list[bytes] = []
@@ -283,8 +263,7 @@ def _walk(
             # The list has one path a line.
             if b'\n' in entry.name:
                 raise ValueError(
-                    f'File {os.fsdecode(entry.path)!r} has a line break in '
-                    'its name; rename it.'
+                    f'File {os.fsdecode(entry.path)!r} has a line break in its name; rename it.'
                 )
             (folders if entry.is_dir() else files).append(entry.name)
     yield folder, status.st_mtime_ns, sorted(files)

@@ -34,9 +34,7 @@ class ImageTable:
         build: Computes the table, (N, K) int64.
     """
 
-    def __init__(
-        self, path: Path, stamp: str, build: Callable[[], np.ndarray]
-    ) -> None:
+    def __init__(self, path: Path, stamp: str, build: Callable[[], np.ndarray]) -> None:
         self.path = path
         self._rows: np.ndarray | None = None
         number = stable_hash(stamp)

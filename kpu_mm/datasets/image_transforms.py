@@ -35,21 +35,16 @@ class _Decode(BaseTransform):
         ValueError: If there is no such interpolation.
     """
 
-    def __init__(
-        self, interpolation: str, max_pixels: int, max_ratio: float
-    ) -> None:
+    def __init__(self, interpolation: str, max_pixels: int, max_ratio: float) -> None:
         if interpolation not in _INTERPOLATIONS:
             raise ValueError(
-                f"`interpolation` is '{interpolation}'; choose one of "
-                f'{_INTERPOLATIONS}.'
+                f"`interpolation` is '{interpolation}'; choose one of {_INTERPOLATIONS}."
             )
         self.interpolation = interpolation
         self.limits = (max_pixels, max_ratio)
 
     @abstractmethod
-    def choose(
-        self, size: tuple[int, int]
-    ) -> tuple[tuple[int, int], CropBox | None]:
+    def choose(self, size: tuple[int, int]) -> tuple[tuple[int, int], CropBox | None]:
         """Choose the size of the result and the part of the image.
 
         Args:
@@ -117,9 +112,7 @@ class DecodeRandomResizedCrop(_Decode):
         self.scale = tuple(scale)
         self.ratio = tuple(ratio)
 
-    def choose(
-        self, size: tuple[int, int]
-    ) -> tuple[tuple[int, int], CropBox | None]:
+    def choose(self, size: tuple[int, int]) -> tuple[tuple[int, int], CropBox | None]:
         """Draw a crop.
 
         Args:
@@ -130,9 +123,7 @@ class DecodeRandomResizedCrop(_Decode):
 
 
 def random_box(
-    size: tuple[int, int],
-    scale: tuple[float, ...],
-    ratio: tuple[float, ...],
+    size: tuple[int, int], scale: tuple[float, ...], ratio: tuple[float, ...]
 ) -> CropBox:
     """Draw a crop by area and aspect ratio.
 
@@ -191,15 +182,12 @@ class DecodeResize(_Decode):
         super().__init__(interpolation, max_pixels, max_ratio)
         if not 0 < shortest <= longest:
             raise ValueError(
-                'DecodeResize needs 0 < shortest <= longest, got '
-                f'{shortest} and {longest}.'
+                f'DecodeResize needs 0 < shortest <= longest, got {shortest} and {longest}.'
             )
         self.shortest = shortest
         self.longest = longest
 
-    def choose(
-        self, size: tuple[int, int]
-    ) -> tuple[tuple[int, int], CropBox | None]:
+    def choose(self, size: tuple[int, int]) -> tuple[tuple[int, int], CropBox | None]:
         """Keep the aspect ratio.
 
         Args:
@@ -208,9 +196,7 @@ class DecodeResize(_Decode):
         return shortest_edge_size(size, self.shortest, self.longest), None
 
 
-def shortest_edge_size(
-    size: tuple[int, int], shortest: int, longest: int
-) -> tuple[int, int]:
+def shortest_edge_size(size: tuple[int, int], shortest: int, longest: int) -> tuple[int, int]:
     """Return the size that DETR-like detectors resize an image to.
 
     The shorter side becomes ``shortest`` unless the longer one would then
@@ -234,14 +220,10 @@ def shortest_edge_size(
     new_long = long if new_short == short else int(wanted * long / short)
     # A short side that rounds to itself (1 x 60000) leaves the long one alone.
     new_long = min(max(1, new_long), longest)
-    return (
-        (new_short, new_long) if size[0] <= size[1] else (new_long, new_short)
-    )
+    return (new_short, new_long) if size[0] <= size[1] else (new_long, new_short)
 
 
-def resize_image(
-    image: np.ndarray, size: tuple[int, int], interpolation: str
-) -> np.ndarray:
+def resize_image(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
     """Resize photographs as Pillow does, to two grey levels, but faster.
 
     Args:
@@ -281,9 +263,7 @@ class TorchvisionTransform(BaseTransform):
     def __init__(self, name: str, prob: float = 1.0, **options: Any) -> None:
         kind = getattr(v2, name, None)
         if not isinstance(kind, type) or not issubclass(kind, v2.Transform):
-            raise ValueError(
-                f'torchvision.transforms.v2 has no transform {name!r}.'
-            )
+            raise ValueError(f'torchvision.transforms.v2 has no transform {name!r}.')
         if not 0 <= prob <= 1:
             raise ValueError(f'prob={prob}: a share is in [0, 1].')
         self.apply = kind(**options)
@@ -313,9 +293,8 @@ class PackImage(BaseTransform):
         image = results['img']
         if image.dtype != np.uint8 or image.ndim != 3:
             raise ValueError(
-                'PackImage takes (H, W, 3) uint8 and got '
-                f'{image.shape} {image.dtype}; models normalise images '
-                'themselves, so remove normalising transforms.'
+                f'PackImage takes (H, W, 3) uint8 and got {image.shape} {image.dtype}; models '
+                'normalise images themselves, so remove normalising transforms.'
             )
         if image.strides[1] < 0:
             # MMCV flips by a view that OpenCV would copy slowly.
@@ -323,7 +302,4 @@ class PackImage(BaseTransform):
         # (H, W, 3) -> (3, H, W)
         planes = np.empty((image.shape[2], *image.shape[:2]), np.uint8)
         cv2.split(image, mv=list(planes))
-        return {
-            'image': torch.from_numpy(planes),
-            'skipped': results['skipped'],
-        }
+        return {'image': torch.from_numpy(planes), 'skipped': results['skipped']}

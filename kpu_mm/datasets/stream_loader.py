@@ -143,9 +143,7 @@ def build_stream(
             empty or the collate function is not registered.
     """
     _check_order(sampler, batch_sampler)
-    samples: Any = (
-        build_dataset(dataset) if isinstance(dataset, dict) else dataset
-    )
+    samples: Any = build_dataset(dataset) if isinstance(dataset, dict) else dataset
     collate = dict(collate_fn or {'type': 'kpu_mm.stack_images'})
     if not hasattr(samples, 'set_seed'):
         samples = EndlessDataset(samples)
@@ -160,9 +158,7 @@ def build_stream(
         sampler=PositionSampler(samples, batch_size),
         num_workers=num_workers,
         collate_fn=partial(function, **collate) if collate else function,
-        pin_memory=(
-            torch.cuda.is_available() if pin_memory is None else pin_memory
-        ),
+        pin_memory=(torch.cuda.is_available() if pin_memory is None else pin_memory),
         prefetch_factor=prefetch_factor,
         persistent_workers=persistent_workers,
         drop_last=drop_last,
@@ -173,15 +169,12 @@ def build_stream(
     )
 
 
-def _check_order(
-    sampler: Mapping[str, Any] | None, batch_sampler: Any
-) -> None:
+def _check_order(sampler: Mapping[str, Any] | None, batch_sampler: Any) -> None:
     """Refuse what asks for another order than the stream's own."""
     if batch_sampler is not None:
         raise ValueError(
-            f'batch_sampler={batch_sampler}: batches follow the resumable '
-            'order, which no batch sampler can change; set '
-            '`batch_sampler=None`.'
+            f'batch_sampler={batch_sampler}: batches follow the resumable order, which no batch '
+            'sampler can change; set `batch_sampler=None`.'
         )
     if sampler is None:
         return
@@ -223,9 +216,7 @@ class StreamDatasets(dict[str, Dataset]):
     def metainfo(self) -> dict[str, Any]:
         """Meta information of each dataset with labels."""
         return {
-            name: dataset.metainfo
-            for name, dataset in self.items()
-            if hasattr(dataset, 'metainfo')
+            name: dataset.metainfo for name, dataset in self.items() if hasattr(dataset, 'metainfo')
         }
 
 
@@ -242,9 +233,7 @@ class MultiStreamLoader:
         seed: Order and random transforms of all streams. Defaults to 0.
     """
 
-    def __init__(
-        self, streams: Mapping[str, Mapping[str, Any]], seed: int = 0
-    ) -> None:
+    def __init__(self, streams: Mapping[str, Mapping[str, Any]], seed: int = 0) -> None:
         if not streams:
             raise ValueError('`streams` is empty; name at least one stream.')
         self.loaders: dict[str, StreamLoader] = {}
@@ -261,9 +250,7 @@ class MultiStreamLoader:
     @property
     def dataset(self) -> StreamDatasets:
         """The dataset of each stream."""
-        return StreamDatasets(
-            {name: item.dataset for name, item in self.loaders.items()}
-        )
+        return StreamDatasets({name: item.dataset for name, item in self.loaders.items()})
 
     def __len__(self) -> int:
         """Iterations in which every stream has seen all of its images."""
@@ -293,11 +280,7 @@ class MultiStreamLoader:
         for name, loader in self.loaders.items():
             self._iterators[name] = iter(loader)
         while self._iterators:
-            yield StreamsBatch(
-                streams={
-                    name: self._next(name, iteration) for name in self.loaders
-                }
-            )
+            yield StreamsBatch(streams={name: self._next(name, iteration) for name in self.loaders})
             iteration += 1
 
     def _next(self, name: str, iteration: int) -> Any:

@@ -152,8 +152,7 @@ def _skip_end(file: Any, shard: Path, start: int) -> int:
     file.seek(start)
     if file.read(_BLOCK) != bytes(_BLOCK):
         raise ValueError(
-            f"Shard '{shard}' is cut short at {shard.stat().st_size} bytes; "
-            'copy or make it again.'
+            f"Shard '{shard}' is cut short at {shard.stat().st_size} bytes; copy or make it again."
         )
     while block := file.read(_BLOCK):
         if block.strip(b'\0'):
@@ -161,9 +160,7 @@ def _skip_end(file: Any, shard: Path, start: int) -> int:
     return int(file.tell())
 
 
-def _read_headers(
-    shards: Sequence[Path], suffixes: tuple[str, ...]
-) -> np.ndarray:
+def _read_headers(shards: Sequence[Path], suffixes: tuple[str, ...]) -> np.ndarray:
     """Shard, offset and size of each image, (N, 3) int64."""
     rows, progress = [np.empty((0, 3), np.int64)], Progress()
     for number, shard in enumerate(shards):
@@ -197,8 +194,7 @@ def find_shards(patterns: str | Sequence[str]) -> list[Path]:
             matches = [path] if Path(path).is_file() else glob.glob(path)
             if not matches:
                 raise ValueError(
-                    f"No file matches '{path}'; correct `shards` or put the "
-                    'files there.'
+                    f"No file matches '{path}'; correct `shards` or put the files there."
                 )
             found.extend(Path(match).absolute() for match in sorted(matches))
     if not found:
@@ -224,11 +220,6 @@ def expand_braces(pattern: str) -> Iterator[str]:
         choices = match[1].split(',')
     else:
         first, last = bounds.groups()
-        choices = [
-            str(number).zfill(len(first))
-            for number in range(int(first), int(last) + 1)
-        ]
+        choices = [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
     for choice in choices:
-        yield from expand_braces(
-            pattern[: match.start()] + choice + pattern[match.end() :]
-        )
+        yield from expand_braces(pattern[: match.start()] + choice + pattern[match.end() :])

@@ -54,21 +54,12 @@ class UnlabeledImages(Dataset):
     ) -> None:
         configs = [sources] if isinstance(sources, dict) else list(sources)
         if not configs:
-            raise ValueError(
-                '`sources` is empty; name at least one image source.'
-            )
-        self.sources: list[ImageSource] = [
-            DATASETS.build(config) for config in configs
-        ]
-        self._mix = SourceMix(
-            [len(source) for source in self.sources], weights
-        )
+            raise ValueError('`sources` is empty; name at least one image source.')
+        self.sources: list[ImageSource] = [DATASETS.build(config) for config in configs]
+        self._mix = SourceMix([len(source) for source in self.sources], weights)
         # Compose of mmengine would build names with its own registry.
         self.pipeline = Compose(
-            [
-                TRANSFORMS.build(t) if isinstance(t, dict) else t
-                for t in pipeline
-            ]
+            [TRANSFORMS.build(t) if isinstance(t, dict) else t for t in pipeline]
         )
         self.seed = seed
         self.max_retries = max_retries
@@ -112,9 +103,7 @@ class UnlabeledImages(Dataset):
         # far from positions in use, so that a substitute is rarely seen twice
         return stable_hash(self.seed, position, attempt) % (1 << 40)
 
-    def _load(
-        self, number: int, index: int, position: int, skipped: Skipped
-    ) -> Any:
+    def _load(self, number: int, index: int, position: int, skipped: Skipped) -> Any:
         """Run the pipeline with generators seeded by the position."""
         data = self.sources[number].read(index)
         results = {'bytes': data, 'skipped': list(skipped)}
@@ -150,25 +139,20 @@ class MixedResolution(Dataset):
     """
 
     def __init__(
-        self,
-        dataset: Mapping[str, Any],
-        sizes: Sequence[int],
-        batch_size: int = 1,
+        self, dataset: Mapping[str, Any], sizes: Sequence[int], batch_size: int = 1
     ) -> None:
         first, *rest = dataset['pipeline']
         if not sizes or not isinstance(first, Mapping) or 'size' not in first:
             raise ValueError(
-                f'MixedResolution: sizes={list(sizes)} are for `size` of the '
-                f'first transform of the pipeline, which is {first}; give '
-                'one size at least and a transform that has it.'
+                f'MixedResolution: sizes={list(sizes)} are for `size` of the first transform of '
+                f'the pipeline, which is {first}; give one size at least and a transform that '
+                'has it.'
             )
         self.sizes = tuple(sizes)
         self.batch_size = batch_size
         # lists of images are files in memory, which all of these share
         self.datasets: list[Any] = [
-            DATASETS.build(
-                dict(dataset, pipeline=[dict(first, size=size), *rest])
-            )
+            DATASETS.build(dict(dataset, pipeline=[dict(first, size=size), *rest]))
             for size in self.sizes
         ]
 

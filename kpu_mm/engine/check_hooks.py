@@ -54,9 +54,7 @@ class ClassCountHook(Hook):
                 # the whole model, '', repeats what a head of it has
                 if name
                 and not any(part in name for part in _NO_HEADS)
-                and isinstance(
-                    count := getattr(module, 'num_classes', None), int
-                )
+                and isinstance(count := getattr(module, 'num_classes', None), int)
             }
             if heads:
                 self._limits[task] = min(heads.values())
@@ -68,9 +66,7 @@ class ClassCountHook(Hook):
                         f"{len(classes)}, or the dataset's metainfo."
                     )
 
-    def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None
-    ) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Check the labels of a batch.
 
         Args:
@@ -90,9 +86,8 @@ class ClassCountHook(Hook):
                 if len(labels) and labels.max() >= limit:
                     path = sample.metainfo.get('img_path', 'an image')
                     raise ValueError(
-                        f'{path} has label {int(labels.max())}, but '
-                        f'num_classes={limit} allows 0 to {limit - 1}; '
-                        'correct num_classes, or how labels are read '
+                        f'{path} has label {int(labels.max())}, but num_classes={limit} allows 0 '
+                        f'to {limit - 1}; correct num_classes, or how labels are read '
                         '(reduce_zero_label, metainfo).'
                     )
 
@@ -159,16 +154,14 @@ def _compare(
         places = [indices] if isinstance(indices, int) else list(indices)
         if max(places) >= len(given):
             raise ValueError(
-                f'{name} takes map {max(places)} (in_index), but the backbone '
-                f'gives {len(given)} maps; choose its out_indices or in_index '
-                'so that they fit.'
+                f'{name} takes map {max(places)} (in_index), but the backbone gives {len(given)} '
+                'maps; choose its out_indices or in_index so that they fit.'
             )
         found = [given[i] for i in places]
         if single:  # a head that concatenates several maps
             found = [sum(found)]
     if found != widths:
         raise ValueError(
-            f'{name} takes {len(widths)} maps of {widths} channels '
-            f'(in_channels), but the backbone gives {len(found)} of {found}; '
-            'set in_channels, or the out_indices of the backbone.'
+            f'{name} takes {len(widths)} maps of {widths} channels (in_channels), but the backbone '
+            f'gives {len(found)} of {found}; set in_channels, or the out_indices of the backbone.'
         )

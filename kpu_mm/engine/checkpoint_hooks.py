@@ -27,9 +27,7 @@ class AtomicCheckpointHook(CheckpointHook):
     are those of :class:`mmengine.hooks.CheckpointHook`.
     """
 
-    def _save_checkpoint_with_step(
-        self, runner: Runner, step: int, meta: dict[str, Any]
-    ) -> None:
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, Any]) -> None:
         """Write a checkpoint of a step, then delete the outdated one."""
         outdated = None
         # A best checkpoint may be of the step that was saved just before.
@@ -38,9 +36,7 @@ class AtomicCheckpointHook(CheckpointHook):
                 outdated = self.keep_ckpt_ids.popleft()
             self.keep_ckpt_ids.append(step)
             # The checkpoint holds this list, so it comes first.
-            runner.message_hub.update_info(
-                'keep_ckpt_ids', list(self.keep_ckpt_ids)
-            )
+            runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
         self.last_ckpt = self._path(step)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
         runner.save_checkpoint(
@@ -88,9 +84,7 @@ class JointCheckpointHook(Hook):
     def __init__(self, task: str) -> None:
         self.task = task
 
-    def after_load_checkpoint(
-        self, runner: Runner, checkpoint: dict[str, Any]
-    ) -> None:
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Rename what belongs to the task and drop the rest.
 
         Args:
@@ -123,17 +117,13 @@ def tasks_in(checkpoint: Mapping[str, Any]) -> list[str]:
         The tasks of a :class:`MultiTaskModel`; none for any other model.
     """
     names = [
-        key.split('.')[1]
-        for key in checkpoint.get('state_dict', ())
-        if key.startswith(_TASKS)
+        key.split('.')[1] for key in checkpoint.get('state_dict', ()) if key.startswith(_TASKS)
     ]
     # unlike a set, a dict keeps the order of the checkpoint
     return list(dict.fromkeys(names))
 
 
-def split_checkpoint(
-    checkpoint: Mapping[str, Any], task: str
-) -> dict[str, Any]:
+def split_checkpoint(checkpoint: Mapping[str, Any], task: str) -> dict[str, Any]:
     """Take the backbone and one task out of a joint checkpoint.
 
     Args:
@@ -149,9 +139,7 @@ def split_checkpoint(
     """
     tasks = tasks_in(checkpoint)
     if task not in tasks:
-        raise ValueError(
-            f"the checkpoint has no task '{task}'; its tasks are {tasks}."
-        )
+        raise ValueError(f"the checkpoint has no task '{task}'; its tasks are {tasks}.")
     own = f'{_TASKS}{task}.'
     state = {
         key.removeprefix(own): value

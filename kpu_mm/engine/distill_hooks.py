@@ -61,9 +61,8 @@ class NormalizerFitHook(Hook):
         # A resumed run would learn other targets from one step to the next.
         if runner.iter > 0:
             raise RuntimeError(
-                f'the checkpoint of iteration {runner.iter} was trained '
-                'without the normalizer of the config: resume with '
-                'model.normalizer=None, or start anew.'
+                f'the checkpoint of iteration {runner.iter} was trained without the normalizer of '
+                'the config: resume with model.normalizer=None, or start anew.'
             )
         loader: Any = runner.train_loop.dataloader
         loader.set_seed(runner.seed)
@@ -74,9 +73,7 @@ class NormalizerFitHook(Hook):
         finally:
             # Training starts the workers again, from the first image.
             loader.close()
-        runner.logger.info(
-            f'Normalizers of {names} fitted to {self.num_images} images each.'
-        )
+        runner.logger.info(f'Normalizers of {names} fitted to {self.num_images} images each.')
 
 
 @HOOKS.register_module()
@@ -164,17 +161,13 @@ class FeaturePCAHook(Hook):
             for name in model.streams.of_stream[stream]:
                 label = model.streams.label(name, stream).replace('/', '-')
                 runner.visualizer.add_image(
-                    f'pca_{label}',
-                    _draw(model, name, images, mask),
-                    step=batch_idx + 1,
+                    f'pca_{label}', _draw(model, name, images, mask), step=batch_idx + 1
                 )
         model.train()
 
 
 @torch.no_grad()
-def _draw(
-    model: Any, name: str, images: Tensor, mask: Tensor | None
-) -> np.ndarray:
+def _draw(model: Any, name: str, images: Tensor, mask: Tensor | None) -> np.ndarray:
     """Draw image, teacher and student of each image, one below the other."""
     link = model.links[name]
     student, teacher = extract_pairs(model, name, images, mask)

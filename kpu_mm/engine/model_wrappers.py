@@ -50,9 +50,7 @@ class KPUDistributedDataParallel(MMDistributedDataParallel):
             find_unused_parameters=find_unused_parameters,
         )
 
-    def train_step(
-        self, data: dict[str, Any], optim_wrapper: OptimWrapper
-    ) -> dict[str, Any]:
+    def train_step(self, data: dict[str, Any], optim_wrapper: OptimWrapper) -> dict[str, Any]:
         """Take one step.
 
         Args:

@@ -32,10 +32,7 @@ class AutocastOptimWrapper(OptimWrapper):
             model: The model that trains.
         """
         device = get_device().split(':')[0]  # 'cuda:0' -> 'cuda'
-        with (
-            super().optim_context(model),
-            torch.autocast(device, dtype=torch.bfloat16),
-        ):
+        with super().optim_context(model), torch.autocast(device, dtype=torch.bfloat16):
             yield
 
 
@@ -64,10 +61,7 @@ class TrainableConstructor(DefaultOptimWrapperConstructor):
             return super().__call__(model)
         params = [p for p in model.parameters() if p.requires_grad]
         if not params:
-            raise ValueError(
-                'every parameter of the model is frozen: there is nothing '
-                'to train.'
-            )
+            raise ValueError('every parameter of the model is frozen: there is nothing to train.')
         undecayed = _undecayed(model)
         groups: list[Any] = [p for p in params if p not in undecayed]
         if undecayed:
@@ -133,9 +127,7 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
         ValueError: If ``layer_decay_rate`` is missing or not in (0, 1].
     """
 
-    def __init__(
-        self, optim_wrapper_cfg: dict[str, Any], paramwise_cfg: dict[str, Any]
-    ) -> None:
+    def __init__(self, optim_wrapper_cfg: dict[str, Any], paramwise_cfg: dict[str, Any]) -> None:
         super().__init__(optim_wrapper_cfg, paramwise_cfg)
         rate = self.paramwise_cfg.get('layer_decay_rate')
         if rate is None or not 0 < rate <= 1:
@@ -169,18 +161,15 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
         backbone: Any = getattr(module, 'backbone', None)
         if not hasattr(backbone, 'get_layer_depth'):
             raise TypeError(
-                f'{type(module).__name__} has a backbone '
-                f'{type(backbone).__name__} without get_layer_depth, which '
-                'LayerDecayConstructor needs; choose another constructor.'
+                f'{type(module).__name__} has a backbone {type(backbone).__name__} without '
+                'get_layer_depth, which LayerDecayConstructor needs; choose another constructor.'
             )
         names = {p: name for name, p in module.named_parameters()}
         merged: dict[Any, dict[str, Any]] = {}
         for group in params:
             (parameter,) = group.pop('params')
             # Necks and heads come back with the largest depth.
-            depth, count = backbone.get_layer_depth(
-                names[parameter], 'backbone.'
-            )
+            depth, count = backbone.get_layer_depth(names[parameter], 'backbone.')
             lr = group.get('lr', self.base_lr)
             group['lr'] = lr * self.rate ** (count - 1 - depth)
             # Fused optimisers work on a group at a time: fewer are faster.

@@ -45,9 +45,7 @@ class AtomicCheckpoints:
     _load_from: str | None
     _has_loaded: bool
 
-    def save_checkpoint(
-        self, out_dir: str, filename: str, *args: Any, **kwargs: Any
-    ) -> None:
+    def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
         """Write ``out_dir/filename`` in one step, as seen from outside.
 
         Args:
@@ -99,9 +97,7 @@ class AtomicCheckpoints:
         with only_run(Path(self.work_dir)):
             return super().train()  # type: ignore[misc]
 
-    def load_checkpoint(
-        self, filename: str, *args: Any, **kwargs: Any
-    ) -> dict[str, Any]:
+    def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Load a checkpoint, of which each part has a checksum.
 
         Args:
@@ -130,9 +126,7 @@ class AtomicCheckpoints:
         if self._resume and self._load_from is None and not self._has_loaded:
             latest = self._newest_whole_checkpoint()
             if latest is None:
-                self.logger.info(
-                    f'No checkpoint in {self.work_dir}: training starts anew.'
-                )
+                self.logger.info(f'No checkpoint in {self.work_dir}: training starts anew.')
                 return
             self._load_from = str(latest)
         super().load_or_resume()  # type: ignore[misc]
@@ -151,14 +145,11 @@ class AtomicCheckpoints:
                 fault = find_fault(path)
             if fault is None:
                 return path
-            self.logger.warning(
-                f'{path} {fault}. Passing over it to an older one.'
-            )
+            self.logger.warning(f'{path} {fault}. Passing over it to an older one.')
         if found:
             raise RuntimeError(
-                f'None of the {len(found)} checkpoints in {self.work_dir} is '
-                'whole; the log says why. To start anew, move them away or '
-                'leave --resume out.'
+                f'None of the {len(found)} checkpoints in {self.work_dir} is whole; the log says '
+                'why. To start anew, move them away or leave --resume out.'
             )
         return None
 

@@ -54,9 +54,8 @@ class NonFiniteHook(Hook):
         bad = [f'{k} = {v}' for k, v in values.items() if not math.isfinite(v)]
         if bad:
             raise FloatingPointError(
-                f'iteration {batch_idx + 1}: {", ".join(bad)}. The '
-                f'checkpoints in {runner.work_dir} are from before it: lower '
-                'the learning rate or clip gradients '
+                f'iteration {batch_idx + 1}: {", ".join(bad)}. The checkpoints in '
+                f'{runner.work_dir} are from before it: lower the learning rate or clip gradients '
                 '(optim_wrapper.clip_grad) and continue with --resume.'
             )
 
@@ -94,12 +93,8 @@ class ModuleClipHook(Hook):
 
         def clip(*_: Any) -> None:
             for name, parameters in parts.items():
-                norm = nn.utils.clip_grad_norm_(
-                    parameters, self._max_norm[name]
-                )
-                runner.message_hub.update_scalar(
-                    f'train/grad_norm/{name}', norm
-                )
+                norm = nn.utils.clip_grad_norm_(parameters, self._max_norm[name])
+                runner.message_hub.update_scalar(f'train/grad_norm/{name}', norm)
 
         # Here gradients are complete and no longer scaled for float16.
         optimizer = runner.optim_wrapper.optimizer
@@ -145,21 +140,14 @@ class SkippedImagesHook(Hook):
             50.
     """
 
-    def __init__(
-        self,
-        max_share: float = 0.01,
-        min_images: int = 1000,
-        interval: int = 50,
-    ) -> None:
+    def __init__(self, max_share: float = 0.01, min_images: int = 1000, interval: int = 50) -> None:
         self.max_share = max_share
         self.min_images = min_images
         self.interval = interval
         self._pending: list[tuple[str, str]] = []
         self._images_per_iteration = 0
 
-    def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None
-    ) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Collect what the loaders skipped.
 
         Args:

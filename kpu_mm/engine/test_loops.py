@@ -42,18 +42,14 @@ class MultiTaskValLoop(BaseLoop):
     ) -> None:
         if not dataloader or set(dataloader) != set(evaluator):
             raise ValueError(
-                f'the {self.stage}_dataloader has tasks {sorted(dataloader)} '
-                f'and the {self.stage}_evaluator {sorted(evaluator)}; give '
-                'one of each to every task.'
+                f'the {self.stage}_dataloader has tasks {sorted(dataloader)} and the '
+                f'{self.stage}_evaluator {sorted(evaluator)}; give one of each to every task.'
             )
         self.dataloaders = {
             name: runner.build_dataloader(config, seed=runner.seed)
             for name, config in dataloader.items()
         }
-        self.evaluators = {
-            name: runner.build_evaluator(evaluator[name])
-            for name in dataloader
-        }
+        self.evaluators = {name: runner.build_evaluator(evaluator[name]) for name in dataloader}
         # MMEngine's loops have one dataloader and one evaluator, which hooks
         # look at; `run_task` puts those of its task in their place.
         super().__init__(runner, next(iter(self.dataloaders.values())))
@@ -102,9 +98,7 @@ class MultiTaskValLoop(BaseLoop):
                 # A model of several tasks takes and gives one entry a task.
                 outputs = step(dict(streams={task: batch}))[task]
             self.evaluator.process(data_samples=outputs, data_batch=batch)
-            self.runner.call_hook(
-                f'after_{self.stage}_iter', outputs=outputs, **now
-            )
+            self.runner.call_hook(f'after_{self.stage}_iter', outputs=outputs, **now)
         return self.evaluator.evaluate(len(dataset))
 
 

@@ -46,21 +46,12 @@ class ResumableTrainLoop(IterBasedTrainLoop):
         dynamic_intervals: list[tuple[int, int]] | None = None,
     ) -> None:
         loader = self.build_loader(dataloader)
-        super().__init__(
-            runner,
-            loader,
-            max_iters,
-            val_begin,
-            val_interval,
-            dynamic_intervals,
-        )
+        super().__init__(runner, loader, max_iters, val_begin, val_interval, dynamic_intervals)
         # It takes the place of MMEngine's iterator, which would draw and
         # throw away all batches up to the iteration of a resumed run.
         self.dataloader_iterator = _LoopIterator(loader, runner)
 
-    def build_loader(
-        self, dataloader: dict[str, Any]
-    ) -> StreamLoader | MultiStreamLoader:
+    def build_loader(self, dataloader: dict[str, Any]) -> StreamLoader | MultiStreamLoader:
         """Build what the loop iterates over.
 
         Args:
@@ -82,9 +73,7 @@ class ResumableTrainLoop(IterBasedTrainLoop):
             data_batch: What the loader yields.
         """
         # A large prime keeps the seeds of ranks and iterations apart.
-        set_random_seed(
-            (self.runner.seed + 1_000_003 * get_rank() + self._iter) % 2**32
-        )
+        set_random_seed((self.runner.seed + 1_000_003 * get_rank() + self._iter) % 2**32)
         super().run_iter(data_batch)
 
 
@@ -123,9 +112,7 @@ class _LoopIterator:
     know its seed and its iteration.
     """
 
-    def __init__(
-        self, loader: StreamLoader | MultiStreamLoader, runner: Runner
-    ) -> None:
+    def __init__(self, loader: StreamLoader | MultiStreamLoader, runner: Runner) -> None:
         self._loader = loader
         self._runner = runner
         self._iterator: Iterator[Any] | None = None

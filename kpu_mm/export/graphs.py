@@ -41,9 +41,7 @@ class RawStudent(nn.Module):
         links: By teacher, the link into its space.
     """
 
-    def __init__(
-        self, backbone: SentinelBackbone, links: Mapping[str, TeacherLink]
-    ) -> None:
+    def __init__(self, backbone: SentinelBackbone, links: Mapping[str, TeacherLink]) -> None:
         super().__init__()
         self.backbone = backbone
         self.links: Any = nn.ModuleDict(links)
@@ -64,9 +62,7 @@ class RawStudent(nn.Module):
         size = (images.shape[-2], images.shape[-1])
         features = self.backbone.encode(images)
         outputs: dict[str, Any] = dict(summary=features.summary)
-        for stride, m in zip(
-            self.backbone.strides, features.maps, strict=True
-        ):
+        for stride, m in zip(self.backbone.strides, features.maps, strict=True):
             outputs[f'map_{stride}'] = m
         for name, link in self.links.items():
             projected = link.infer(features, size)
@@ -78,9 +74,7 @@ class RawStudent(nn.Module):
 
 
 @torch.no_grad()
-def write_graphs(
-    folder: Path, model: RawStudent, formats: Sequence[str]
-) -> dict[str, Any]:
+def write_graphs(folder: Path, model: RawStudent, formats: Sequence[str]) -> dict[str, Any]:
     """Trace a student once and write it in several formats.
 
     Args:
@@ -124,11 +118,7 @@ def export_program(model: RawStudent) -> ExportedProgram:
     """
     # Sizes that are equal or multiples would share a symbol.
     images = torch.linspace(0, 255, 2 * 3 * 75 * 101).view(2, 3, 75, 101)
-    sizes = {
-        0: Dim.DYNAMIC,
-        2: Dim('height', min=MIN_SIDE),
-        3: Dim('width', min=MIN_SIDE),
-    }
+    sizes = {0: Dim.DYNAMIC, 2: Dim('height', min=MIN_SIDE), 3: Dim('width', min=MIN_SIDE)}
     with _symbolic_sizes(model):
         program = torch.export.export(
             model,
@@ -158,19 +148,14 @@ def _symbolic_sizes(model: RawStudent) -> Iterator[None]:
             stack.enter_context(config.patch(backed_size_oblivious=True))
             # Pooling's own division, the same as Python's, branches on
             # whether a side is odd.
-            stack.enter_context(
-                mock.patch.object(shapes, 'div_rtn', operator.floordiv)
-            )
+            stack.enter_context(mock.patch.object(shapes, 'div_rtn', operator.floordiv))
         except AttributeError as error:
             raise RuntimeError(
-                f'torch {torch.__version__} cannot export for images of any '
-                'size; use torch 2.10.'
+                f'torch {torch.__version__} cannot export for images of any size; use torch 2.10.'
             ) from error
         # While tracing, transformers leaves out its shortcut for images of
         # the pre-training size.
-        stack.enter_context(
-            mock.patch.object(torch.jit, 'is_tracing', lambda: True)
-        )
+        stack.enter_context(mock.patch.object(torch.jit, 'is_tracing', lambda: True))
         # Its torch_int would make numbers of symbols. Some models have none.
         stack.enter_context(
             mock.patch.object(
@@ -189,9 +174,7 @@ def _write_program(program: ExportedProgram, _: Any, path: Path) -> Run:
     return run
 
 
-def _write_onnx(
-    program: ExportedProgram, names: Sequence[str], path: Path
-) -> Run:
+def _write_onnx(program: ExportedProgram, names: Sequence[str], path: Path) -> Run:
     """Write ONNX; weights over the limit of a file go into PATH.data."""
     graph = torch.onnx.export(
         program,
@@ -217,8 +200,7 @@ def _name_sizes(value: Any, *names: str | None) -> None:
     import onnx_ir
 
     value.shape = onnx_ir.Shape(
-        size if isinstance(size, int) else name
-        for size, name in zip_longest(value.shape, names)
+        size if isinstance(size, int) else name for size, name in zip_longest(value.shape, names)
     )
 
 
@@ -233,9 +215,7 @@ def open_onnx(path: Path) -> Run:
     """
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(
-        str(path), providers=['CPUExecutionProvider']
-    )
+    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
     names = [output.name for output in session.get_outputs()]
 
     def run(images: Tensor) -> dict[str, Tensor]:
@@ -253,10 +233,7 @@ WRITERS: dict[str, tuple[str, Callable[..., Run]]] = {
 
 @torch.no_grad()
 def largest_difference(
-    name: str,
-    run: Run,
-    model: nn.Module,
-    cases: Sequence[tuple[int, int, int]] = CASES,
+    name: str, run: Run, model: nn.Module, cases: Sequence[tuple[int, int, int]] = CASES
 ) -> float:
     """Compare an exported graph with the model on random images.
 
@@ -295,9 +272,8 @@ def largest_difference(
             # let it pass.
             if not difference <= TOLERANCE:
                 raise RuntimeError(
-                    f'{name} differs from the student by {difference:.1e} in '
-                    f'{key!r} {where} (torch {torch.__version__}); it was '
-                    'not written.'
+                    f'{name} differs from the student by {difference:.1e} in {key!r} {where} '
+                    f'(torch {torch.__version__}); it was not written.'
                 )
             worst = max(worst, difference)
     return worst

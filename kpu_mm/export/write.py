@@ -14,11 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from kpu_mm.models.backbones.base_backbone import IMAGENET_MEAN, IMAGENET_STD
-from kpu_mm.models.backbones.exported_config import (
-    check_description,
-    fingerprint,
-    hash_files,
-)
+from kpu_mm.models.backbones.exported_config import check_description, fingerprint, hash_files
 from kpu_mm.models.backbones.sentinel_backbone import SentinelBackbone
 from kpu_mm.models.student import Student
 from kpu_mm.models.teacher_link import TeacherLink
@@ -29,10 +25,7 @@ from .model_card import model_card
 
 
 def write_student(
-    student: Student,
-    folder: str | Path,
-    formats: Sequence[str] = (),
-    heads: Sequence[str] = (),
+    student: Student, folder: str | Path, formats: Sequence[str] = (), heads: Sequence[str] = ()
 ) -> Path:
     """Write a student; the folder appears at once and whole, or not at all.
 
@@ -57,13 +50,9 @@ def write_student(
         ValueError: If a teacher or a format is unknown.
     """
     if unknown := set(formats) - set(WRITERS):
-        raise ValueError(
-            f'formats {sorted(unknown)}: choose from {sorted(WRITERS)}.'
-        )
+        raise ValueError(f'formats {sorted(unknown)}: choose from {sorted(WRITERS)}.')
     if heads and not formats:
-        raise ValueError(
-            f'heads {list(heads)} are outputs of graphs; name formats too.'
-        )
+        raise ValueError(f'heads {list(heads)} are outputs of graphs; name formats too.')
     links = {name: student.link(name) for name in heads}
     folder = Path(folder).expanduser().absolute()
     check_target(folder, formats)
@@ -100,16 +89,12 @@ def check_target(folder: Path, formats: Sequence[str] = ()) -> None:
         missing = [name for name in needed if find_spec(name) is None]
         if missing:
             raise ModuleNotFoundError(
-                f'ONNX export needs {", ".join(missing)}: run '
-                f'`pip install {" ".join(missing)}`.'
+                f'ONNX export needs {", ".join(missing)}: run `pip install {" ".join(missing)}`.'
             )
 
 
 def _fill(
-    folder: Path,
-    student: Student,
-    formats: Sequence[str],
-    links: Mapping[str, TeacherLink],
+    folder: Path, student: Student, formats: Sequence[str], links: Mapping[str, TeacherLink]
 ) -> None:
     vit: Any = student.backbone.sentinel.model
     # It may be a path of this machine.
@@ -124,9 +109,7 @@ def _fill(
         kpu_mm=fingerprint(config),
     )
     if student.links:
-        projectors = nn.ModuleDict(
-            {name: link.s2t for name, link in student.links.items()}
-        )
+        projectors = nn.ModuleDict({name: link.s2t for name, link in student.links.items()})
         _save(projectors, folder / 'projectors.safetensors')
     if formats:
         model = RawStudent(backbone, links).eval()
@@ -157,12 +140,7 @@ def _rebuild(student: Student, sentinel: Path) -> SentinelBackbone:
     return backbone.eval().requires_grad_(False)
 
 
-def _save(
-    module: nn.Module,
-    path: Path,
-    exclude: tuple[str, ...] = (),
-    **metadata: str,
-) -> None:
+def _save(module: nn.Module, path: Path, exclude: tuple[str, ...] = (), **metadata: str) -> None:
     state = {
         name: value.contiguous()
         for name, value in module.state_dict().items()
@@ -196,13 +174,9 @@ def describe(student: Student, backbone: SentinelBackbone) -> dict[str, Any]:
         kpu_mm_version=__version__,
         torch_version=str(torch.__version__),
         backbone=dict(
-            type=f'kpu_mm.{type(backbone).__name__}',
-            sentinel='sentinel',
-            **student.arguments,
+            type=f'kpu_mm.{type(backbone).__name__}', sentinel='sentinel', **student.arguments
         ),
-        sentinel=dict(
-            name=backbone.sentinel.name, sha256=backbone.sentinel.checksum()
-        ),
+        sentinel=dict(name=backbone.sentinel.name, sha256=backbone.sentinel.checksum()),
         input=dict(
             channels='RGB',
             range=[0, 255],

@@ -19,7 +19,9 @@ def __getattr__(name: str) -> Any:
         return import_module(f'{__name__}.{name}')
     if not name.startswith('_'):
         for part in parts:
-            module = import_module(f'{__name__}.{part}')
-            if name in module.__all__:
-                return getattr(module, name)
+            place = f'{__name__}.{part}'
+            found = getattr(import_module(place), name, None)
+            # defined there, not imported from another library
+            if getattr(found, '__module__', '').startswith(place):
+                return found
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

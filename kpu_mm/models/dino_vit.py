@@ -77,9 +77,7 @@ class DINOViT(EvalModule):
             model = AutoModel.from_config(AutoConfig.for_model(**source))
         else:
             # only masked pre-training reads the mask token
-            model = load_transformers(
-                AutoModel, folder, may_miss=('mask_token',)
-            )
+            model = load_transformers(AutoModel, folder, may_miss=('mask_token',))
         config = model.config
         model.requires_grad_(True)
         # A parameter without a gradient would make DDP stop.
@@ -114,11 +112,7 @@ class DINOViT(EvalModule):
         return ViTTokens(self.model.embeddings(images), grid, rope)
 
     def run(
-        self,
-        tokens: Tensor,
-        rope: tuple[Tensor, Tensor] | None,
-        start: int,
-        stop: int,
+        self, tokens: Tensor, rope: tuple[Tensor, Tensor] | None, start: int, stop: int
     ) -> Tensor:
         """Pass tokens (B, P + N, C) through layers start .. stop - 1."""
         layers: Any = self.model.get_submodule(self._layers)
@@ -156,8 +150,4 @@ class DINOViT(EvalModule):
 
     def checksum(self) -> str:
         """SHA-256 over the weights; the unused mask token does not count."""
-        return checksum(
-            p
-            for name, p in self.model.named_parameters()
-            if 'mask_token' not in name
-        )
+        return checksum(p for name, p in self.model.named_parameters() if 'mask_token' not in name)

@@ -92,9 +92,7 @@ def resize_mask(mask: Tensor, size: Sequence[int]) -> Tensor:
     return resized[:, 0].bool()
 
 
-def level_masks(
-    maps: Sequence[Tensor], mask: Tensor | None
-) -> tuple[Tensor, ...] | None:
+def level_masks(maps: Sequence[Tensor], mask: Tensor | None) -> tuple[Tensor, ...] | None:
     """Bring a mask of pixels to the size of each map, by the nearest pixel.
 
     Args:

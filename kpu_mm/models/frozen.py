@@ -106,9 +106,7 @@ class ExternalModule(nn.Module):
         return self
 
 
-def _ignore_weights(
-    module: nn.Module, state: dict[str, Any], prefix: str, *_: Any
-) -> None:
+def _ignore_weights(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """Else they would be reported as unexpected, or refused."""
     # a list, as the dict changes its size
     for name in [n for n in state if n.startswith(prefix)]:

@@ -20,8 +20,6 @@ from .teacher_link import TERMS, TeacherLink, build_link
 from .teacher_streams import TeacherStreams
 from .teachers import TeacherBank
 
-__all__ = ['KPUDistiller']
-
 Targets = Mapping[str, Mapping[str, Features]]
 
 
@@ -91,16 +89,12 @@ class KPUDistiller(MultiStreamModel):
         _check_options(self.terms, teachers)
         self.streams = TeacherStreams(teachers, streams or {})
         # 'features': the student's own forward is not used, only encode.
-        self.student = MODELS.build(
-            student, default_args=dict(out_type='features')
-        )
+        self.student = MODELS.build(student, default_args=dict(out_type='features'))
         self.teachers = TeacherBank(teachers)
         self.align = MODELS.build(align or dict(type='kpu_mm.AlignLoss'))
         self.balancer = MODELS.build(
             balancer or dict(type='kpu_mm.EqualBalancer'),
-            default_args=dict(
-                teachers=list(teachers), streams=self.streams.of_teacher
-            ),
+            default_args=dict(teachers=list(teachers), streams=self.streams.of_teacher),
         )
         if backward == 'per_stream' and not self.balancer.separable:
             raise ValueError(
@@ -108,8 +102,7 @@ class KPUDistiller(MultiStreamModel):
                 "streams against each other: set backward='joint'."
             )
         level_maps = map_levels(
-            {name: t.strides for name, t in self.teachers.items()},
-            self.student.strides,
+            {name: t.strides for name, t in self.teachers.items()}, self.student.strides
         )
         self.links: Mapping[str, TeacherLink] = nn.ModuleDict(  # type: ignore[assignment]
             {
@@ -131,9 +124,7 @@ class KPUDistiller(MultiStreamModel):
             self.to(memory_format=torch.channels_last)
         if compile is not None:
             # encode calls extract, so the compiled function is what runs.
-            self.student.extract = torch.compile(
-                self.student.extract, **compile
-            )
+            self.student.extract = torch.compile(self.student.extract, **compile)
             for teacher in self.teachers.values():
                 teacher.compile(**compile)
         self._hide_frozen_from_ddp()
@@ -156,9 +147,7 @@ class KPUDistiller(MultiStreamModel):
         # All teachers first: FAMO's second forward keeps what they give.
         targets = {
             stream: {
-                name: self.links[name].targets(
-                    self.teachers[name].encode(*self._inputs(batch))
-                )
+                name: self.links[name].targets(self.teachers[name].encode(*self._inputs(batch)))
                 for name in self.streams.of_stream[stream]
             }
             for stream, batch in streams.items()
@@ -171,9 +160,7 @@ class KPUDistiller(MultiStreamModel):
         named = {self.streams.label(*key): c for key, c in compared.items()}
         return dict(loss=loss, **log_values(named, weights))
 
-    def compare(
-        self, streams: Streams, targets: Targets
-    ) -> dict[tuple[str, str], Comparison]:
+    def compare(self, streams: Streams, targets: Targets) -> dict[tuple[str, str], Comparison]:
         """Compare the student with each teacher on each of its streams.
 
         Args:
@@ -190,9 +177,7 @@ class KPUDistiller(MultiStreamModel):
             for name, teacher in targets[stream].items()
         }
 
-    def terms_of(
-        self, name: str, student: Features, targets: Features
-    ) -> Comparison:
+    def terms_of(self, name: str, student: Features, targets: Features) -> Comparison:
         """The terms of the loss, equations 1 to 3.
 
         Args:
@@ -216,9 +201,7 @@ class KPUDistiller(MultiStreamModel):
                 losses['rec'] = self.align(y_t, again)
         return Comparison(losses, x_t, unified)
 
-    def teacher_losses(
-        self, compared: Mapping[tuple[str, str], Comparison]
-    ) -> dict[str, Tensor]:
+    def teacher_losses(self, compared: Mapping[tuple[str, str], Comparison]) -> dict[str, Tensor]:
         """Each teacher's weighted terms, one value per image, (B,).
 
         Args:
@@ -226,15 +209,9 @@ class KPUDistiller(MultiStreamModel):
         """
         parts: dict[str, list[Tensor]] = {}
         for (name, _), comparison in compared.items():
-            weighted = [
-                self.terms[term] * loss
-                for term, loss in comparison.losses.items()
-            ]
+            weighted = [self.terms[term] * loss for term, loss in comparison.losses.items()]
             parts.setdefault(name, []).append(torch.stack(weighted).sum(0))
-        return {
-            name: self.streams.join(name, losses)
-            for name, losses in parts.items()
-        }
+        return {name: self.streams.join(name, losses) for name, losses in parts.items()}
 
     # ---- what MMEngine calls ----------------------------------------------
 
@@ -263,18 +240,14 @@ class KPUDistiller(MultiStreamModel):
                 stream: self.student.encode(*self._inputs(batch))
                 for stream, batch in streams.items()
             }
-        raise ValueError(
-            f"mode={mode!r}: a distiller knows 'loss' and 'tensor'."
-        )
+        raise ValueError(f"mode={mode!r}: a distiller knows 'loss' and 'tensor'.")
 
     @property
     def stream_names(self) -> tuple[str, ...]:
         """The streams that the teachers see."""
         return tuple(self.streams.of_stream)
 
-    def parse_losses(
-        self, losses: dict[str, Tensor]
-    ) -> tuple[Tensor, dict[str, float]]:
+    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
         """Add the ratio of the teachers' standard deviations to the log."""
         return super().parse_losses({**losses, **std_ratios(losses)})
 
@@ -289,26 +262,19 @@ class KPUDistiller(MultiStreamModel):
                 'hooks of the config.'
             )
         compare = partial(self.compare, streams, targets)
-        self.second_forward = SecondForward(
-            self, lambda: self.teacher_losses(compare())
-        )
+        self.second_forward = SecondForward(self, lambda: self.teacher_losses(compare()))
 
-    def _inputs(
-        self, batch: Mapping[str, Any]
-    ) -> tuple[Tensor, Tensor | None]:
+    def _inputs(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
         images = batch['images'].contiguous(memory_format=self.memory_format)
         return images, batch.get('mask')
 
 
-def _check_options(
-    terms: Mapping[str, float], teachers: Mapping[str, Any]
-) -> None:
+def _check_options(terms: Mapping[str, float], teachers: Mapping[str, Any]) -> None:
     if not teachers:
         raise ValueError('`teachers` is empty: name at least one teacher.')
     if set(terms) - set(TERMS):
         raise ValueError(f'terms={dict(terms)}: choose from {TERMS}.')
     if 'rec' in terms and 't2s' not in terms:
         raise ValueError(
-            "terms: 'rec' reconstructs teachers from 't2s'; switch on both "
-            'or neither.'
+            "terms: 'rec' reconstructs teachers from 't2s'; switch on both or neither."
         )

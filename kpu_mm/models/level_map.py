@@ -36,9 +36,7 @@ class LevelMap(NamedTuple):
         return tuple(
             min(
                 (k for k, (i, _) in enumerate(self.pairs) if i == index),
-                key=lambda k: stride_distance(
-                    stride, student_strides[self.pairs[k][1]]
-                ),
+                key=lambda k: stride_distance(stride, student_strides[self.pairs[k][1]]),
             )
             for index, stride in enumerate(self.strides)
         )
@@ -63,15 +61,11 @@ class LevelMap(NamedTuple):
         Args:
             saved: The two lists.
         """
-        return cls(
-            tuple(saved['strides']),
-            tuple((i, level) for i, level in saved['pairs']),
-        )
+        return cls(tuple(saved['strides']), tuple((i, level) for i, level in saved['pairs']))
 
 
 def map_levels(
-    teacher_strides: Mapping[str, Sequence[int]],
-    student_strides: Sequence[int],
+    teacher_strides: Mapping[str, Sequence[int]], student_strides: Sequence[int]
 ) -> dict[str, LevelMap]:
     """Pair teacher maps and student levels of similar resolution.
 
@@ -89,13 +83,7 @@ def map_levels(
     levels = range(len(student_strides))
     pairs = {
         name: [
-            (
-                i,
-                min(
-                    levels,
-                    key=lambda j: stride_distance(s, student_strides[j]),
-                ),
-            )
+            (i, min(levels, key=lambda j: stride_distance(s, student_strides[j])))
             for i, s in enumerate(strides)
         ]
         for name, strides in teacher_strides.items()

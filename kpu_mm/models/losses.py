@@ -12,14 +12,6 @@ from torch import Tensor, nn
 from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
 
-__all__ = [
-    'AlignLoss',
-    'cosine_loss',
-    'masked_mean',
-    'smooth_l1_loss',
-    'squared_error',
-]
-
 Distance = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -91,16 +83,11 @@ class AlignLoss(nn.Module):
     ) -> None:
         super().__init__()
         smooth = partial(smooth_l1_loss, beta=beta)
-        self.summary_terms = _in_use(
-            (summary, cosine_loss), (summary_smooth_l1, smooth)
-        )
-        self.map_terms = _in_use(
-            (cosine, cosine_loss), (smooth_l1, smooth), (mse, squared_error)
-        )
+        self.summary_terms = _in_use((summary, cosine_loss), (summary_smooth_l1, smooth))
+        self.map_terms = _in_use((cosine, cosine_loss), (smooth_l1, smooth), (mse, squared_error))
         if not self.map_terms:
             raise ValueError(
-                'AlignLoss compares no maps: give one of cosine, smooth_l1 '
-                'and mse a weight.'
+                'AlignLoss compares no maps: give one of cosine, smooth_l1 and mse a weight.'
             )
 
     def forward(self, first: Features, second: Features) -> Tensor:
@@ -120,9 +107,7 @@ class AlignLoss(nn.Module):
             # (B, C, H, W) -> (B, H, W) -> (B,), for each map
             maps = [
                 masked_mean(_distance(self.map_terms, v1, v2), mask)
-                for v1, v2, mask in zip(
-                    first.maps, second.maps, masks, strict=True
-                )
+                for v1, v2, mask in zip(first.maps, second.maps, masks, strict=True)
             ]
             # (B,) for each map -> (B,): every map counts the same
             loss = torch.stack(maps).mean(0)
@@ -136,17 +121,13 @@ def _in_use(*terms: tuple[float, Distance]) -> list[tuple[float, Distance]]:
     return [(weight, distance) for weight, distance in terms if weight]
 
 
-def _distance(
-    terms: Sequence[tuple[float, Distance]], a: Tensor, b: Tensor
-) -> Tensor:
+def _distance(terms: Sequence[tuple[float, Distance]], a: Tensor, b: Tensor) -> Tensor:
     """Weighted sum of distances: (B, C, ...) twice -> (B, ...)."""
     a, b = a.float(), b.float()
     return torch.stack([weight * d(a, b) for weight, d in terms]).sum(0)
 
 
-def _common_masks(
-    first: Features, second: Features
-) -> Sequence[Tensor | None]:
+def _common_masks(first: Features, second: Features) -> Sequence[Tensor | None]:
     """A position counts where neither model has padding."""
     if first.masks is None or second.masks is None:
         masks = first.masks or second.masks

@@ -32,16 +32,10 @@ class MultiStreamModel(BaseModel):
         ValueError: If there is no such ``backward``.
     """
 
-    def __init__(
-        self,
-        backward: str = 'joint',
-        init_cfg: dict[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, backward: str = 'joint', init_cfg: dict[str, Any] | None = None) -> None:
         super().__init__(init_cfg=init_cfg)
         if backward not in _BACKWARD:
-            raise ValueError(
-                f'backward={backward!r}: choose from {_BACKWARD}.'
-            )
+            raise ValueError(f'backward={backward!r}: choose from {_BACKWARD}.')
         self.backward = backward
 
     @property
@@ -53,9 +47,7 @@ class MultiStreamModel(BaseModel):
     def forward(self, streams: Streams, mode: str = 'loss') -> dict[str, Any]:
         """Losses of the streams for ``mode='loss'``."""
 
-    def train_step(
-        self, data: dict[str, Any], optim_wrapper: OptimWrapper
-    ) -> dict[str, float]:
+    def train_step(self, data: dict[str, Any], optim_wrapper: OptimWrapper) -> dict[str, float]:
         """One optimisation step over all streams.
 
         Args:
@@ -113,9 +105,7 @@ class MultiStreamModel(BaseModel):
         for grad, part in zip(grads, parts, strict=True):
             grad.copy_(part.view_as(grad))
 
-    def parse_losses(
-        self, losses: dict[str, Tensor]
-    ) -> tuple[Tensor, dict[str, float]]:
+    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
         """The loss to go back from, and all values averaged over ranks.
 
         Args:
@@ -139,9 +129,8 @@ class MultiStreamModel(BaseModel):
         needed = set(self.stream_names)
         if missing := needed - set(given):
             raise ValueError(
-                f'train_dataloader has no stream {sorted(missing)}, so the '
-                'model would never learn from it: add it there, or remove '
-                'what takes it from the model.'
+                f'train_dataloader has no stream {sorted(missing)}, so the model would never learn '
+                'from it: add it there, or remove what takes it from the model.'
             )
         if unknown := set(given) - needed:
             raise ValueError(

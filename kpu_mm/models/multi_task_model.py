@@ -5,20 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmengine.model import (
-    BaseDataPreprocessor,
-    BaseModel,
-    BaseModule,
-    ModuleDict,
-)
+from mmengine.model import BaseDataPreprocessor, BaseModel, BaseModule, ModuleDict
 from torch import Tensor, nn
 
 from kpu_mm.registry import MODELS
 
 from .backbones.base_backbone import Outputs
 from .multi_stream_model import MultiStreamModel, Streams
-
-__all__ = ['BackboneView', 'MultiTaskModel']
 
 
 @MODELS.register_module()
@@ -61,10 +54,7 @@ class MultiTaskModel(MultiStreamModel):
         self.weights = {**dict.fromkeys(tasks, 1.0), **(weights or {})}
         self.backbone = MODELS.build(backbone)
         self.tasks = ModuleDict(
-            {
-                name: _build_task(config, self.backbone)
-                for name, config in tasks.items()
-            }
+            {name: _build_task(config, self.backbone) for name, config in tasks.items()}
         )
         self.data_preprocessor = _TaskPreprocessors(self.tasks)
         self._hide_frozen_from_ddp()
@@ -111,8 +101,7 @@ class MultiTaskModel(MultiStreamModel):
         if mode == 'loss':
             return self.loss(streams)
         return {
-            name: self.tasks[name]._run_forward(batch, mode=mode)
-            for name, batch in streams.items()
+            name: self.tasks[name]._run_forward(batch, mode=mode) for name, batch in streams.items()
         }
 
     def val_step(self, data: dict[str, Any]) -> dict[str, Any]:
@@ -124,10 +113,7 @@ class MultiTaskModel(MultiStreamModel):
         Returns:
             The predictions by task.
         """
-        return {
-            name: self.tasks[name].val_step(batch)
-            for name, batch in data['streams'].items()
-        }
+        return {name: self.tasks[name].val_step(batch) for name, batch in data['streams'].items()}
 
     def test_step(self, data: dict[str, Any]) -> dict[str, Any]:
         """Each task's own test step.
@@ -138,10 +124,7 @@ class MultiTaskModel(MultiStreamModel):
         Returns:
             The predictions by task.
         """
-        return {
-            name: self.tasks[name].test_step(batch)
-            for name, batch in data['streams'].items()
-        }
+        return {name: self.tasks[name].test_step(batch) for name, batch in data['streams'].items()}
 
 
 class _TaskPreprocessors(BaseDataPreprocessor):
@@ -152,9 +135,7 @@ class _TaskPreprocessors(BaseDataPreprocessor):
         # In a tuple: nn.Module would register the tasks a second time.
         self._shared = (tasks,)
 
-    def forward(
-        self, data: dict[str, Any], training: bool = False
-    ) -> dict[str, Any]:
+    def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
         (tasks,) = self._shared
         return {
             'streams': {
@@ -235,9 +216,7 @@ def _build_task(config: dict[str, Any], backbone: nn.Module) -> BaseModel:
     return MODELS.build({**model, 'backbone': {'type': view}})
 
 
-def _check(
-    tasks: Mapping[str, Mapping[str, Any]], weights: Mapping[str, float]
-) -> None:
+def _check(tasks: Mapping[str, Mapping[str, Any]], weights: Mapping[str, float]) -> None:
     if not tasks:
         raise ValueError('`tasks` is empty: name at least one task.')
     for name, config in tasks.items():
@@ -248,10 +227,7 @@ def _check(
             )
     unknown = set(weights) - set(tasks)
     if unknown:
-        raise ValueError(
-            f'weights: {sorted(unknown)} are no tasks; the tasks are '
-            f'{sorted(tasks)}.'
-        )
+        raise ValueError(f'weights: {sorted(unknown)} are no tasks; the tasks are {sorted(tasks)}.')
 
 
 def _check_view(backbone: Any, wanted: Outputs) -> None:
@@ -259,9 +235,7 @@ def _check_view(backbone: Any, wanted: Outputs) -> None:
     name = type(backbone).__name__
     if not hasattr(backbone, 'extract'):
         if wanted.kind != 'pyramid':
-            raise ValueError(
-                f'{name} gives a pyramid only, but out_type={wanted.kind!r}.'
-            )
+            raise ValueError(f'{name} gives a pyramid only, but out_type={wanted.kind!r}.')
         return
     given = backbone.outputs
     if hasattr(backbone, 'build_levels') and given.kind == 'pyramid':
@@ -273,6 +247,5 @@ def _check_view(backbone: Any, wanted: Outputs) -> None:
         missing = set(wanted.indices) - set(given.indices)
         if missing:
             raise ValueError(
-                f'{name} gives no maps {sorted(missing)}; add them to its '
-                'out_indices.'
+                f'{name} gives no maps {sorted(missing)}; add them to its out_indices.'
             )

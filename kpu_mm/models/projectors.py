@@ -12,12 +12,8 @@ from torch import Tensor, nn
 from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
 
-__all__ = ['LayerwiseProjector', 'MLPProjector']
 
-
-def build_mlp(
-    in_channels: int, hidden: int, out_channels: int
-) -> nn.Sequential:
+def build_mlp(in_channels: int, hidden: int, out_channels: int) -> nn.Sequential:
     """An MLP with one hidden layer, over the last axis.
 
     Args:
@@ -25,11 +21,7 @@ def build_mlp(
         hidden: Hidden channels.
         out_channels: Channels of the output.
     """
-    return nn.Sequential(
-        nn.Linear(in_channels, hidden),
-        nn.GELU(),
-        nn.Linear(hidden, out_channels),
-    )
+    return nn.Sequential(nn.Linear(in_channels, hidden), nn.GELU(), nn.Linear(hidden, out_channels))
 
 
 @MODELS.register_module()
@@ -60,13 +52,10 @@ class MLPProjector(nn.Module):
         if in_summary is not None and out_summary is not None:
             self.summary = self.build(in_summary, hidden, out_summary)
         self.maps: Any = nn.ModuleList(
-            self.build(a, hidden, b)
-            for a, b in zip(in_channels, out_channels, strict=True)
+            self.build(a, hidden, b) for a, b in zip(in_channels, out_channels, strict=True)
         )
 
-    def build(
-        self, in_channels: int, hidden: int, out_channels: int
-    ) -> nn.Module:
+    def build(self, in_channels: int, hidden: int, out_channels: int) -> nn.Module:
         """Build the MLP of the summary or of one map.
 
         Args:
@@ -76,9 +65,7 @@ class MLPProjector(nn.Module):
         """
         return build_mlp(in_channels, hidden, out_channels)
 
-    def forward(
-        self, features: Features, mlps: Sequence[int] | None = None
-    ) -> Features:
+    def forward(self, features: Features, mlps: Sequence[int] | None = None) -> Features:
         """Project the summary and each map.
 
         Args:
@@ -90,11 +77,9 @@ class MLPProjector(nn.Module):
         Returns:
             Summary (B, D') and maps (B, C'_i, H_i, W_i).
         """
-        summary = features.summary
-        if self.summary is None or summary is None:
-            summary = None
-        else:
-            summary = self.summary(summary)
+        summary = None
+        if self.summary is not None and features.summary is not None:
+            summary = self.summary(features.summary)
         chosen = self.maps if mlps is None else [self.maps[k] for k in mlps]
         maps = tuple(
             # over channels: (B, C, H, W) -> (B, H, W, C) and back
@@ -104,9 +89,7 @@ class MLPProjector(nn.Module):
         return Features(summary, maps, features.masks)
 
     @classmethod
-    def from_weights(
-        cls, weights: Mapping[str, Tensor], teacher: str
-    ) -> MLPProjector:
+    def from_weights(cls, weights: Mapping[str, Tensor], teacher: str) -> MLPProjector:
         """Build a projector from weights alone; their shapes tell the rest.
 
         Args:
@@ -125,8 +108,7 @@ class MLPProjector(nn.Module):
                 else (None, None)
             )
             in_channels, out_channels = zip(
-                *(_widths(weights, f'maps.{i}') for i in range(len(mlps))),
-                strict=True,
+                *(_widths(weights, f'maps.{i}') for i in range(len(mlps))), strict=True
             )
             projector = cls(
                 in_summary,
@@ -148,10 +130,7 @@ class MLPProjector(nn.Module):
 def _widths(weights: Mapping[str, Tensor], mlp: str) -> tuple[int, int]:
     """Input and output channels of an MLP, by the shapes of its weights."""
     # weights of nn.Linear are (out, in)
-    return (
-        weights[f'{mlp}.0.weight'].shape[1],
-        weights[f'{mlp}.2.weight'].shape[0],
-    )
+    return (weights[f'{mlp}.0.weight'].shape[1], weights[f'{mlp}.2.weight'].shape[0])
 
 
 class LayerwiseMLP(nn.ModuleList):
@@ -180,16 +159,12 @@ class LayerwiseMLP(nn.ModuleList):
     ) -> None:
         if in_channels % num_blocks:
             raise ValueError(
-                f'LayerwiseProjector: {in_channels} channels are not those of '
-                f'{num_blocks} blocks; set `num_blocks` to the number of '
-                '`blocks` of the student, a kpu_mm.ViTBackbone.'
+                f'LayerwiseProjector: {in_channels} channels are not those of {num_blocks} blocks; '
+                'set `num_blocks` to the number of `blocks` of the student, a kpu_mm.ViTBackbone.'
             )
         # UNIC gives the last block, whose features are used, more capacity.
         sizes = [hidden] * (num_blocks - 1) + [last_hidden]
-        super().__init__(
-            build_mlp(in_channels // num_blocks, size, out_channels)
-            for size in sizes
-        )
+        super().__init__(build_mlp(in_channels // num_blocks, size, out_channels) for size in sizes)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=init_std)
@@ -205,10 +180,7 @@ class LayerwiseMLP(nn.ModuleList):
             (..., C').
         """
         blocks = x.chunk(len(self), dim=-1)  # num_blocks times (..., C)
-        return reduce(
-            torch.add,
-            (mlp(block) for mlp, block in zip(self, blocks, strict=True)),
-        )
+        return reduce(torch.add, (mlp(block) for mlp, block in zip(self, blocks, strict=True)))
 
 
 @MODELS.register_module()
@@ -252,13 +224,9 @@ class LayerwiseProjector(MLPProjector):
         self.num_blocks = num_blocks
         self.last_hidden = last_hidden
         self.init_std = init_std
-        super().__init__(
-            in_summary, out_summary, in_channels, out_channels, hidden
-        )
+        super().__init__(in_summary, out_summary, in_channels, out_channels, hidden)
 
-    def build(
-        self, in_channels: int, hidden: int, out_channels: int
-    ) -> nn.Module:
+    def build(self, in_channels: int, hidden: int, out_channels: int) -> nn.Module:
         """Build the layer-wise MLP of the summary or of one map.
 
         Args:
@@ -267,10 +235,5 @@ class LayerwiseProjector(MLPProjector):
             out_channels: Channels of the output.
         """
         return LayerwiseMLP(
-            in_channels,
-            out_channels,
-            self.num_blocks,
-            hidden,
-            self.last_hidden,
-            self.init_std,
+            in_channels, out_channels, self.num_blocks, hidden, self.last_hidden, self.init_std
         )

@@ -62,9 +62,7 @@ class Student(NamedTuple):
         return self.links[teacher]
 
 
-def open_student(
-    source: str | Path, config: str | Path | None = None
-) -> Student:
+def open_student(source: str | Path, config: str | Path | None = None) -> Student:
     """Load a student from wherever it is.
 
     Args:
@@ -85,8 +83,7 @@ def open_student(
     if source.is_dir():
         if config is not None:
             raise ValueError(
-                f"the exported student '{source}' brings its own config; "
-                f"remove config='{config}'."
+                f"the exported student '{source}' brings its own config; remove config='{config}'."
             )
         return load_student(source)
     if config is None:
@@ -178,14 +175,11 @@ def check_layout(state: Iterable[str], path: str | Path) -> None:
     if any(name.startswith(_OLD_LAYOUT) for name in state):
         raise RuntimeError(
             f"'{path}' was written by a version of kpu_mm before 0.2, whose "
-            'projectors were stored in another way; train again, or read it '
-            'with that version.'
+            'projectors were stored in another way; train again, or read it with that version.'
         )
 
 
-def _read_links(
-    state: Mapping[str, Tensor], strides: Sequence[int]
-) -> dict[str, TeacherLink]:
+def _read_links(state: Mapping[str, Tensor], strides: Sequence[int]) -> dict[str, TeacherLink]:
     """The links of a run into the teachers' own spaces."""
     below = select_prefix(state, 'links.')
     links = {}
@@ -208,9 +202,7 @@ def _read_links(
 
 
 def _affine(state: Mapping[str, Tensor], name: str) -> AffineMap:
-    return AffineMap(
-        *(state[f'{name}.{part}'] for part in ('mean', 'weight', 'inverse'))
-    )
+    return AffineMap(*(state[f'{name}.{part}'] for part in ('mean', 'weight', 'inverse')))
 
 
 def load_student(folder: str | Path) -> Student:
@@ -282,17 +274,14 @@ def _config_of(checkpoint: Path) -> dict[str, Any]:
     except (SyntaxError, TypeError, ValueError) as error:
         raise RuntimeError(
             f"'{configs[0]}' is not a config as MMEngine writes it beside a "
-            f'checkpoint ({error}), and no other is run unasked: pass it as '
-            'config if you trust it.'
+            f'checkpoint ({error}), and no other is run unasked: pass it as config if you trust it.'
         ) from error
 
 
 def _literal(node: ast.expr) -> Any:
     """What an expression of values and calls of ``dict`` stands for."""
     match node:
-        case ast.Call(ast.Name('dict'), [], pairs) if all(
-            pair.arg for pair in pairs
-        ):
+        case ast.Call(ast.Name('dict'), [], pairs) if all(pair.arg for pair in pairs):
             return {pair.arg: _literal(pair.value) for pair in pairs}
         case ast.Dict(keys, values):
             # a key of None stands for **, which literal_eval refuses
@@ -315,7 +304,6 @@ def _find_backbone(model: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         if found is not None:
             return place, dict(config, type=found)  # type: ignore[arg-type]
     raise ValueError(
-        f'the model {model.get("type")!r} has no kpu_mm.KPUBackbone or '
-        'kpu_mm.ViTBackbone as `student` or `backbone`; pass the config of a '
-        'distillation run.'
+        f'the model {model.get("type")!r} has no kpu_mm.KPUBackbone or kpu_mm.ViTBackbone as '
+        '`student` or `backbone`; pass the config of a distillation run.'
     )

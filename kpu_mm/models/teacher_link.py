@@ -69,9 +69,7 @@ class TeacherLink(nn.Module):
         normalised: Features = self.normalizer(teacher)
         return normalised
 
-    def pair(
-        self, student: Features, targets: Features
-    ) -> tuple[Features, Features]:
+    def pair(self, student: Features, targets: Features) -> tuple[Features, Features]:
         """Lay out student's and teacher's maps pair by pair.
 
         Args:
@@ -85,9 +83,7 @@ class TeacherLink(nn.Module):
         maps, levels = zip(*self.levels.pairs, strict=True)
         return student.select(levels), targets.select(maps)
 
-    def pair_unified(
-        self, x: Features, x_t: Features
-    ) -> tuple[Features, Features]:
+    def pair_unified(self, x: Features, x_t: Features) -> tuple[Features, Features]:
         """Keep the pairs that t2s and rec use.
 
         Args:
@@ -108,9 +104,7 @@ class TeacherLink(nn.Module):
         projected: Features = self.s2t(resize_like(x, like))
         return projected
 
-    def to_student(
-        self, x_t: Features, like: Features | None = None
-    ) -> Features:
+    def to_student(self, x_t: Features, like: Features | None = None) -> Features:
         """h_t2s(X^t), on the grids of X.
 
         Args:
@@ -166,15 +160,10 @@ class TeacherLink(nn.Module):
             if stride != self.student_strides[level]
             else m
             for m, level, stride in zip(
-                student.select(levels).maps,
-                levels,
-                self.levels.strides,
-                strict=True,
+                student.select(levels).maps, levels, self.levels.strides, strict=True
             )
         )
-        projected: Features = self.s2t(
-            student._replace(maps=maps, masks=None), mlps=self.closest
-        )
+        projected: Features = self.s2t(student._replace(maps=maps, masks=None), mlps=self.closest)
         if self.normalizer is not None:
             projected = self.normalizer.invert(projected)
         return projected
@@ -209,10 +198,9 @@ class TeacherLink(nn.Module):
         if saved != self.levels:
             raise RuntimeError(
                 "the checkpoint's projectors connect (teacher map, student "
-                f'level) {saved.pairs} at strides {saved.strides}, but this '
-                f'model connects {self.levels.pairs} at '
-                f'{self.levels.strides}; use the teachers that it was trained '
-                'with, or give this one another name.'
+                f'level) {saved.pairs} at strides {saved.strides}, but this model connects '
+                f'{self.levels.pairs} at {self.levels.strides}; use the teachers that it was '
+                'trained with, or give this one another name.'
             )
 
 
@@ -261,10 +249,7 @@ def build_link(
         maps = [teacher.channels[levels.pairs[k][0]] for k in used]
         summary = teacher.summary_channels
         # (summary, maps) channels of the student's and the teacher's end
-        ends = [
-            (summary and student.embed_dims, [student.embed_dims] * len(maps)),
-            (summary, maps),
-        ]
+        ends = [(summary and student.embed_dims, [student.embed_dims] * len(maps)), (summary, maps)]
         if term == 't2s':
             ends.reverse()
         (in_summary, in_channels), (out_summary, out_channels) = ends
@@ -277,14 +262,10 @@ def build_link(
                 out_channels=out_channels,
             ),
         )
-    channels = dict(
-        summary_channels=teacher.summary_channels, channels=teacher.channels
-    )
+    channels = dict(summary_channels=teacher.summary_channels, channels=teacher.channels)
     return TeacherLink(
         levels,
         student.strides,
         projectors,
-        None
-        if normalizer is None
-        else MODELS.build(normalizer, default_args=channels),
+        None if normalizer is None else MODELS.build(normalizer, default_args=channels),
     )

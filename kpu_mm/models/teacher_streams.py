@@ -24,14 +24,8 @@ class TeacherStreams:
         ValueError: If there is no such teacher, or one sees no stream.
     """
 
-    def __init__(
-        self,
-        teachers: Iterable[str],
-        streams: Mapping[str, str | Sequence[str]],
-    ) -> None:
-        self.of_teacher: dict[str, tuple[str, ...]] = {
-            name: (name,) for name in teachers
-        }
+    def __init__(self, teachers: Iterable[str], streams: Mapping[str, str | Sequence[str]]) -> None:
+        self.of_teacher: dict[str, tuple[str, ...]] = {name: (name,) for name in teachers}
         unknown = set(streams) - set(self.of_teacher)
         if unknown:
             raise ValueError(
@@ -42,8 +36,7 @@ class TeacherStreams:
             found = (given,) if isinstance(given, str) else tuple(given)
             if not found:
                 raise ValueError(
-                    f"streams: teacher '{name}' sees no stream; name one, or "
-                    'leave the teacher out.'
+                    f"streams: teacher '{name}' sees no stream; name one, or leave the teacher out."
                 )
             self.of_teacher[name] = found
         self.of_stream: dict[str, list[str]] = {}
@@ -79,6 +72,4 @@ class TeacherStreams:
         # weights that turn the mean over all images into the mean of means
         streams = len(self.of_teacher[teacher])
         total = sum(len(part) for part in losses)
-        return torch.cat(
-            [part * (total / (streams * len(part))) for part in losses]
-        )
+        return torch.cat([part * (total / (streams * len(part))) for part in losses])

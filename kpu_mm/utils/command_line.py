@@ -79,9 +79,7 @@ def positive(text: str) -> int:
         ArgumentTypeError: If it is something else.
     """
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(
-            f'{text!r} is no whole number from 1 on'
-        )
+        raise argparse.ArgumentTypeError(f'{text!r} is no whole number from 1 on')
     return int(text)
 
 
@@ -102,9 +100,7 @@ def device(text: str) -> torch.device:
         ) from None
 
 
-def add_analysis_arguments(
-    parser: argparse.ArgumentParser, num_images: int
-) -> None:
+def add_analysis_arguments(parser: argparse.ArgumentParser, num_images: int) -> None:
     """Add the arguments of all tools that look at a run's features.
 
     Args:
@@ -142,9 +138,7 @@ def add_out_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_stream_arguments(
-    parser: argparse.ArgumentParser, whole_images: bool = False
-) -> None:
+def add_stream_arguments(parser: argparse.ArgumentParser, whole_images: bool = False) -> None:
     """Add ``--seed``, and ``--images`` for tools that take whole images.
 
     Args:
@@ -153,17 +147,13 @@ def add_stream_arguments(
             it takes those of each teacher's streams.
     """
     parser.add_argument(
-        '--seed',
-        type=int,
-        default=0,
-        help='which images, and which random transforms (default: 0)',
+        '--seed', type=int, default=0, help='which images, and which random transforms (default: 0)'
     )
     if whole_images:
         parser.add_argument(
             '--images',
             metavar='FOLDER',
-            help="folder of images (default: those of the config's first "
-            'stream)',
+            help="folder of images (default: those of the config's first stream)",
         )
 
 

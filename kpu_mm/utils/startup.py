@@ -28,12 +28,7 @@ REQUIREMENTS = (
         'onedl-mmengine==0.10.12',
         ('onedl-mmengine', 'mmengine', 'mmengine-lite'),
     ),
-    (
-        'mmcv',
-        '2.0.0',
-        'onedl-mmcv==2.3.6',
-        ('onedl-mmcv', 'mmcv', 'mmcv-lite'),
-    ),
+    ('mmcv', '2.0.0', 'onedl-mmcv==2.3.6', ('onedl-mmcv', 'mmcv', 'mmcv-lite')),
 )
 
 
@@ -86,10 +81,9 @@ def warn_of_known_faults() -> None:
     mmdet = installed('onedl-mmdetection')
     if mmdet and Version('3.4.6') <= _release(mmdet[1]) <= Version('3.5.1'):
         warnings.warn(
-            f'onedl-mmdetection {mmdet[1]} builds the DINO decoder in a shape '
-            'that no released checkpoint fits, and its GroundingDINO fails in '
-            'every forward: run `pip install --no-deps '
-            'onedl-mmdetection==3.4.5`.',
+            f'onedl-mmdetection {mmdet[1]} builds the DINO decoder in a shape that no released '
+            'checkpoint fits, and its GroundingDINO fails in every forward: run `pip install '
+            '--no-deps onedl-mmdetection==3.4.5`.',
             stacklevel=3,
         )
     transformers = installed('transformers')

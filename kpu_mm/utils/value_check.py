@@ -43,9 +43,7 @@ def check_value(value: Any, hint: Any, key: str) -> None:
         # tuple[X, Y] has a hint for each item, tuple[X, ...] one for all.
         pair = origin is tuple and Ellipsis not in inner
         if pair and len(value) != len(inner):
-            raise ValueError(
-                f'{key} must be a list of {len(inner)}, but is {value!r}'
-            )
+            raise ValueError(f'{key} must be a list of {len(inner)}, but is {value!r}')
         for i, item in enumerate(value):
             check_value(item, inner[i if pair else 0], f'{key}[{i}]')
     elif origin in _DICTS and isinstance(value, dict):
@@ -68,9 +66,7 @@ def _check_keys(value: Any, hint: Any, key: str) -> None:
             (inner,) = get_args(inner) if optional else (inner,)
             check_value(value[name], inner, place)
         elif not optional:
-            raise ValueError(
-                f'{place} is missing and must be {_describe(inner)}'
-            )
+            raise ValueError(f'{place} is missing and must be {_describe(inner)}')
     if unknown := sorted(set(value) - set(hints)):
         place = f'{key}.{unknown[0]}'.removeprefix('.')
         raise ValueError(f'{place} is not known; known are {sorted(hints)}')

@@ -43,10 +43,7 @@ class _LoadersFinder(MetaPathFinder):
     """Finds MMEngine's loaders once, and guards them when they have run."""
 
     def find_spec(
-        self,
-        fullname: str,
-        path: Sequence[str] | None = None,
-        target: ModuleType | None = None,
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Find the one module that is guarded; others are left to others."""
         if fullname != _LOADERS:

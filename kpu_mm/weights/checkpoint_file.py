@@ -31,10 +31,7 @@ _ZIP = b'PK\x03\x04'
 NUMPY_BUILDERS: dict[str, Any] = {
     f'numpy.{core}.multiarray.{name}': value.__reduce__()[0]
     for core in ('core', '_core')
-    for name, value in (
-        ('_reconstruct', np.empty(0)),
-        ('scalar', np.float32(0)),
-    )
+    for name, value in (('_reconstruct', np.empty(0)), ('scalar', np.float32(0)))
 }
 
 
@@ -90,9 +87,7 @@ def guard_loading() -> None:
     # MMEngine offers no way to change the list but this.
     mmengine_checkpoint.get_torch_safe_globals = safe_globals
     # MMEngine prints what follows 'load_from_' as the name of the loader.
-    mmengine_checkpoint.CheckpointLoader.register_scheme(
-        '', load_from_local, force=True
-    )
+    mmengine_checkpoint.CheckpointLoader.register_scheme('', load_from_local, force=True)
 
 
 def load_from_local(filename: str, map_location: Any = None) -> Any:
@@ -139,10 +134,7 @@ def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> Any:
         raise RuntimeError(f"'{path}' {fault}.")
     with torch.serialization.safe_globals(safe_globals()):
         content = _read(
-            path,
-            lambda: torch.load(
-                path, map_location=map_location, weights_only=True
-            ),
+            path, lambda: torch.load(path, map_location=map_location, weights_only=True)
         )
     # A pickled HistoryBuffer changes its class: it brings its statistics along
     # under names that the file chooses.
@@ -168,8 +160,7 @@ def _read(path: Path, load: Callable[[], Any]) -> Any:
     except Exception as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise RuntimeError(
-            f"'{path}' is truncated or corrupt ({reason}); copy or download "
-            'it again.'
+            f"'{path}' is truncated or corrupt ({reason}); copy or download it again."
         ) from error
 
 
@@ -191,9 +182,8 @@ def find_fault(path: Path) -> str | None:
         return 'does not exist'
     if is_legacy(path):
         return (
-            'is in the format of PyTorch before 1.6, which has no checksums; '
-            'convert it by torch.save(torch.load(OLD, weights_only=True), '
-            'NEW)'
+            'is in the format of PyTorch before 1.6, which has no checksums; convert it by '
+            'torch.save(torch.load(OLD, weights_only=True), NEW)'
         )
     if not zipfile.is_zipfile(path):
         with path.open('rb') as file:
@@ -215,10 +205,7 @@ def find_fault(path: Path) -> str | None:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         return f'is corrupt ({reason}); copy or download it again'
     if member is not None:
-        return (
-            f'is corrupt: the checksum of its part {member} differs; copy or '
-            'download it again'
-        )
+        return f'is corrupt: the checksum of its part {member} differs; copy or download it again'
     if 'data.pkl' not in names:
         return 'is a zip file, but no checkpoint of PyTorch; choose another'
     if 'constants.pkl' in names:

@@ -50,8 +50,7 @@ class Layout(NamedTuple):
 
 TRANSFORMERS = Layout()
 OPEN_CLIP = Layout(
-    'open_clip_config.json',
-    ('open_clip_model.safetensors', 'open_clip_pytorch_model.bin'),
+    'open_clip_config.json', ('open_clip_model.safetensors', 'open_clip_pytorch_model.bin')
 )
 
 
@@ -76,14 +75,12 @@ def fetch_folder(source: str | Path, layout: Layout = TRANSFORMERS) -> Path:
     if folder.is_dir():
         if not layout.fits(folder):
             raise FileNotFoundError(
-                f"The folder '{folder}' is not a saved model: it needs "
-                f'{layout.names}.'
+                f"The folder '{folder}' is not a saved model: it needs {layout.names}."
             )
         return folder
     if not _HUB_NAME.fullmatch(str(source)):
         raise FileNotFoundError(
-            f"The folder '{source}' does not exist; put {layout.names} there "
-            'or correct `source`.'
+            f"The folder '{source}' does not exist; put {layout.names} there or correct `source`."
         )
     cached = _snapshot(str(source), layout, local=True)
     if cached is not None:
@@ -96,8 +93,7 @@ def fetch_folder(source: str | Path, layout: Layout = TRANSFORMERS) -> Path:
     fetched = _snapshot(str(source), layout, local=False)
     if fetched is None:
         raise FileNotFoundError(
-            f"The hub's '{source}' has no {layout.names}; choose another "
-            'model.'
+            f"The hub's '{source}' has no {layout.names}; choose another model."
         )
     return fetched
 
@@ -131,9 +127,7 @@ def fetch_file(repo: str, *names: str) -> Path:
             if not absent or isinstance(error, LocalEntryNotFoundError):
                 raise FileNotFoundError(_hub_error(repo, error)) from error
             missing = error
-    raise FileNotFoundError(
-        f"The hub's '{repo}' has none of the files {list(names)}."
-    ) from missing
+    raise FileNotFoundError(f"The hub's '{repo}' has none of the files {list(names)}.") from missing
 
 
 def require_hub(what: str, remedy: str) -> None:

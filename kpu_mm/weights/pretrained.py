@@ -24,10 +24,7 @@ _LARGEST_JSON = 1 << 24
 
 
 def load_transformers(
-    cls: Any,
-    source: str | Path,
-    may_miss: Sequence[str] = (),
-    **kwargs: Any,
+    cls: Any, source: str | Path, may_miss: Sequence[str] = (), **kwargs: Any
 ) -> nn.Module:
     """Load a transformers model; every weight comes from the files.
 
@@ -156,11 +153,7 @@ def _check_plain(folder: Path) -> None:
 
 def _matter(keys: Sequence[Any], may_miss: Sequence[str]) -> list[str]:
     unimportant = (_COMPUTED, *may_miss)
-    return [
-        text
-        for text in map(str, keys)
-        if not any(part in text for part in unimportant)
-    ]
+    return [text for text in map(str, keys) if not any(part in text for part in unimportant)]
 
 
 def _shorten(keys: Sequence[str], limit: int = 5) -> str:

@@ -44,9 +44,7 @@ def load_state(path: str | Path) -> dict[str, Tensor]:
     return dict(state)
 
 
-def select_prefix(
-    state: Mapping[str, Tensor], prefix: str
-) -> dict[str, Tensor]:
+def select_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Take the part of a state dict that belongs to one module.
 
     Args:
@@ -56,11 +54,7 @@ def select_prefix(
     Returns:
         The part, its names without the prefix.
     """
-    return {
-        name[len(prefix) :]: value
-        for name, value in state.items()
-        if name.startswith(prefix)
-    }
+    return {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
 
 
 @torch.no_grad()
@@ -73,8 +67,7 @@ def checksum(weights: Iterable[Tensor]) -> str:
     # Names and order differ between versions of transformers, so the digests
     # of the tensors are sorted.
     digests = sorted(
-        hashlib.sha256(w.float().contiguous().cpu().numpy().tobytes()).digest()
-        for w in weights
+        hashlib.sha256(w.float().contiguous().cpu().numpy().tobytes()).digest() for w in weights
     )
     return hashlib.sha256(b''.join(digests)).hexdigest()
 

@@ -19,9 +19,7 @@ from kpu_mm.utils.command_line import refuse
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog='python -m projects.demo_page', description=__doc__
-    )
+    parser = argparse.ArgumentParser(prog='python -m projects.demo_page', description=__doc__)
     parser.add_argument(
         '--model',
         required=True,
@@ -44,12 +42,8 @@ def parse_args() -> argparse.Namespace:
         'without a password (default: 127.0.0.1)',
     )
     parser.add_argument('--port', type=int, default=7860)
-    parser.add_argument(
-        '--max-megabytes', type=float, default=20, help='of an upload'
-    )
-    parser.add_argument(
-        '--max-megapixels', type=float, default=25, help='of an upload'
-    )
+    parser.add_argument('--max-megabytes', type=float, default=20, help='of an upload')
+    parser.add_argument('--max-megapixels', type=float, default=25, help='of an upload')
     args = parser.parse_args()
     for name in ('max_megabytes', 'max_megapixels'):
         if getattr(args, name) <= 0:

@@ -39,16 +39,12 @@ class Answers:
         uploads: The folder of the uploaded images.
     """
 
-    def __init__(
-        self, comparison: Comparison, max_pixels: int, uploads: UploadFolder
-    ) -> None:
+    def __init__(self, comparison: Comparison, max_pixels: int, uploads: UploadFolder) -> None:
         self.comparison = comparison
         self.max_pixels = max_pixels
         self.uploads = uploads
 
-    def features(
-        self, path: str | None, teacher: str
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def features(self, path: str | None, teacher: str) -> tuple[np.ndarray, np.ndarray]:
         """Draw the features of student and teacher.
 
         Args:
@@ -61,9 +57,7 @@ class Answers:
         pair = self.comparison.features(self._read(path), teacher)
         return pair.student.picture, pair.teacher.picture
 
-    def classes(
-        self, path: str | None, teacher: str, names: str
-    ) -> tuple[str, str]:
+    def classes(self, path: str | None, teacher: str, names: str) -> tuple[str, str]:
         """Classify the image and draw the scores as bars.
 
         Args:
@@ -75,9 +69,7 @@ class Answers:
             ValueError: If the image or the names are refused.
         """
         check_length(names)
-        student, original = self.comparison.classes(
-            self._read(path), teacher, split_names(names)
-        )
+        student, original = self.comparison.classes(self._read(path), teacher, split_names(names))
         return class_bars(student), class_bars(original)
 
     def boxes(
@@ -95,14 +87,10 @@ class Answers:
             ValueError: If the image or the text is refused.
         """
         check_length(text)
-        pair = self.comparison.boxes(
-            self._read(path), teacher, text, threshold
-        )
+        pair = self.comparison.boxes(self._read(path), teacher, text, threshold)
         return _side_by_side(pair, partial(box_table, threshold=threshold))
 
-    def heat(
-        self, path: str | None, teacher: str, text: str
-    ) -> PicturesWithText:
+    def heat(self, path: str | None, teacher: str, text: str) -> PicturesWithText:
         """Draw the similarity with a text as heat maps, with their ranges.
 
         Args:
@@ -122,16 +110,12 @@ class Answers:
         if path is None:
             raise ValueError('there is no image yet; upload one first.')
         file = self.uploads.find(path)
-        image = decode(
-            self.uploads.read(file), file.name, max_pixels=self.max_pixels
-        )
+        image = decode(self.uploads.read(file), file.name, max_pixels=self.max_pixels)
         # (H, W, 3)
         longest = max(image.shape[:2])
         if longest <= MAX_SIDE:
             return image
-        smaller: np.ndarray = mmcv.imrescale(
-            image, MAX_SIDE / longest, interpolation='area'
-        )
+        smaller: np.ndarray = mmcv.imrescale(image, MAX_SIDE / longest, interpolation='area')
         return smaller
 
 
@@ -145,10 +129,7 @@ def check_length(text: str) -> None:
         ValueError: If it has more than :data:`MAX_CHARACTERS`.
     """
     if len(text) > MAX_CHARACTERS:
-        raise ValueError(
-            f'the text has {len(text)} characters; this page takes '
-            f'{MAX_CHARACTERS}.'
-        )
+        raise ValueError(f'the text has {len(text)} characters; this page takes {MAX_CHARACTERS}.')
 
 
 def split_names(text: str) -> list[str]:
@@ -170,9 +151,7 @@ def split_names(text: str) -> list[str]:
     return names
 
 
-def _side_by_side(
-    pair: Pair, describe: Callable[[dict[str, Any]], str]
-) -> PicturesWithText:
+def _side_by_side(pair: Pair, describe: Callable[[dict[str, Any]], str]) -> PicturesWithText:
     student, teacher = pair
     return (
         student.picture,
@@ -192,8 +171,7 @@ def class_bars(prediction: Mapping[str, Any], topk: int = 10) -> str:
     rows = zip(prediction['names'], prediction['scores'], strict=True)
     cells = [
         # Names come from users, so they are escaped.
-        f'<li><span>{escape(name)}</span><b>{score:.1%}</b>'
-        f'<i style="width:{score:.1%}"></i></li>'
+        f'<li><span>{escape(name)}</span><b>{score:.1%}</b><i style="width:{score:.1%}"></i></li>'
         for name, score in list(rows)[:topk]
     ]
     return f'<ol class="bars">{"".join(cells)}</ol>'

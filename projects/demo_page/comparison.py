@@ -83,9 +83,7 @@ class Comparison:
         student, original = self._classify('classes', teacher, image, names)
         return student, original
 
-    def boxes(
-        self, image: np.ndarray, teacher: str, text: str, threshold: float
-    ) -> Pair:
+    def boxes(self, image: np.ndarray, teacher: str, text: str, threshold: float) -> Pair:
         """Detect the objects that a text names.
 
         Args:
@@ -98,9 +96,7 @@ class Comparison:
             ValueError: If the text names nothing or is too long.
         """
         draw = partial(self._draw, 'boxes', teacher, image)
-        return Pair(
-            *(draw(e, texts=text, threshold=threshold) for e in ENCODERS)
-        )
+        return Pair(*(draw(e, texts=text, threshold=threshold) for e in ENCODERS))
 
     def heat(self, image: np.ndarray, teacher: str, text: str) -> Pair:
         """Draw the similarity of a text with each pixel.
@@ -116,9 +112,7 @@ class Comparison:
         Raises:
             ValueError: If the text names nothing or is too long.
         """
-        predictions = self._classify(
-            'heat', teacher, image, [text], score_maps='cosine'
-        )
+        predictions = self._classify('heat', teacher, image, [text], score_maps='cosine')
         # There is one class: (1, H, W) -> (H, W).
         heats = [prediction['scores'][0] for prediction in predictions]
         low = min(float(heat.min()) for heat in heats)
@@ -128,40 +122,23 @@ class Comparison:
         return Pair(*map(Answer, predictions, pictures))
 
     def _classify(
-        self,
-        task: str,
-        teacher: str,
-        image: np.ndarray,
-        names: Sequence[str],
-        **options: Any,
+        self, task: str, teacher: str, image: np.ndarray, names: Sequence[str], **options: Any
     ) -> list[Prediction]:
         options |= dict(classes=names, templates=TEMPLATES)
-        return [
-            self._infer(task, teacher, image, e, **options)['predictions'][0]
-            for e in ENCODERS
-        ]
+        return [self._infer(task, teacher, image, e, **options)['predictions'][0] for e in ENCODERS]
 
     def _draw(self, *args: Any, **options: Any) -> Answer:
         result = self._infer(*args, return_vis=True, **options)
         return Answer(result['predictions'][0], result['visualization'][0])
 
     def _infer(
-        self,
-        task: str,
-        teacher: str,
-        image: np.ndarray,
-        encoder: str,
-        **options: Any,
+        self, task: str, teacher: str, image: np.ndarray, encoder: str, **options: Any
     ) -> dict[str, Any]:
         return self.pool.get(task, teacher, encoder)(image, **options)
 
 
 def heat_overlay(
-    image: np.ndarray,
-    heat: np.ndarray,
-    low: float,
-    high: float,
-    opacity: float = 0.6,
+    image: np.ndarray, heat: np.ndarray, low: float, high: float, opacity: float = 0.6
 ) -> np.ndarray:
     """Lay a heat map over an image, from blue to red.
 

@@ -11,19 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from kpu_mm.apis.base_inferencer import ImageInferencer
-from kpu_mm.apis.classification_inferencer import (
-    ZeroShotClassificationInferencer,
-)
+from kpu_mm.apis.classification_inferencer import ZeroShotClassificationInferencer
 from kpu_mm.apis.detection_inferencer import ZeroShotDetectionInferencer
 from kpu_mm.apis.feature_inferencer import FeatureInferencer
 from kpu_mm.apis.find_config import Model, find_config, is_student
 from kpu_mm.apis.segmentation_inferencer import ZeroShotSegmentationInferencer
 from kpu_mm.models.student import read_teachers
-from kpu_mm.models.teachers import (
-    BaseTeacher,
-    CLIPTeacher,
-    GroundingDINOTeacher,
-)
+from kpu_mm.models.teachers import BaseTeacher, CLIPTeacher, GroundingDINOTeacher
 from kpu_mm.registry import find_model
 
 # For each task its Inferencer and the class of teachers that it works with.
@@ -69,15 +63,10 @@ class InferencerPool:
         unknown = sorted(set(self.teacher_cfgs) - set(recorded))
         if unknown:
             raise ValueError(
-                f"the student '{student}' has no teachers {unknown}; it has "
-                f'{sorted(recorded)}.'
+                f"the student '{student}' has no teachers {unknown}; it has {sorted(recorded)}."
             )
         self.teachers = {
-            task: [
-                name
-                for name, config in recorded.items()
-                if find_model(config['type'], kind)
-            ]
+            task: [name for name, config in recorded.items() if find_model(config['type'], kind)]
             for task, (_, kind) in TASKS.items()
         }
         self._weights = WeightPool()
@@ -109,8 +98,7 @@ class InferencerPool:
         """
         if teacher not in self.teachers[task]:
             raise ValueError(
-                f'there is no teacher {teacher!r} for this; choose from '
-                f'{self.teachers[task]}.'
+                f'there is no teacher {teacher!r} for this; choose from {self.teachers[task]}.'
             )
         key = (task, teacher, encoder)
         # Gradio calls from several threads.

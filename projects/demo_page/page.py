@@ -41,12 +41,7 @@ class Example(NamedTuple):
 
 # File of scikit-image, class names, text for boxes, text for the heat map.
 _EXAMPLES = (
-    (
-        'chelsea.png',
-        'cat, dog, tiger, fox, teddy bear',
-        'a cat with green eyes.',
-        'nose',
-    ),
+    ('chelsea.png', 'cat, dog, tiger, fox, teddy bear', 'a cat with green eyes.', 'nose'),
     (
         'coffee.png',
         'cup of coffee, bowl of soup, glass of wine, clock',
@@ -104,8 +99,7 @@ def build_page(answers: Answers) -> gr.Blocks:
     ) as page:
         gr.Markdown(
             _INTRODUCTION.format(
-                student=Path(pool.student).name,
-                teachers=' and '.join(pool.teachers['features']),
+                student=Path(pool.student).name, teachers=' and '.join(pool.teachers['features'])
             )
         )
         with gr.Row():
@@ -134,10 +128,7 @@ def build_page(answers: Answers) -> gr.Blocks:
                 texts = build_tabs(answers, image)
         if examples:
             gallery.click(
-                lambda i: [
-                    str(examples[i].path),
-                    *(examples[i].texts[task] for task in texts),
-                ],
+                lambda i: [str(examples[i].path), *(examples[i].texts[task] for task in texts)],
                 gallery,
                 [image, *texts.values()],
                 api_visibility='private',
@@ -168,12 +159,7 @@ def check_address(host: str, port: int) -> None:
         ) from error
 
 
-def serve(
-    page: gr.Blocks,
-    uploads: UploadFolder,
-    host: str = '127.0.0.1',
-    port: int = 7860,
-) -> str:
+def serve(page: gr.Blocks, uploads: UploadFolder, host: str = '127.0.0.1', port: int = 7860) -> str:
     """Serve the page, without the other routes of Gradio.
 
     Args:
@@ -202,17 +188,11 @@ def serve(
         footer_links=[],
         quiet=True,
         # System fonts only, because others would come from another host.
-        theme=gr.themes.Soft(
-            font=['system-ui', 'sans-serif'], font_mono=['monospace']
-        ),
+        theme=gr.themes.Soft(font=['system-ui', 'sans-serif'], font_mono=['monospace']),
         css_paths=_CSS,
         allowed_paths=list(map(str, examples)),
         app_kwargs=dict(
-            middleware=[
-                Middleware(
-                    RequestGuard, page=page, uploads=uploads, shown=examples
-                )
-            ]
+            middleware=[Middleware(RequestGuard, page=page, uploads=uploads, shown=examples)]
         ),
         prevent_thread_lock=True,
     )

@@ -58,20 +58,14 @@ class RequestGuard:
     """
 
     def __init__(
-        self,
-        app: ASGIApp,
-        page: gr.Blocks,
-        uploads: UploadFolder,
-        shown: Iterable[Path] = (),
+        self, app: ASGIApp, page: gr.Blocks, uploads: UploadFolder, shown: Iterable[Path] = ()
     ) -> None:
         self.app = app
         self.page = page
         self.uploads = uploads
         self.shown = {str(path) for path in shown}
 
-    async def __call__(
-        self, scope: Scope, receive: Receive, send: Send
-    ) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
         if scope['type'] == 'lifespan':
             await self.app(scope, receive, send)
@@ -119,9 +113,7 @@ class RequestGuard:
         except (HTTPException, LookupError, ValueError, ClientDisconnect):
             return PlainTextResponse(_WRONG, 400)
         try:
-            path = await anyio.to_thread.run_sync(
-                self.uploads.store, name, data
-            )
+            path = await anyio.to_thread.run_sync(self.uploads.store, name, data)
         except ValueError as error:
             return PlainTextResponse(str(error), 400)
         # Gradio deletes the files of this set when they are an hour old.
@@ -134,9 +126,7 @@ class RequestGuard:
             await _refuse(413, 'the text is too long.')(scope, receive, send)
             return
         try:
-            event = self._check(
-                json.loads(await Request(scope, receive).body())
-            )
+            event = self._check(json.loads(await Request(scope, receive).body()))
         except ClientDisconnect:
             return
         except (ValueError, RecursionError) as error:
@@ -181,9 +171,7 @@ class RequestGuard:
             raise _Refusal(_WRONG)
         pairs = zip(values, inputs, strict=True)
         return dict(
-            fn_index=index,
-            session_hash=session,
-            data=[self._check_value(*pair) for pair in pairs],
+            fn_index=index, session_hash=session, data=[self._check_value(*pair) for pair in pairs]
         )
 
     def _check_value(self, value: Any, component: Any) -> Any:
@@ -193,9 +181,7 @@ class RequestGuard:
             samples = component.raw_samples or component.samples
             fits = type(value) is int and 0 <= value < len(samples)
         elif isinstance(component, gr.Slider):
-            fits = type(value) in (int, float) and (
-                component.minimum <= value <= component.maximum
-            )
+            fits = type(value) in (int, float) and (component.minimum <= value <= component.maximum)
         elif isinstance(component, gr.Radio):
             fits = value in [choice for _, choice in component.choices]
         else:

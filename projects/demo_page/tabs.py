@@ -35,9 +35,7 @@ class _Tab(NamedTuple):
     outputs: tuple[Callable[[], Any], ...]
 
 
-_picture = partial(
-    gr.Image, format='png', show_label=False, buttons=['fullscreen']
-)
+_picture = partial(gr.Image, format='png', show_label=False, buttons=['fullscreen'])
 _text = partial(gr.Textbox, lines=1, max_lines=4, max_length=MAX_CHARACTERS)
 
 _TABS = (
@@ -67,14 +65,7 @@ _TABS = (
         'Find boxes',
         (
             partial(_text, label='Text; a full stop ends a phrase'),
-            partial(
-                gr.Slider,
-                0.0,
-                1.0,
-                0.25,
-                step=0.01,
-                label='Only boxes that score more than',
-            ),
+            partial(gr.Slider, 0.0, 1.0, 0.25, step=0.01, label='Only boxes that score more than'),
         ),
         (_picture, partial(gr.HTML, elem_classes='scroll')),
     ),
@@ -113,9 +104,7 @@ def build_tabs(answers: Answers, image: gr.Image) -> dict[str, gr.Textbox]:
     return texts
 
 
-def _build_tab(
-    tab: _Tab, answers: Answers, image: gr.Image, teachers: list[str]
-) -> list[Any]:
+def _build_tab(tab: _Tab, answers: Answers, image: gr.Image, teachers: list[str]) -> list[Any]:
     gr.Markdown(tab.about)
     with gr.Group(elem_id=f'{tab.task}-inputs'):
         typed = [make() for make in tab.inputs]
@@ -126,17 +115,11 @@ def _build_tab(
             # With one teacher there is nothing to choose.
             visible=len(teachers) > 1,
         )
-    button = gr.Button(
-        tab.button, variant='primary', elem_id=f'{tab.task}-button'
-    )
+    button = gr.Button(tab.button, variant='primary', elem_id=f'{tab.task}-button')
     shown = []
     with gr.Row():
         for side in ENCODERS:
-            with gr.Column(
-                elem_id=f'{tab.task}-{side}',
-                elem_classes='side',
-                min_width=240,
-            ):
+            with gr.Column(elem_id=f'{tab.task}-{side}', elem_classes='side', min_width=240):
                 gr.Markdown(f'### {side.capitalize()}')
                 shown += [make() for make in tab.outputs]
     gr.on(

@@ -48,10 +48,7 @@ class UploadFolder:
     @property
     def too_large(self) -> str:
         """The message for a file above the limit."""
-        return (
-            'the upload exceeds the maximum allowed size of '
-            f'{self.max_bytes / 2**20:g} MB.'
-        )
+        return f'the upload exceeds the maximum allowed size of {self.max_bytes / 2**20:g} MB.'
 
     def store(self, name: str, data: bytes) -> Path:
         """Store an upload if it is an image.

@@ -73,9 +73,7 @@ def run(tool: str, *arguments: Path | str) -> None:
     subprocess.run([*command, *map(str, arguments)], env=env, check=True)
 
 
-def show_scores(
-    evaluator: ZeroShotEvaluator, students: dict[str, dict[str, Encode]]
-) -> None:
+def show_scores(evaluator: ZeroShotEvaluator, students: dict[str, dict[str, Encode]]) -> None:
     """Print accuracy and AP of the students and of their teachers.
 
     Args:
@@ -104,8 +102,7 @@ def show_gap(log: Log) -> None:
         log: Logged values, one mapping per logged iteration.
     """
     own, unified = (
-        np.mean([row[key] for row in log[-_LAST_LINES:]])
-        for key in ('std_ratio', 'std_t2s_ratio')
+        np.mean([row[key] for row in log[-_LAST_LINES:]]) for key in ('std_ratio', 'std_t2s_ratio')
     )
     print(
         "Largest / smallest standard deviation of the teachers' maps: "
@@ -144,9 +141,7 @@ def draw_gap(log: Log, path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def _plot(
-    log: Log, labels: Mapping[str, str], size: tuple[float, float]
-) -> tuple[Figure, Any]:
+def _plot(log: Log, labels: Mapping[str, str], size: tuple[float, float]) -> tuple[Figure, Any]:
     figure = Figure(figsize=size, layout='constrained')
     axis = figure.subplots()
     steps = [row['step'] for row in log]
@@ -156,9 +151,7 @@ def _plot(
     return figure, axis
 
 
-def draw_detections(
-    images: np.ndarray, found: Mapping[str, Sequence[Boxes]], path: Path
-) -> None:
+def draw_detections(images: np.ndarray, found: Mapping[str, Sequence[Boxes]], path: Path) -> None:
     """Draw the boxes of several detectors in the same scenes.
 
     Args:
@@ -166,9 +159,7 @@ def draw_detections(
         found: Boxes of each detector, which gets a row of the picture.
         path: PNG to write.
     """
-    figure = Figure(
-        figsize=(1.7 * len(images), 1.9 * len(found)), layout='constrained'
-    )
+    figure = Figure(figsize=(1.7 * len(images), 1.9 * len(found)), layout='constrained')
     axes = figure.subplots(len(found), len(images), squeeze=False)
     for row, (name, all_boxes) in zip(axes, found.items(), strict=True):
         for axis, image, boxes in zip(row, images, all_boxes, strict=True):
@@ -180,20 +171,14 @@ def draw_detections(
 
 
 def _draw_boxes(axis: Any, found: Boxes, size: int) -> None:
-    for box, score, label in zip(
-        size * found.boxes, found.scores, found.labels, strict=True
-    ):
+    for box, score, label in zip(size * found.boxes, found.scores, found.labels, strict=True):
         # Boxes are sorted by score.
         if score < _THRESHOLD:
             return
         x1, y1, x2, y2 = box.tolist()
         colour = f'C{int(label)}'
         # imshow puts the centre, not the corner, of the first pixel at 0.
-        axis.add_patch(
-            Rectangle(
-                (x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, ec=colour
-            )
-        )
+        axis.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, ec=colour))
         axis.text(
             x1,
             y1,
@@ -221,10 +206,7 @@ def collect_panels(work_dir: Path) -> list[Path]:
         key=lambda p: (p.parents[2].name, int(p.stem.rsplit('_', 1)[1])),
     ):
         newest[panel.stem.rsplit('_', 1)[0]] = panel
-    return [
-        Path(shutil.copy(panel, work_dir / f'{name}.png'))
-        for name, panel in newest.items()
-    ]
+    return [Path(shutil.copy(panel, work_dir / f'{name}.png')) for name, panel in newest.items()]
 
 
 def main() -> None:
@@ -270,10 +252,7 @@ def main() -> None:
         ('loss curves', work_dir / 'losses.png'),
         ("teachers' gap", work_dir / 'gap.png'),
         ('detections', work_dir / 'detections.png'),
-        *[
-            ('image | teacher | student (PCA)', p)
-            for p in collect_panels(work_dir)
-        ],
+        *[('image | teacher | student (PCA)', p) for p in collect_panels(work_dir)],
     ]:
         print(f'{what}: {os.path.relpath(path)}')
 

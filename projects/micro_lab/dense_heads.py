@@ -25,9 +25,7 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 
-def normalise(
-    images: Tensor, mean: Sequence[float] = MEAN, std: Sequence[float] = STD
-) -> Tensor:
+def normalise(images: Tensor, mean: Sequence[float] = MEAN, std: Sequence[float] = STD) -> Tensor:
     """Normalise images for a model.
 
     Args:
@@ -40,9 +38,7 @@ def normalise(
     """
     # (B, H, W, 3) -> (B, 3, H, W)
     x = images.permute(0, 3, 1, 2).float() / 255
-    return (x - x.new_tensor(mean).view(3, 1, 1)) / x.new_tensor(std).view(
-        3, 1, 1
-    )
+    return (x - x.new_tensor(mean).view(3, 1, 1)) / x.new_tensor(std).view(3, 1, 1)
 
 
 def augment(images: Tensor, recolour: bool = False) -> Tensor:
@@ -135,18 +131,12 @@ class CellHeads(nn.Module):
         targets = CellTargets(batch, self.stride)
         kinds = batch.digits if self.with_digits else batch.colours
         wanted = targets.gather(kinds) + 1  # 0 is the background
-        losses = {
-            f'class{self.stride}': F.cross_entropy(
-                self.classes(features), wanted
-            )
-        }
+        losses = {f'class{self.stride}': F.cross_entropy(self.classes(features), wanted)}
         shown = targets.shown >= 0
         scans = self.scans[targets.gather(batch.scans)[shown]]
         # (B, 64, h, w) -> (B, h, w, 64) -> (cells with a digit, 64)
         predicted = self.scan(features).permute(0, 2, 3, 1)[shown]
-        losses[f'scan{self.stride}'] = _SCAN_WEIGHT * F.mse_loss(
-            predicted, scans
-        )
+        losses[f'scan{self.stride}'] = _SCAN_WEIGHT * F.mse_loss(predicted, scans)
         return losses
 
 
@@ -172,9 +162,7 @@ class CentreHead(nn.Module):
             features: (B, C, h, w).
             batch: Scenes.
         """
-        wanted = torch.zeros(
-            len(features), SIZE // self.stride, SIZE // self.stride, 10
-        )
+        wanted = torch.zeros(len(features), SIZE // self.stride, SIZE // self.stride, 10)
         image, digit = (batch.digits >= 0).nonzero(as_tuple=True)
         boxes = batch.boxes[image, digit]
         x, y = ((boxes[:, :2] + boxes[:, 2:]) // (2 * self.stride)).unbind(1)
@@ -196,16 +184,10 @@ class DenseHeads(nn.Module):
         super().__init__()
         fine, middle, coarse = channels
         self.of_maps = nn.ModuleList(
-            [
-                CellHeads(fine, 8, True),
-                CellHeads(middle, 16, True),
-                CentreHead(coarse, 32),
-            ]
+            [CellHeads(fine, 8, True), CellHeads(middle, 16, True), CentreHead(coarse, 32)]
         )
 
-    def forward(
-        self, maps: Sequence[Tensor], batch: Scenes
-    ) -> dict[str, Tensor]:
+    def forward(self, maps: Sequence[Tensor], batch: Scenes) -> dict[str, Tensor]:
         """Return the losses of the maps.
 
         Args:

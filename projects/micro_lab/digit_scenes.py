@@ -142,18 +142,14 @@ def tight_box(mask: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def _background(
-    photographs: tuple[Image.Image, ...],
-    size: int,
-    random: np.random.Generator,
+    photographs: tuple[Image.Image, ...], size: int, random: np.random.Generator
 ) -> np.ndarray:
     """A square crop of a photograph, (size, size, 3) float32."""
     photograph = photographs[random.integers(len(photographs))]
     side = random.uniform(0.2, 0.7) * min(photograph.size)
     left, top = random.uniform(0, np.subtract(photograph.size, side))
     crop = photograph.resize(
-        (size, size),
-        Image.Resampling.BILINEAR,
-        box=(left, top, left + side, top + side),
+        (size, size), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side)
     )
     return np.array(crop, np.float32)
 
@@ -162,15 +158,11 @@ def _frame_sizes(size: int, random: np.random.Generator) -> list[float]:
     """Sides of the digits' frames in pixels, the dominant one first."""
     largest = random.uniform(*_LARGE)
     low, high = _SMALL
-    others = random.uniform(
-        low, min(high, largest / _DOMINANCE), random.integers(MAX_DIGITS)
-    )
+    others = random.uniform(low, min(high, largest / _DOMINANCE), random.integers(MAX_DIGITS))
     return [size * largest, *(size * others)]
 
 
-def _warp(
-    scan: np.ndarray, frame: float, random: np.random.Generator
-) -> np.ndarray:
+def _warp(scan: np.ndarray, frame: float, random: np.random.Generator) -> np.ndarray:
     """Enlarge and rotate a scan; its opacity without empty edges, (h, w)."""
     angle = random.uniform(-_MAX_ANGLE, _MAX_ANGLE)
     cells = (scan.shape[0] - 2) / frame  # scan pixels per scene pixel
@@ -228,9 +220,7 @@ def _place(
     return None
 
 
-def _contrasting(
-    below: np.ndarray, random: np.random.Generator
-) -> tuple[np.ndarray, str]:
+def _contrasting(below: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, str]:
     """Choose a colour that differs from the pixels (P, 3) it will cover."""
     names = list(COLOURS)
     colours = np.array([COLOURS[name] for name in names], np.float32)
@@ -263,11 +253,7 @@ class DigitSceneSource:
     """
 
     def __init__(
-        self,
-        split: Split = 'train',
-        seed: int = 0,
-        count: int = 20_000,
-        size: int = 64,
+        self, split: Split = 'train', seed: int = 0, count: int = 20_000, size: int = 64
     ) -> None:
         # Read here, so that a missing package is reported before the workers
         # of a loader start.

@@ -25,11 +25,7 @@ from kpu_mm.models.zero_shot import Boxes, GroundingDecoder, ProjectedBackbone
 from kpu_mm.structures import Features
 
 from .materials import DIGIT_WORDS
-from .micro_scores import (
-    average_precision,
-    features_of,
-    zero_shot_accuracy,
-)
+from .micro_scores import average_precision, features_of, zero_shot_accuracy
 from .scene_pool import Scenes, load_pool
 
 TEACHERS = Path(__file__).resolve().parent / 'teachers'
@@ -52,12 +48,8 @@ class ZeroShotEvaluator:
 
     def __init__(self, folder: Path, pool: Scenes) -> None:
         self._pool = pool
-        self._clip = CLIPTeacher(
-            f'local-dir:{folder / "clip"}', with_text=True
-        )
-        self._decoder = GroundingDecoder(
-            dict(source=str(folder / 'grounding_dino'))
-        )
+        self._clip = CLIPTeacher(f'local-dir:{folder / "clip"}', with_text=True)
+        self._decoder = GroundingDecoder(dict(source=str(folder / 'grounding_dino')))
         self.encoders: dict[str, Encode] = {
             'clip': self._clip,
             'grounding_dino': self._decoder.teacher,
@@ -71,10 +63,7 @@ class ZeroShotEvaluator:
         """
         text_tower: Any = self._clip.model
         scores = zero_shot_accuracy(
-            features_of(encode),
-            text_tower.encode_text,
-            self._clip.tokenizer(),
-            self._pool,
+            features_of(encode), text_tower.encode_text, self._clip.tokenizer(), self._pool
         )
         return scores['zero_shot_top1']
 
@@ -102,9 +91,7 @@ class ZeroShotEvaluator:
 
 
 def student_encoders(
-    checkpoint: Path,
-    config: Path,
-    names: Iterable[str] = ('clip', 'grounding_dino'),
+    checkpoint: Path, config: Path, names: Iterable[str] = ('clip', 'grounding_dino')
 ) -> dict[str, Encode]:
     """Load a student as a replacement of its teachers' image encoders.
 
@@ -114,10 +101,7 @@ def student_encoders(
         names: Names of the teachers. Defaults to ('clip',
             'grounding_dino').
     """
-    return {
-        name: ProjectedBackbone(checkpoint, name, config).encode
-        for name in names
-    }
+    return {name: ProjectedBackbone(checkpoint, name, config).encode for name in names}
 
 
 def last_checkpoint(run: Path) -> Path:
@@ -129,9 +113,7 @@ def last_checkpoint(run: Path) -> Path:
     return run / (run / 'last_checkpoint').read_text()
 
 
-def evaluate_zero_shot(
-    run: Path, config: Path | None, pools: Path, count: int
-) -> dict[str, float]:
+def evaluate_zero_shot(run: Path, config: Path | None, pools: Path, count: int) -> dict[str, float]:
     """Score image encoders as replacements of the teachers' own.
 
     Args:
@@ -144,9 +126,7 @@ def evaluate_zero_shot(
         ``accuracy`` with CLIP and ``ap`` with GroundingDINO, as far as the
         student has these teachers.
     """
-    evaluator = ZeroShotEvaluator(
-        TEACHERS, load_pool(pools, 'test', seed=0, count=count)
-    )
+    evaluator = ZeroShotEvaluator(TEACHERS, load_pool(pools, 'test', seed=0, count=count))
     encoders = evaluator.encoders
     if config is not None:
         teachers = Config.fromfile(config).model.teachers
@@ -198,8 +178,7 @@ def teacher_gap(run: Path) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('run', type=Path, help='gets zero_shot.json')
     parser.add_argument('config', type=Path, nargs='?')

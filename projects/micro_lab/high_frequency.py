@@ -33,9 +33,7 @@ def detail(maps: Tensor) -> float:
         maps: (B, C, H, W) with even H and W.
     """
     # (B, C, H, W) -> (B, C, H / 2, W / 2) -> (B, C, H, W)
-    coarse = F.interpolate(
-        F.avg_pool2d(maps, 2), size=maps.shape[-2:], mode='bilinear'
-    )
+    coarse = F.interpolate(F.avg_pool2d(maps, 2), size=maps.shape[-2:], mode='bilinear')
     centred = maps - maps.mean((0, 2, 3), keepdim=True)
     return float((maps - coarse).square().sum() / centred.square().sum())
 
@@ -43,8 +41,7 @@ def detail(maps: Tensor) -> float:
 @torch.no_grad()
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('runs', type=Path, nargs='+', help='distillations')
     parser.add_argument('--pools', type=Path, default='work_dirs/pools')
@@ -54,9 +51,7 @@ def main() -> None:
     config = Config.fromfile(CONFIGS / 'tasks.py')
     for run in args.runs:
         start = dict(type='Pretrained', checkpoint=str(last_checkpoint(run)))
-        backbone = MODELS.build(
-            dict(config.model.backbone, init_cfg=start)
-        ).eval()
+        backbone = MODELS.build(dict(config.model.backbone, init_cfg=start)).eval()
         backbone.init_weights()
         maps = backbone.encode(images).maps
         fine, middle = (f'{detail(m):.3f}' for m in maps[:2])

@@ -73,10 +73,7 @@ def write_digit_scenes(
     try:
         for part in ('images', 'semantic'):
             (temporary / part).mkdir(parents=True)
-        _write_all(
-            temporary,
-            (scene(split, seed, index, size) for index in range(count)),
-        )
+        _write_all(temporary, (scene(split, seed, index, size) for index in range(count)))
         _write_json(temporary / _PARAMETERS, parameters)
         temporary.rename(place)
     finally:
@@ -109,9 +106,7 @@ def _write_all(folder: Path, scenes: Iterable[Scene]) -> None:
         Image.fromarray(made.image).save(folder / 'images' / name)
         Image.fromarray(made.semantic).save(folder / 'semantic' / name)
         height, width = made.semantic.shape
-        images.append(
-            dict(id=number, file_name=name, height=height, width=width)
-        )
+        images.append(dict(id=number, file_name=name, height=height, width=width))
         for annotation in _instances(made, number):
             # COCO counts annotations from 1.
             instances.append(dict(id=len(instances) + 1, **annotation))
@@ -119,12 +114,9 @@ def _write_all(folder: Path, scenes: Iterable[Scene]) -> None:
         labels.append(f'{name} {made.label}\n')
     categories = [dict(id=i, name=word) for i, word in enumerate(DIGIT_WORDS)]
     _write_json(
-        folder / 'instances.json',
-        dict(images=images, annotations=instances, categories=categories),
+        folder / 'instances.json', dict(images=images, annotations=instances, categories=categories)
     )
-    _write_json(
-        folder / 'captions.json', dict(images=images, annotations=captions)
-    )
+    _write_json(folder / 'captions.json', dict(images=images, annotations=captions))
     (folder / 'labels.txt').write_text(''.join(labels))
 
 
@@ -139,9 +131,7 @@ def _instances(made: Scene, image: int) -> list[dict[str, Any]]:
             iscrowd=0,
             segmentation=dict(size=list(mask.shape), counts=run_lengths(mask)),
         )
-        for digit, (x1, y1, x2, y2), mask in zip(
-            made.digits, made.boxes, made.masks, strict=True
-        )
+        for digit, (x1, y1, x2, y2), mask in zip(made.digits, made.boxes, made.masks, strict=True)
     ]
 
 
@@ -151,8 +141,7 @@ def _write_json(path: Path, content: Any) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('folder', type=Path, help='gets train and test')
     parser.add_argument('--train', type=int, default=8000, help='scenes')
@@ -163,9 +152,7 @@ def main() -> None:
     counts: dict[Split, int] = dict(train=args.train, test=args.test)
     for split, count in counts.items():
         try:
-            place = write_digit_scenes(
-                args.folder / split, split, args.seed, count, args.size
-            )
+            place = write_digit_scenes(args.folder / split, split, args.seed, count, args.size)
         except (ImportError, ValueError) as error:
             refuse(str(error))
         print(f'{count} scenes in {place}')

@@ -12,18 +12,7 @@ from PIL import Image
 
 Split = Literal['train', 'test']
 
-DIGIT_WORDS = (
-    'zero',
-    'one',
-    'two',
-    'three',
-    'four',
-    'five',
-    'six',
-    'seven',
-    'eight',
-    'nine',
-)
+DIGIT_WORDS = ('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine')
 COLOURS = {
     'red': (205, 35, 35),
     'orange': (245, 140, 25),
@@ -90,15 +79,11 @@ def materials(split: Split) -> Materials:
         ValueError: If there is no such split.
     """
     if split not in PHOTOGRAPHS:
-        raise ValueError(
-            f"Digit scenes have no split {split!r}; use 'train' or 'test'."
-        )
+        raise ValueError(f"Digit scenes have no split {split!r}; use 'train' or 'test'.")
     # The file is read directly, because importing scikit-learn takes a second
     # and pulls in three more packages.
     table = np.loadtxt(
-        _package_folder('sklearn', 'scikit-learn')
-        / 'datasets/data/digits.csv.gz',
-        delimiter=',',
+        _package_folder('sklearn', 'scikit-learn') / 'datasets/data/digits.csv.gz', delimiter=','
     )
     table = np.split(table, [FIRST_TEST_SCAN])[split == 'test']
     # The last column is the label; ink has levels 0 to 16.

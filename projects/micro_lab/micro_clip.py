@@ -13,13 +13,7 @@ import torch
 import torch.nn.functional as F
 from open_clip.loss import ClipLoss
 from safetensors.torch import save_file
-from tokenizers import (
-    Tokenizer,
-    models,
-    normalizers,
-    pre_tokenizers,
-    processors,
-)
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
@@ -63,12 +57,7 @@ def caption_tokenizer() -> PreTrainedTokenizerFast:
 CONFIG: dict[str, Any] = {
     'embed_dim': 64,
     # A list of layers, not a number, selects CLIP's ResNet.
-    'vision_cfg': {
-        'image_size': SIZE,
-        'layers': [2, 2, 2, 1],
-        'width': 16,
-        'head_width': 64,
-    },
+    'vision_cfg': {'image_size': SIZE, 'layers': [2, 2, 2, 1], 'width': 16, 'head_width': 64},
     'text_cfg': {
         'context_length': CONTEXT,
         'vocab_size': len(caption_words()) + 4,
@@ -107,12 +96,9 @@ class CLIPNet(nn.Module):
 
     def tokens(self, texts: list[str]) -> Tensor:
         """Return token ids, (N, CONTEXT)."""
-        return self.tokenizer(
-            texts,
-            padding='max_length',
-            max_length=CONTEXT,
-            return_tensors='pt',
-        )['input_ids']
+        return self.tokenizer(texts, padding='max_length', max_length=CONTEXT, return_tensors='pt')[
+            'input_ids'
+        ]
 
     def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return embedding (B, D) and map (B, C, h, w) of (B, H, W, 3)."""
@@ -120,9 +106,7 @@ class CLIPNet(nn.Module):
         return embedding, maps[-1]
 
     def _encode(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        x = normalise(
-            images, open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
-        )
+        x = normalise(images, open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
         out = self.model.visual.forward_intermediates(x, indices=len(CHANNELS))
         return out['image_features'], out['image_intermediates']
 
@@ -132,9 +116,7 @@ class CLIPNet(nn.Module):
         text = self.model.encode_text(self.tokens(_captions(batch)))
         # CLIP clips the temperature at 100 (https://arxiv.org/abs/2103.00020).
         scale = self.model.logit_scale.exp().clamp(max=100)
-        contrast = self.loss(
-            F.normalize(image, dim=1), F.normalize(text, dim=1), scale
-        )
+        contrast = self.loss(F.normalize(image, dim=1), F.normalize(text, dim=1), scale)
         return {'contrast': contrast, **self.heads(maps, batch)}
 
 

@@ -9,11 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import (
-    box_convert,
-    generalized_box_iou_loss,
-    sigmoid_focal_loss,
-)
+from torchvision.ops import box_convert, generalized_box_iou_loss, sigmoid_focal_loss
 from transformers import (
     BertConfig,
     BertTokenizerFast,
@@ -79,9 +75,7 @@ class Prompt:
     """
 
     def __init__(self, order: Tensor) -> None:
-        words = torch.stack(
-            [order + _FIRST_DIGIT, torch.full_like(order, _DOT)]
-        )
+        words = torch.stack([order + _FIRST_DIGIT, torch.full_like(order, _DOT)])
         edge = order.new_tensor
         # Words and full stops take turns: (2, 10) -> (20,).
         self.ids = torch.cat([edge([_START]), words.T.flatten(), edge([_END])])
@@ -89,9 +83,7 @@ class Prompt:
         self.column = 1 + 2 * self.place
 
 
-def detect(
-    detector: Any, images: Tensor, prompt: Prompt, labels: Any = None
-) -> Any:
+def detect(detector: Any, images: Tensor, prompt: Prompt, labels: Any = None) -> Any:
     """Run a detector and return its own output.
 
     Args:
@@ -112,9 +104,7 @@ def detect(
     )
 
 
-def build_detector(
-    backbone: ResNetBackbone,
-) -> GroundingDinoForObjectDetection:
+def build_detector(backbone: ResNetBackbone) -> GroundingDinoForObjectDetection:
     """Build a detector from a trained backbone and random other weights.
 
     The library freezes a ResNet and starts with logits in the hundreds, from
@@ -228,9 +218,7 @@ def proposals_loss(out: Any, batch: Scenes, prompt: Prompt) -> Tensor:
     """
     wanted = assign_cells(batch)
     # The cells of coarser levels propose nothing.
-    owner = F.pad(
-        wanted, (0, out.enc_outputs_class.shape[1] - wanted.shape[1]), value=-1
-    )
+    owner = F.pad(wanted, (0, out.enc_outputs_class.shape[1] - wanted.shape[1]), value=-1)
     image, cell = (owner >= 0).nonzero(as_tuple=True)
     digit = owner[image, cell]
     logits = out.enc_outputs_class[..., : len(prompt.ids)]
@@ -240,12 +228,8 @@ def proposals_loss(out: Any, batch: Scenes, prompt: Prompt) -> Tensor:
     focal = sigmoid_focal_loss(logits, targets, reduction='sum') / positives
     found = out.enc_outputs_coord_logits[image, cell].sigmoid()
     boxes = batch.boxes[image, digit] / SIZE
-    distance = F.l1_loss(
-        found, box_convert(boxes, 'xyxy', 'cxcywh'), reduction='sum'
-    )
-    overlap = generalized_box_iou_loss(
-        box_convert(found, 'cxcywh', 'xyxy'), boxes, reduction='sum'
-    )
+    distance = F.l1_loss(found, box_convert(boxes, 'xyxy', 'cxcywh'), reduction='sum')
+    overlap = generalized_box_iou_loss(box_convert(found, 'cxcywh', 'xyxy'), boxes, reduction='sum')
     # The weights are those of _WEIGHTS.
     return 2 * focal + (5 * distance + 2 * overlap) / positives
 
@@ -281,9 +265,7 @@ def assign_cells(batch: Scenes) -> Tensor:
     return torch.cat(levels, 1)
 
 
-def export_grounding_dino(
-    detector: GroundingDinoForObjectDetection, folder: Path
-) -> None:
+def export_grounding_dino(detector: GroundingDinoForObjectDetection, folder: Path) -> None:
     """Write fp16 weights, config, processor and tokenizer.
 
     Args:
@@ -293,9 +275,5 @@ def export_grounding_dino(
     folder.mkdir(parents=True, exist_ok=True)
     # A copy, because half() changes the model in place.
     copy.deepcopy(detector).eval().half().save_pretrained(folder)
-    images = GroundingDinoImageProcessor(
-        size={'shortest_edge': SIZE, 'longest_edge': 2 * SIZE}
-    )
-    GroundingDinoProcessor(
-        images, detection_tokenizer(folder)
-    ).save_pretrained(folder)
+    images = GroundingDinoImageProcessor(size={'shortest_edge': SIZE, 'longest_edge': 2 * SIZE})
+    GroundingDinoProcessor(images, detection_tokenizer(folder)).save_pretrained(folder)

@@ -69,10 +69,7 @@ def zero_shot_accuracy(
         columns.append(F.normalize(mean, dim=0))
     classifier = torch.stack(columns, 1)  # (D, 10)
     found = torch.cat(
-        [
-            (features(images)[0] @ classifier).argmax(1)
-            for images in batch.images.split(_CHUNK)
-        ]
+        [(features(images)[0] @ classifier).argmax(1) for images in batch.images.split(_CHUNK)]
     )
     right = found == batch.digits[:, 0]
     alone = (batch.digits >= 0).sum(1) == 1
@@ -99,17 +96,13 @@ def find_digits(detector: Any, images: Tensor) -> list[Boxes]:
     labels = torch.arange(10).repeat(scores.shape[1])
     return [
         # (Q, 4) -> (Q * 10, 4) and (Q, 10) -> (Q * 10,)
-        Boxes(
-            box.repeat_interleave(10, 0), score.flatten(), labels, DIGIT_WORDS
-        )
+        Boxes(box.repeat_interleave(10, 0), score.flatten(), labels, DIGIT_WORDS)
         for box, score in zip(boxes, scores, strict=True)
     ]
 
 
 @torch.no_grad()
-def average_precision(
-    detector: Detector, pool: Scenes, count: int
-) -> dict[str, float]:
+def average_precision(detector: Detector, pool: Scenes, count: int) -> dict[str, float]:
     """Return COCO's AP of a detector of the ten digits.
 
     Args:
@@ -155,9 +148,7 @@ def average_precision(
     # pycocotools prints its progress.
     with redirect_stdout(StringIO()):
         coco.createIndex()
-        evaluation = COCOeval(
-            coco, coco.loadRes(np.concatenate(found)), 'bbox'
-        )
+        evaluation = COCOeval(coco, coco.loadRes(np.concatenate(found)), 'bbox')
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
@@ -165,9 +156,7 @@ def average_precision(
     return dict(zip(names, evaluation.stats[:3].tolist(), strict=True))
 
 
-def probe(
-    features: FeatureFunction, train: Scenes, test: Scenes
-) -> dict[str, float]:
+def probe(features: FeatureFunction, train: Scenes, test: Scenes) -> dict[str, float]:
     """Train linear probes on frozen features and score them.
 
     Args:
@@ -225,9 +214,7 @@ def cell_classes(batch: Scenes, side: int) -> Tensor:
 
 
 @torch.no_grad()
-def _collect(
-    features: FeatureFunction, batch: Scenes
-) -> tuple[Tensor, Tensor]:
+def _collect(features: FeatureFunction, batch: Scenes) -> tuple[Tensor, Tensor]:
     summaries, cells = [], []
     for images in batch.images.split(_CHUNK):
         summary, patches = features(images)
@@ -244,9 +231,7 @@ def _classify(features: Tensor, classes: Tensor, test: Tensor) -> Tensor:
     linear = nn.Linear(features.shape[1], int(classes.max()) + 1)
     nn.init.zeros_(linear.weight)
     optimizer = torch.optim.AdamW(linear.parameters(), 1e-2, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
-        optimizer, _PROBE_STEPS
-    )
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _PROBE_STEPS)
     generator = torch.Generator().manual_seed(0)
     for _ in range(_PROBE_STEPS):
         pick = torch.randint(len(features), (1024,), generator=generator)

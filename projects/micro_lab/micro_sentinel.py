@@ -18,14 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import Dinov2Config, Dinov2Model
 
-from .dense_heads import (
-    MEAN,
-    STD,
-    CellHeads,
-    CellTargets,
-    augment,
-    normalise,
-)
+from .dense_heads import MEAN, STD, CellHeads, CellTargets, augment, normalise
 from .scene_pool import SIZE, Scenes
 
 PATCH = 8
@@ -43,16 +36,7 @@ _AMPLITUDE = 1.5
 _SHARPNESS = 1.7
 _NOISE = 0.02
 # Steps down and right to the patch that each of eight heads attends to.
-_NEIGHBOURS = (
-    (0, 1),
-    (0, -1),
-    (1, 0),
-    (-1, 0),
-    (1, 1),
-    (1, -1),
-    (-1, 1),
-    (-1, -1),
-)
+_NEIGHBOURS = ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1))
 
 
 def build_sentinel() -> Dinov2Model:
@@ -81,11 +65,7 @@ def build_sentinel() -> Dinov2Model:
     spread_patches_(embeddings.patch_embeddings.projection.weight)
     for layer in model.encoder.layer:
         attention = layer.attention.attention
-        neighbour_heads_(
-            attention.query.weight,
-            attention.key.weight,
-            config.num_attention_heads,
-        )
+        neighbour_heads_(attention.query.weight, attention.key.weight, config.num_attention_heads)
     return model
 
 
@@ -102,9 +82,7 @@ def position_table(rows: int, columns: int, channels: int) -> Tensor:
     """
     table = torch.zeros(rows * columns, channels)
     parts = []
-    for axis in torch.meshgrid(
-        torch.arange(rows), torch.arange(columns), indexing='ij'
-    ):
+    for axis in torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing='ij'):
         # (rows, columns) -> (rows * columns, frequencies)
         angles = axis.reshape(-1, 1) * _FREQUENCIES
         parts += [angles.sin(), angles.cos()]
@@ -200,14 +178,10 @@ class SentinelNet(nn.Module):
         self.patches = CellHeads(width, PATCH, with_digits=False)
         self.dominant = nn.Linear(width, 64 + PROTOTYPES)
         self.alike = nn.Conv2d(width, 1 + PROTOTYPES, 1)
-        self.early_ink = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, PATCH**2)
-        )
+        self.early_ink = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, PATCH**2))
         self.ink = nn.Linear(width, PATCH**2)
         self.register_buffer(
-            'groups',
-            find_prototypes(self.patches.scans, PROTOTYPES),
-            persistent=False,
+            'groups', find_prototypes(self.patches.scans, PROTOTYPES), persistent=False
         )
 
     def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -217,9 +191,7 @@ class SentinelNet(nn.Module):
 
     def forward(self, batch: Scenes) -> dict[str, Tensor]:
         """Return the losses of a batch."""
-        out = self.model(
-            normalise(augment(batch.images)), output_hidden_states=True
-        )
+        out = self.model(normalise(augment(batch.images)), output_hidden_states=True)
         tokens = out.last_hidden_state
         patches, ink = _to_map(tokens), patch_ink(batch)
         # Absent digits have scan -1 and therefore group -1.

@@ -37,9 +37,7 @@ class Row(NamedTuple):
     @property
     def key(self) -> str:
         """Name of the folder of its run."""
-        return (
-            f'{self.tasks}_{self.distilled}' if self.distilled else self.tasks
-        )
+        return f'{self.tasks}_{self.distilled}' if self.distilled else self.tasks
 
 
 _KPU = Row('KPU', (52.9, 47.3, 52.8, 84.3), 'tasks', 'kpu')
@@ -47,19 +45,10 @@ _KPU = Row('KPU', (52.9, 47.3, 52.8, 84.3), 'tasks', 'kpu')
 TABLES: dict[str, tuple[Row, ...]] = {
     'Table 1: KPU and its teachers': (
         Row('CLIP', (41.5, 33.4, 38.0, 75.1), 'tasks_clip'),
-        Row(
-            'GroundingDINO',
-            (49.7, 48.2, 53.9, 79.5),
-            'tasks_grounding-dino',
-        ),
+        Row('GroundingDINO', (49.7, 48.2, 53.9, 79.5), 'tasks_grounding-dino'),
         Row('DINOv2', (53.2, 45.8, 52.7, 82.9), 'tasks_dinov2'),
         _KPU._replace(name='KPU, frozen features'),
-        Row(
-            'KPU, learnable features',
-            (57.5, 51.3, 57.7, 86.4),
-            'tasks_learnable',
-            'kpu',
-        ),
+        Row('KPU, learnable features', (57.5, 51.3, 57.7, 86.4), 'tasks_learnable', 'kpu'),
     ),
     'Table 2: from end-to-end distillation to KPU': (
         Row('Base_a', (51.1, 44.4, 50.3, 81.9), 'tasks_end-to-end', 'base-a'),
@@ -69,12 +58,7 @@ TABLES: dict[str, tuple[Row, ...]] = {
     ),
     'Table 3: subsets of teachers': (
         Row('CLIP only', (52.8, 45.7, 51.4, 83.0), 'tasks', 'clip-only'),
-        Row(
-            'GroundingDINO only',
-            (50.7, 47.0, 52.8, 81.5),
-            'tasks',
-            'grounding-dino-only',
-        ),
+        Row('GroundingDINO only', (50.7, 47.0, 52.8, 81.5), 'tasks', 'grounding-dino-only'),
         _KPU,
     ),
     'Figure 4: balancing the teachers': (

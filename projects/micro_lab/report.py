@@ -121,9 +121,7 @@ def order_table(run_of: RunOf, rows: Sequence[Row], seeds: list[int]) -> str:
             # Equal published figures have no order.
             published = a.published[i] - b.published[i]
             if published and both:
-                ours = np.subtract(
-                    found[a.name][metric], found[b.name][metric]
-                )
+                ours = np.subtract(found[a.name][metric], found[b.name][metric])
                 counts[_same_order(published * ours)] += 1
         lines.append([metric, counts[True], counts[False], counts[None]])
     titles = ['as published', 'opposite', 'seeds differ']
@@ -137,9 +135,7 @@ def _same_order(products: np.ndarray) -> bool | None:
     return False if (products < 0).all() else None
 
 
-def zero_shot_values(
-    run_of: RunOf, teachers: Path, seeds: list[int]
-) -> dict[str, Values]:
+def zero_shot_values(run_of: RunOf, teachers: Path, seeds: list[int]) -> dict[str, Values]:
     """Return zero-shot scores of the teachers and of every student.
 
     Args:
@@ -147,9 +143,7 @@ def zero_shot_values(
         teachers: Folder of the teachers' scores.
         seeds: All seeds.
     """
-    names = dict.fromkeys(
-        row.distilled for row in all_rows().values() if row.distilled
-    )
+    names = dict.fromkeys(row.distilled for row in all_rows().values() if row.distilled)
     own = json.loads((teachers / 'zero_shot.json').read_text())
     return {
         'teachers': {key: [value] for key, value in own.items()},
@@ -170,8 +164,7 @@ def zero_shot_table(values: Mapping[str, Values]) -> str:
         'gap_unified': 'gap, unified',
     }
     lines = [
-        [name, *(spread(found.get(c, ()), 3) for c in columns)]
-        for name, found in values.items()
+        [name, *(spread(found.get(c, ()), 3) for c in columns)] for name, found in values.items()
     ]
     return markdown_table(['image encoder', *columns.values()], lines)
 
@@ -186,17 +179,13 @@ def draw_zero_shot(values: Mapping[str, Values], path: Path) -> None:
     figure, axes = panels(1, 2, (6, 3.5))
     titles = {'accuracy': 'zero-shot top-1', 'ap': 'zero-shot AP'}
     for axis, (key, title) in zip(axes[0], titles.items(), strict=True):
-        means = {
-            n: float(np.mean(v[key])) for n, v in values.items() if key in v
-        }
+        means = {n: float(np.mean(v[key])) for n, v in values.items() if key in v}
         bars(axis, {name: {title: mean} for name, mean in means.items()})
         axis.set_title(title)
     figure.savefig(path, dpi=120)
 
 
-def draw(
-    run_of: RunOf, rows: Sequence[Row], seeds: list[int], path: Path
-) -> None:
+def draw(run_of: RunOf, rows: Sequence[Row], seeds: list[int], path: Path) -> None:
     """Draw the means of a table as bars.
 
     Args:
@@ -212,18 +201,14 @@ def draw(
     bars(
         axis,
         {
-            metric: {
-                name: float(np.mean(v[metric])) for name, v in found.items()
-            }
+            metric: {name: float(np.mean(v[metric])) for name, v in found.items()}
             for metric in METRICS
         },
     )
     figure.savefig(path, dpi=120)
 
 
-def write_report(
-    run_of: RunOf, teachers: Path, seeds: list[int], folder: Path
-) -> Path:
+def write_report(run_of: RunOf, teachers: Path, seeds: list[int], folder: Path) -> Path:
     """Write report.md and a picture for each table.
 
     Args:

@@ -15,12 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    Future,
-    ThreadPoolExecutor,
-    wait,
-)
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,9 +51,7 @@ class JobError(Exception):
     """A job failed; the message names its log."""
 
 
-def run_jobs(
-    jobs: Sequence[Job], workers: int, env: Mapping[str, str]
-) -> None:
+def run_jobs(jobs: Sequence[Job], workers: int, env: Mapping[str, str]) -> None:
     """Run all jobs that are not done yet.
 
     Args:
@@ -75,11 +68,7 @@ def run_jobs(
     running: dict[Future[None], Job] = {}
     with ThreadPoolExecutor(workers) as pool:
         while waiting or running:
-            ready = [
-                job
-                for job in waiting
-                if all((f / 'done.json').is_file() for f in job.needs)
-            ]
+            ready = [job for job in waiting if all((f / 'done.json').is_file() for f in job.needs)]
             if not ready and not running:
                 raise JobError(f'{waiting[0].folder} needs what no job makes.')
             for job in ready[: workers - len(running)]:
@@ -91,11 +80,7 @@ def run_jobs(
                 future.result()  # raises the error of the job
                 left = len(waiting) + len(running)
                 minutes = (time.monotonic() - begin) / 60
-                print(
-                    f'[{total - left}/{total}, {minutes:.0f} min] '
-                    f'{job.folder}',
-                    flush=True,
-                )
+                print(f'[{total - left}/{total}, {minutes:.0f} min] {job.folder}', flush=True)
 
 
 def _run(job: Job, env: Mapping[str, str]) -> None:
@@ -112,9 +97,7 @@ def _run(job: Job, env: Mapping[str, str]) -> None:
     minutes = round((time.monotonic() - begin) / 60, 2)
     # Renamed when complete, so that a kill leaves no half-written file.
     temporary = job.folder / 'done.tmp'
-    temporary.write_text(
-        json.dumps(dict(command=job.command, minutes=minutes))
-    )
+    temporary.write_text(json.dumps(dict(command=job.command, minutes=minutes)))
     temporary.rename(job.folder / 'done.json')
 
 
@@ -128,9 +111,7 @@ class Plan:
         scenes: Number of labelled scenes of the splits, 'train' and 'test'.
     """
 
-    def __init__(
-        self, folder: Path, iters: dict[str, int], scenes: dict[str, int]
-    ) -> None:
+    def __init__(self, folder: Path, iters: dict[str, int], scenes: dict[str, int]) -> None:
         self._folder = folder
         self._iters = iters
         self._scenes = scenes
@@ -144,9 +125,7 @@ class Plan:
             seeds: Seeds of the trainings.
         """
         counts = [f'--{s}={n}' for s, n in self._scenes.items()]
-        yield Job(
-            self.scenes, _module('make_digit_scenes', self.scenes, *counts)
-        )
+        yield Job(self.scenes, _module('make_digit_scenes', self.scenes, *counts))
         yield self._evaluate(self.teachers, self.teachers)
         for seed in seeds:
             students = set()
@@ -220,23 +199,16 @@ def _module(name: str, *arguments: object) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument('--work-dir', type=Path, default='work_dirs/reproduce')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1])
-    parser.add_argument(
-        '--jobs', type=int, default=2, help='at a time, one thread each'
-    )
+    parser.add_argument('--jobs', type=int, default=2, help='at a time, one thread each')
     parser.add_argument('--train', type=int, default=8000, help='scenes')
     parser.add_argument('--test', type=int, default=1000, help='scenes')
     for kind in ('distil', 'tasks'):
-        parser.add_argument(
-            f'--{kind}-iters', type=int, help="None takes the configs' own"
-        )
-    parser.add_argument(
-        '--report-only', action='store_true', help='of what is done so far'
-    )
+        parser.add_argument(f'--{kind}-iters', type=int, help="None takes the configs' own")
+    parser.add_argument('--report-only', action='store_true', help='of what is done so far')
     args = parser.parse_args()
     iters = dict(distil=args.distil_iters, tasks=args.tasks_iters)
     plan = Plan(

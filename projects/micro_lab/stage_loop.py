@@ -102,10 +102,7 @@ class _Run:
     """The state of a training, as the checkpoint stores it."""
 
     def __init__(
-        self,
-        folder: Path,
-        model: nn.Module,
-        optimizers: list[torch.optim.Optimizer],
+        self, folder: Path, model: nn.Module, optimizers: list[torch.optim.Optimizer]
     ) -> None:
         self.step = 0
         self.scores: dict[str, float] = {}
@@ -151,12 +148,7 @@ class _Run:
         """Append a line to the log."""
         self._logged = time.monotonic()
         seconds = self._seconds + self._logged - self._saved
-        line = {
-            'images': self.step * batch_size,
-            'minutes': seconds / 60,
-            **self._losses,
-            **scores,
-        }
+        line = {'images': self.step * batch_size, 'minutes': seconds / 60, **self._losses, **scores}
         rounded = {name: round(value, 4) for name, value in line.items()}
         with (self._folder / 'log.jsonl').open('a') as file:
             file.write(json.dumps(rounded) + '\n')
@@ -183,9 +175,7 @@ class _Run:
     def _load(self) -> None:
         saved = torch.load(self._checkpoint, weights_only=True)
         self._model.load_state_dict(saved['model'])
-        for optimizer, state in zip(
-            self._optimizers, saved['optimizers'], strict=True
-        ):
+        for optimizer, state in zip(self._optimizers, saved['optimizers'], strict=True):
             optimizer.load_state_dict(state)
         self.step, self.scores = saved['step'], saved['scores']
         self._seconds = saved['seconds']
@@ -229,9 +219,7 @@ def _optimizers(model: nn.Module, plan: Plan) -> list[torch.optim.Optimizer]:
         torch.optim.AdamW(adam, betas=(0.9, 0.98))
     ]
     if muon:
-        optimizers.append(
-            torch.optim.Muon(muon, adjust_lr_fn='match_rms_adamw')
-        )
+        optimizers.append(torch.optim.Muon(muon, adjust_lr_fn='match_rms_adamw'))
     return optimizers
 
 

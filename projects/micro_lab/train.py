@@ -20,11 +20,7 @@ import torch
 from torch import nn
 from transformers import ResNetBackbone
 
-from kpu_mm.models.teachers import (
-    CLIPTeacher,
-    DINOTeacher,
-    GroundingDINOTeacher,
-)
+from kpu_mm.models.teachers import CLIPTeacher, DINOTeacher, GroundingDINOTeacher
 
 from .dense_heads import DenseNet
 from .micro_clip import CLIPNet, build_clip, export_clip
@@ -35,13 +31,7 @@ from .micro_grounding_dino import (
     build_detector,
     export_grounding_dino,
 )
-from .micro_scores import (
-    average_precision,
-    features_of,
-    find_digits,
-    probe,
-    zero_shot_accuracy,
-)
+from .micro_scores import average_precision, features_of, find_digits, probe, zero_shot_accuracy
 from .micro_sentinel import SentinelNet, build_sentinel, export_sentinel
 from .scene_pool import load_pool
 from .stage_loop import Plan, train_stage
@@ -57,18 +47,10 @@ SEEDS = {'clip': 1, 'grounding_dino': 2, 'sentinel': 3}
 PLANS = {
     'backbone': Plan(160_000, 64, 3e-3, evaluate_every=10_000),
     # Pre-trained weights learn more slowly than the new ones.
-    'grounding_dino': Plan(
-        32_000, 16, 1e-3, 1e-4, slow=('conv_encoder',), evaluate_every=4_000
-    ),
+    'grounding_dino': Plan(32_000, 16, 1e-3, 1e-4, slow=('conv_encoder',), evaluate_every=4_000),
     'clip': Plan(80_000, 32, 2e-3, 0.05, evaluate_every=10_000),
     'sentinel': Plan(
-        220_000,
-        16,
-        1.5e-3,
-        0.05,
-        orthogonal=('encoder.layer',),
-        evaluate_every=10_000,
-        cycles=2,
+        220_000, 16, 1.5e-3, 0.05, orthogonal=('encoder.layer',), evaluate_every=10_000, cycles=2
     ),
 }
 TEXTS = {
@@ -80,16 +62,14 @@ TEXTS = {
     ),
     'grounding_dino': (
         'Micro GroundingDINO',
-        'A GroundingDINO of transformers that finds the digits which a text '
-        'such as `three. one.` names. Its ResNet was first trained to predict '
-        'the digit of each cell and its clean scan.',
+        'A GroundingDINO of transformers that finds the digits which a text such as `three. one.` '
+        'names. Its ResNet was first trained to predict the digit of each cell and its clean scan.',
     ),
     'sentinel': (
         'Micro DINOv2',
-        'A DINOv2 of transformers. It was trained to predict where ink is and '
-        'in which colour, the clean scan behind each patch, and the group of '
-        'scans that look like it. These targets come from the composition of '
-        'the scenes; no class of a digit was used.',
+        'A DINOv2 of transformers. It was trained to predict where ink is and in which colour, the '
+        'clean scan behind each patch, and the group of scans that look like it. These targets '
+        'come from the composition of the scenes; no class of a digit was used.',
     ),
 }
 
@@ -114,10 +94,7 @@ class Laboratory:
         test = self._test.take(slice(TEST_SCENES))
         encode = net.model.encode_text
         self._run(
-            'clip',
-            'clip',
-            net,
-            lambda: zero_shot_accuracy(net.features, encode, net.tokens, test),
+            'clip', 'clip', net, lambda: zero_shot_accuracy(net.features, encode, net.tokens, test)
         )
         folder = self._folder / 'teachers' / 'clip'
         export_clip(net.model, folder)
@@ -134,12 +111,7 @@ class Laboratory:
         torch.manual_seed(SEEDS['grounding_dino'])
         dense = DenseNet(ResNetBackbone(BACKBONE), CHANNELS)
         test = self._test.take(slice(TEST_SCENES))
-        self._run(
-            'grounding_dino',
-            'backbone',
-            dense,
-            lambda: dense.accuracy(test),
-        )
+        self._run('grounding_dino', 'backbone', dense, lambda: dense.accuracy(test))
         # Seeded again, so that the detector does not depend on the stage
         # before, which may have been finished by an earlier process.
         torch.manual_seed(SEEDS['grounding_dino'])
@@ -149,17 +121,13 @@ class Laboratory:
             'grounding_dino',
             net,
             lambda: average_precision(
-                partial(find_digits, net.detector),
-                self._test,
-                WATCHED_SCENES,
+                partial(find_digits, net.detector), self._test, WATCHED_SCENES
             ),
         )
         folder = self._folder / 'teachers' / 'grounding_dino'
         export_grounding_dino(net.detector, folder)
         teacher = GroundingDINOTeacher(str(folder), with_text=True)
-        scores = average_precision(
-            partial(find_digits, teacher.model), self._test, TEST_SCENES
-        )
+        scores = average_precision(partial(find_digits, teacher.model), self._test, TEST_SCENES)
         self._finish('grounding_dino', folder, scores)
 
     def sentinel(self) -> None:
@@ -168,12 +136,7 @@ class Laboratory:
         net = SentinelNet(build_sentinel())
         train = self._pool.take(slice(PROBE_SCENES))
         test = self._test.take(slice(TEST_SCENES))
-        self._run(
-            'sentinel',
-            'sentinel',
-            net,
-            lambda: probe(net.features, train, test),
-        )
+        self._run('sentinel', 'sentinel', net, lambda: probe(net.features, train, test))
         folder = self._folder / 'teachers' / 'sentinel'
         export_sentinel(net.model, folder)
         features = features_of(DINOTeacher(str(folder)))
@@ -181,11 +144,7 @@ class Laboratory:
         self._finish('sentinel', folder, scores)
 
     def _run(
-        self,
-        model: str,
-        stage: str,
-        net: nn.Module,
-        evaluate: Callable[[], dict[str, float]],
+        self, model: str, stage: str, net: nn.Module, evaluate: Callable[[], dict[str, float]]
     ) -> None:
         scores = train_stage(
             self._folder / stage,
@@ -199,9 +158,7 @@ class Laboratory:
         path = self._folder / stage / 'scores.json'
         path.write_text(json.dumps(scores, indent=2) + '\n')
 
-    def _finish(
-        self, model: str, folder: Path, scores: dict[str, float]
-    ) -> None:
+    def _finish(self, model: str, folder: Path, scores: dict[str, float]) -> None:
         title, text = TEXTS[model]
         plan = PLANS[model]
         facts = {
@@ -216,11 +173,7 @@ class Laboratory:
 
 
 def write_card(
-    folder: Path,
-    title: str,
-    text: str,
-    facts: Mapping[str, Any],
-    scores: Mapping[str, float],
+    folder: Path, title: str, text: str, facts: Mapping[str, Any], scores: Mapping[str, float]
 ) -> None:
     """Write the model card, README.md, beside the weights.
 

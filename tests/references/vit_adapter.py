@@ -50,11 +50,7 @@ def max_pool(x):
     b, c, h, w = x.shape
     padded = x.new_full((b, c, h + 2, w + 2), -math.inf)
     padded[:, :, 1:-1, 1:-1] = x
-    taps = [
-        padded[:, :, dy : dy + h : 2, dx : dx + w : 2]
-        for dy in range(3)
-        for dx in range(3)
-    ]
+    taps = [padded[:, :, dy : dy + h : 2, dx : dx + w : 2] for dy in range(3) for dx in range(3)]
     return torch.stack(taps).amax(0)
 
 
@@ -102,12 +98,7 @@ def attention(query, points, value, shapes, w, heads, num_points):
 
 
 def centres(shapes, dtype):
-    points = [
-        ((j + 0.5) / w, (i + 0.5) / h)
-        for h, w in shapes
-        for i in range(h)
-        for j in range(w)
-    ]
+    points = [((j + 0.5) / w, (i + 0.5) / h) for h, w in shapes for i in range(h) for j in range(w)]
     return torch.tensor(points, dtype=dtype)
 
 
@@ -121,9 +112,7 @@ def to_maps(tokens, shapes):
 
 
 def to_tokens(maps):
-    return torch.cat(
-        [m.reshape(*m.shape[:2], -1).transpose(1, 2) for m in maps], 1
-    )
+    return torch.cat([m.reshape(*m.shape[:2], -1).transpose(1, 2) for m in maps], 1)
 
 
 def resize(m, size):
@@ -138,9 +127,7 @@ def resize(m, size):
         shape = [1, 1, 1, 1]
         shape[axis] = out
         frac = frac.reshape(shape)
-        m = m.index_select(axis, low) * (1 - frac) + frac * m.index_select(
-            axis, high
-        )
+        m = m.index_select(axis, low) * (1 - frac) + frac * m.index_select(axis, high)
     return m
 
 
@@ -156,10 +143,7 @@ def extractor(c, points, shapes, x, grid, w, heads, num_points):
     )
     ffn = w['ffn']
     hidden = to_maps(linear(layer_norm(c, w['ffn_norm']), ffn['fc1']), shapes)
-    hidden = [
-        conv3x3(m, ffn['dwconv']['weight'], 1, ffn['dwconv']['bias'], True)
-        for m in hidden
-    ]
+    hidden = [conv3x3(m, ffn['dwconv']['weight'], 1, ffn['dwconv']['bias'], True) for m in hidden]
     return c + linear(gelu(to_tokens(hidden)), ffn['fc2'])
 
 
@@ -209,9 +193,7 @@ def vit_adapter(image, vit, weights, heads, num_points, blocks):
     fine, *coarse = spatial_prior(image, w['prior'])
     shapes = [tuple(m.shape[-2:]) for m in coarse]
     embed = w['level_embed']
-    c = to_tokens(
-        [m + e[:, None, None] for m, e in zip(coarse, embed, strict=True)]
-    )
+    c = to_tokens([m + e[:, None, None] for m, e in zip(coarse, embed, strict=True)])
     level_points = centres(shapes, c.dtype)
     patch_points = centres([grid], c.dtype)
     h = vit.embeddings(image)
@@ -235,9 +217,7 @@ def vit_adapter(image, vit, weights, heads, num_points, blocks):
         for layer in layers[i * span : (i + 1) * span]:
             h = layer(h)
         for e in block['extractors'].values():
-            c = extractor(
-                c, level_points, shapes, h[:, 1:], grid, e, heads, num_points
-            )
+            c = extractor(c, level_points, shapes, h[:, 1:], grid, e, heads, num_points)
         outs.append(to_maps(h[:, 1:], [grid])[0])
     summary = vit.layernorm(h)[:, 0]
     maps = to_maps(c, shapes)

@@ -44,12 +44,9 @@ def test_cosine_is_that_of_the_loss():
     result = agreement.result()
     assert result['cosine'] == pytest.approx(1 - loss.mean().item(), abs=1e-6)
     per_image = [
-        (a - b)[:, m[0]].square().mean()
-        for a, b, m in zip(first, second, mask, strict=True)
+        (a - b)[:, m[0]].square().mean() for a, b, m in zip(first, second, mask, strict=True)
     ]
-    assert result['mse'] == pytest.approx(
-        (sum(per_image) / 3).item(), rel=1e-5
-    )
+    assert result['mse'] == pytest.approx((sum(per_image) / 3).item(), rel=1e-5)
 
 
 def test_summaries_by_hand():
@@ -88,16 +85,8 @@ def test_against_the_parts(distilled, batches):
             student = model.student.encode(images, mask)
         link = model.links['other']
         project = link.s2t
-        values = [
-            (
-                student.summary,
-                project.summary(student.summary),
-                teacher.summary,
-            )
-        ]
-        for mlp, (i, level) in zip(
-            project.maps, link.levels.pairs, strict=True
-        ):
+        values = [(student.summary, project.summary(student.summary), teacher.summary)]
+        for mlp, (i, level) in zip(project.maps, link.levels.pairs, strict=True):
             valid = torch.ones(len(images), *images.shape[2:])
             valid = valid if mask is None else mask.float()
             size = teacher.maps[i].shape[-2:]
@@ -107,9 +96,7 @@ def test_against_the_parts(distilled, batches):
             if teacher.masks is not None:
                 kept = kept & teacher.masks[i][:, 0]
             m = interpolate(m, size, mode='bilinear').movedim(1, -1)
-            values.append(
-                (m[kept], mlp(m)[kept], teacher.maps[i].movedim(1, -1)[kept])
-            )
+            values.append((m[kept], mlp(m)[kept], teacher.maps[i].movedim(1, -1)[kept]))
         for row, features in zip(rows.values(), values, strict=True):
             for parts, feature in zip(row, features, strict=True):
                 parts.append(feature.detach())
@@ -192,20 +179,9 @@ def u_statistic(x, y):
     kx, ky = x @ x.T, y @ y.T
     n = range(len(x))
     pairs = [kx[i, j] * ky[i, j] for i in n for j in n if i != j]
-    triples = [
-        kx[i, j] * ky[i, q]
-        for i in n
-        for j in n
-        for q in n
-        if len({i, j, q}) == 3
-    ]
+    triples = [kx[i, j] * ky[i, q] for i in n for j in n for q in n if len({i, j, q}) == 3]
     quadruples = [
-        kx[i, j] * ky[q, r]
-        for i in n
-        for j in n
-        for q in n
-        for r in n
-        if len({i, j, q, r}) == 4
+        kx[i, j] * ky[q, r] for i in n for j in n for q in n for r in n if len({i, j, q, r}) == 4
     ]
     means = [sum(v) / len(v) for v in (pairs, triples, quadruples)]
     return means[0] - 2 * means[1] + means[2]
@@ -221,9 +197,7 @@ def test_unbiased_hsic_is_the_u_statistic():
     x, y = random_features(n=7)
     sums = streamed(x, y).sums
     for found, (a, b) in zip(sums, ((x, y), (x, x), (y, y)), strict=True):
-        torch.testing.assert_close(
-            unbiased_hsic(found), u_statistic(a, b), **CLOSE
-        )
+        torch.testing.assert_close(unbiased_hsic(found), u_statistic(a, b), **CLOSE)
         torch.testing.assert_close(gram_hsic(a, b), u_statistic(a, b), **CLOSE)
 
 
@@ -249,10 +223,7 @@ def test_few_samples_of_many_channels():
 
     x, y = torch.randn(50, 400), torch.randn(50, 400)
     assert biased(x, y) / (biased(x, x) * biased(y, y)).sqrt() > 0.8
-    values = [
-        streamed(torch.randn(50, 400), torch.randn(50, 400)).value()
-        for _ in range(20)
-    ]
+    values = [streamed(torch.randn(50, 400), torch.randn(50, 400)).value() for _ in range(20)]
     assert abs(sum(values) / 20) < 0.02
 
 
@@ -268,10 +239,7 @@ def sized():
     torch.manual_seed(0)
     images = [torch.rand(1, 3, 12, 14) * 255 for _ in range(5)]
     return {
-        size: [
-            Batch(interpolate(i, (size, size * 7 // 6), mode='bicubic'), None)
-            for i in images
-        ]
+        size: [Batch(interpolate(i, (size, size * 7 // 6), mode='bicubic'), None) for i in images]
         for size in (48, 72)
     }
 
@@ -283,40 +251,25 @@ def test_at_each_size_the_agreement_of_that_size(distilled, sized):
             alone = measure_agreement(distilled[2], name, sized[size])
             for output, sizes in outputs.items():
                 for measure in MEASURES:
-                    assert sizes[size][measure] == pytest.approx(
-                        alone[output][measure], rel=1e-5
-                    )
+                    assert sizes[size][measure] == pytest.approx(alone[output][measure], rel=1e-5)
 
 
 def test_with_itself(distilled, sized):
     model = distilled[2]
     itself = sweep(model, sized, 72)['student']
-    assert list(itself) == [
-        'summary',
-        *(f'stride {4 * 2**i}' for i in range(4)),
-    ]
+    assert list(itself) == ['summary', *(f'stride {4 * 2**i}' for i in range(4))]
     for sizes in itself.values():
         assert sizes[72]['cosine'] == pytest.approx(1)
         assert sizes[72]['cka'] == pytest.approx(1)
         assert sizes[72]['mse'] == 0
         assert sizes[48]['cosine'] < 1 and sizes[48]['mse'] > 0
     with torch.no_grad():
-        small, large = (
-            [model.student.encode(b.images) for b in sized[size]]
-            for size in (48, 72)
-        )
+        small, large = ([model.student.encode(b.images) for b in sized[size]] for size in (48, 72))
     errors = [
-        (
-            interpolate(a.maps[2], b.maps[2].shape[-2:], mode='bilinear')
-            - b.maps[2]
-        )
-        .square()
-        .mean()
+        (interpolate(a.maps[2], b.maps[2].shape[-2:], mode='bilinear') - b.maps[2]).square().mean()
         for a, b in zip(small, large, strict=True)
     ]
-    assert itself['stride 16'][48]['mse'] == pytest.approx(
-        (sum(errors) / 5).item(), rel=1e-4
-    )
+    assert itself['stride 16'][48]['mse'] == pytest.approx((sum(errors) / 5).item(), rel=1e-4)
 
 
 def test_unknown_reference(distilled, sized):

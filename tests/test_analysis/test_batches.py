@@ -6,11 +6,7 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
-from kpu_mm.analysis.batches import (
-    first_batches,
-    labelled_images,
-    sized_batches,
-)
+from kpu_mm.analysis.batches import first_batches, labelled_images, sized_batches
 from kpu_mm.datasets import MultiStreamLoader
 from tests.runs import write_images
 
@@ -108,12 +104,7 @@ def test_images_and_labels(class_folders):
 
 def test_a_limit_takes_from_all_classes(class_folders):
     batches, _ = labelled_images(class_folders, 56, limit=4)
-    assert torch.cat([labels for _, labels in batches]).tolist() == [
-        0,
-        0,
-        0,
-        1,
-    ]
+    assert torch.cat([labels for _, labels in batches]).tolist() == [0, 0, 0, 1]
     with pytest.raises(FileNotFoundError, match='nothing'):
         labelled_images(class_folders / 'nothing', 56, 4)
 
@@ -126,9 +117,7 @@ def test_same_pixels_as_the_configs_pipeline(tmp_path):
     pixels = rng.integers(0, 256, (70, 90, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / 'a' / '0.png')
     results = dict(img=pixels[..., ::-1], img_shape=(70, 90))
-    resize = ResizeEdge(
-        64, edge='short', backend='pillow', interpolation='bicubic'
-    )
+    resize = ResizeEdge(64, edge='short', backend='pillow', interpolation='bicubic')
     results = CenterCrop(56).transform(resize.transform(results))
     ((images, _),) = labelled_images(tmp_path, 56, 1)[0]
     expected = results['img'][..., ::-1]

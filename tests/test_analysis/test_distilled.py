@@ -2,12 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from kpu_mm.analysis.distilled import (
-    all_models,
-    extract_pairs,
-    extract_sentinel,
-    load_distiller,
-)
+from kpu_mm.analysis.distilled import all_models, extract_pairs, extract_sentinel, load_distiller
 from kpu_mm.registry import MODELS
 from kpu_mm.visualization import pca_rgb
 from tools.analysis_tools.pca_panels import pca_panels
@@ -108,9 +103,7 @@ def test_a_picture_of_each_model(distilled):
     np.testing.assert_allclose(
         pictures['sentinel'], pictures['teacher\nmap 0, stride 14'], atol=2e-3
     )
-    np.testing.assert_allclose(
-        pictures['image'], image[0].movedim(0, -1) / 255, atol=1e-6
-    )
+    np.testing.assert_allclose(pictures['image'], image[0].movedim(0, -1) / 255, atol=1e-6)
 
 
 @torch.no_grad()

@@ -24,9 +24,7 @@ def test_a_model_without_a_summary_gives_its_coarsest_map():
         return Features(None, (images.repeat(1, 2, 1, 1), images))
 
     (vectors, known) = embed(
-        dict(m=maps),
-        [(images[:3], labels[:3]), (images[3:], labels[3:])],
-        torch.device('cpu'),
+        dict(m=maps), [(images[:3], labels[:3]), (images[3:], labels[3:])], torch.device('cpu')
     )['m']
     means = images.mean((2, 3))
     torch.testing.assert_close(vectors, means / means.norm(dim=1)[:, None])
@@ -35,10 +33,7 @@ def test_a_model_without_a_summary_gives_its_coarsest_map():
 
 def test_accuracy_by_hand():
     angle = torch.tensor([0.0, 0.1, 1.5, 1.6])
-    bank = (
-        torch.stack([angle.cos(), angle.sin()], 1),
-        torch.tensor([0, 0, 1, 1]),
-    )
+    bank = (torch.stack([angle.cos(), angle.sin()], 1), torch.tensor([0, 0, 1, 1]))
     angle = torch.tensor([0.2, 1.4, 0.9, 0.3])
     # nearest neighbours: 0, 1, 1 (1.5 is closer than 0.1), 0
     queries = torch.stack([angle.cos(), angle.sin()], 1)
@@ -67,9 +62,7 @@ def test_models_of_a_run(distilled):
 
 @torch.no_grad()
 def test_student_as_a_teacher_without_summary(distilled, grounding_dino_dir):
-    teacher = dict(
-        type='kpu_mm.GroundingDINOTeacher', source=str(grounding_dino_dir)
-    )
+    teacher = dict(type='kpu_mm.GroundingDINOTeacher', source=str(grounding_dino_dir))
     model = MODELS.build({**distilled[0], 'teachers': dict(gdino=teacher)})
     model.eval()
     images = torch.rand(2, 3, 64, 96) * 255
@@ -77,18 +70,13 @@ def test_student_as_a_teacher_without_summary(distilled, grounding_dino_dir):
     assert found.summary is None
     mlp = model.links['gdino'].s2t.maps[-1]
     coarsest = model.student.encode(images).maps[3]
-    torch.testing.assert_close(
-        found.maps[-1], mlp(coarsest.movedim(1, -1)).movedim(-1, 1)
-    )
+    torch.testing.assert_close(found.maps[-1], mlp(coarsest.movedim(1, -1)).movedim(-1, 1))
     assert found.maps[-1].shape[1] == model.teachers['gdino'].channels[-1]
 
 
 def vote_by_hand(query, bank, labels, num_classes, k, temperature):
     """DINO's equations, one neighbour at a time."""
-    similarity = [
-        sum(a * b for a, b in zip(query, feature, strict=True))
-        for feature in bank
-    ]
+    similarity = [sum(a * b for a, b in zip(query, feature, strict=True)) for feature in bank]
     nearest = sorted(range(len(bank)), key=lambda i: -similarity[i])[:k]
     votes = [0.0] * num_classes
     for i in nearest:
@@ -96,9 +84,7 @@ def vote_by_hand(query, bank, labels, num_classes, k, temperature):
     return [v / sum(votes) for v in votes]
 
 
-@pytest.mark.parametrize(
-    ('k', 'chunk_size'), [(1, 65536), (5, 7), (20, 7), (20, 65536), (50, 11)]
-)
+@pytest.mark.parametrize(('k', 'chunk_size'), [(1, 65536), (5, 7), (20, 7), (20, 65536), (50, 11)])
 def test_agrees_with_a_loop(k, chunk_size):
     generator = torch.Generator().manual_seed(k)
     bank = F.normalize(torch.randn(40, 8, generator=generator), dim=1)
@@ -106,12 +92,9 @@ def test_agrees_with_a_loop(k, chunk_size):
     labels = torch.randint(0, 4, (40,), generator=generator)
     shares = knn_vote(queries, bank, labels, 5, k, 0.2, chunk_size)
     expected = [
-        vote_by_hand(q, bank.tolist(), labels.tolist(), 5, k, 0.2)
-        for q in queries.tolist()
+        vote_by_hand(q, bank.tolist(), labels.tolist(), 5, k, 0.2) for q in queries.tolist()
     ]
-    torch.testing.assert_close(
-        shares, torch.tensor(expected), rtol=1e-4, atol=1e-6
-    )
+    torch.testing.assert_close(shares, torch.tensor(expected), rtol=1e-4, atol=1e-6)
     assert shares[:, 4].eq(0).all()  # nobody in the bank has this class
 
 
@@ -167,11 +150,7 @@ def loader(length, seed):
 def runner(tmp_path):
     torch.manual_seed(0)
     backbone = dict(
-        type='kpu_mm.KPUBackbone',
-        sentinel=dict(TINY),
-        inplanes=8,
-        frozen='all',
-        out_type='summary',
+        type='kpu_mm.KPUBackbone', sentinel=dict(TINY), inplanes=8, frozen='all', out_type='summary'
     )
     cfg = dict(
         model=dict(
@@ -180,17 +159,13 @@ def runner(tmp_path):
             num_classes=5,
             k=3,
             data_preprocessor=dict(
-                type='mmpretrain.ClsDataPreprocessor',
-                mean=[127.0] * 3,
-                std=[50.0] * 3,
+                type='mmpretrain.ClsDataPreprocessor', mean=[127.0] * 3, std=[50.0] * 3
             ),
         ),
         work_dir=str(tmp_path),
         test_dataloader=loader(10, 1000),
         test_evaluator=dict(type='mmpretrain.Accuracy', topk=(1,)),
-        test_cfg=dict(
-            type='kpu_mm.KNNTestLoop', bank_dataloader=loader(15, 0)
-        ),
+        test_cfg=dict(type='kpu_mm.KNNTestLoop', bank_dataloader=loader(15, 0)),
         default_scope='mmpretrain',
         experiment_name=tmp_path.name,
     )
@@ -222,9 +197,7 @@ def test_images_of_all_ranks_count_once(runner, monkeypatch):
 
 def test_loads_what_init_cfg_says(runner, monkeypatch):
     calls = []
-    monkeypatch.setattr(
-        runner.model.backbone, 'init_weights', lambda: calls.append(1)
-    )
+    monkeypatch.setattr(runner.model.backbone, 'init_weights', lambda: calls.append(1))
     runner.test()
     assert calls
 
@@ -242,21 +215,14 @@ TINY = dict(
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    backbone = dict(
-        type='kpu_mm.KPUBackbone',
-        sentinel=dict(TINY),
-        inplanes=8,
-        out_type='summary',
-    )
+    backbone = dict(type='kpu_mm.KPUBackbone', sentinel=dict(TINY), inplanes=8, out_type='summary')
     return MODELS.build(
         dict(
             type='kpu_mm.KNNClassifier',
             backbone=backbone,
             num_classes=5,
             k=3,
-            data_preprocessor=dict(
-                type='mmpretrain.ClsDataPreprocessor', num_classes=5
-            ),
+            data_preprocessor=dict(type='mmpretrain.ClsDataPreprocessor', num_classes=5),
         )
     ).eval()
 
@@ -266,9 +232,7 @@ def test_finds_each_image_of_its_bank(model):
     images = torch.randn(5, 3, 56, 56)
     features = model(images)
     summary = model.backbone.extract(images).summary
-    torch.testing.assert_close(
-        features, summary / summary.norm(dim=1, keepdim=True)
-    )
+    torch.testing.assert_close(features, summary / summary.norm(dim=1, keepdim=True))
     labels = torch.tensor([3, 1, 0, 4, 2])
     model.set_bank(features, labels)
     assert not model.state_dict().keys() & {'bank', 'labels'}

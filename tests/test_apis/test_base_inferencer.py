@@ -11,12 +11,7 @@ from mmcv.transforms import LoadImageFromFile
 from PIL import Image
 
 from kpu_mm.apis import FeatureInferencer, ZeroShotClassificationInferencer
-from kpu_mm.apis.base_inferencer import (
-    as_loaded,
-    split_arrays,
-    split_loading,
-    write_prediction,
-)
+from kpu_mm.apis.base_inferencer import as_loaded, split_arrays, split_loading, write_prediction
 from kpu_mm.apis.read_images import NamedImage
 
 
@@ -47,13 +42,9 @@ def test_array_is_bgr_and_equals_the_file(infer, pictures):
 def test_batches_equal_single_images(infer, classify, pictures):
     """Two images of one size, then one of another."""
     one, three = (infer(pictures, batch_size=size) for size in (1, 3))
-    np.testing.assert_allclose(
-        summaries(one), summaries(three), rtol=1e-4, atol=1e-5
-    )
+    np.testing.assert_allclose(summaries(one), summaries(three), rtol=1e-4, atol=1e-5)
     ask = dict(classes=['cat', 'dog'], templates=['{}'])
-    one, three = (
-        classify(pictures, batch_size=size, **ask) for size in (1, 3)
-    )
+    one, three = (classify(pictures, batch_size=size, **ask) for size in (1, 3))
     for a, b in zip(one['predictions'], three['predictions'], strict=True):
         assert a['names'] == b['names']
         assert a['scores'] == pytest.approx(b['scores'], rel=1e-4)
@@ -62,9 +53,7 @@ def test_batches_equal_single_images(infer, classify, pictures):
 def test_batches_are_as_large_as_sizes_allow(infer, pictures, monkeypatch):
     sizes = []
     forward = infer.forward
-    monkeypatch.setattr(
-        infer, 'forward', lambda x: sizes.append(len(x)) or forward(x)
-    )
+    monkeypatch.setattr(infer, 'forward', lambda x: sizes.append(len(x)) or forward(x))
     a, b, c = (pictures / f'{name}.png' for name in 'abc')
     found = infer([a, b, a, c, b, a], batch_size=2)
     assert sizes == [2, 1, 1, 2]
@@ -73,9 +62,7 @@ def test_batches_are_as_large_as_sizes_allow(infer, pictures, monkeypatch):
 
 
 def test_frames_get_pictures_and_files(infer, video, tmp_path):
-    found = infer(
-        video, out_dir=tmp_path, pred_out_dir=tmp_path, video_stride=3
-    )
+    found = infer(video, out_dir=tmp_path, pred_out_dir=tmp_path, video_stride=3)
     assert len(found['predictions']) == 3 and not found['visualization']
     stems = ['clip_000000', 'clip_000003', 'clip_000006']
     assert sorted(p.stem for p in (tmp_path / 'vis').iterdir()) == stems
@@ -107,9 +94,7 @@ def test_calls_from_threads_keep_apart(classify, pictures):
 
     def ask(number):
         for _ in range(3):
-            found = classify(
-                pictures, classes=asked[number], templates=['{}']
-            )['predictions']
+            found = classify(pictures, classes=asked[number], templates=['{}'])['predictions']
             answers.setdefault(number, []).extend(found)
 
     threads = [threading.Thread(target=ask, args=(i,)) for i in range(3)]

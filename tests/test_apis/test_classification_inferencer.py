@@ -48,20 +48,13 @@ def test_teacher_is_open_clip(kind, student_dir, pictures, request):
     """CLIP crops, SigLIP squashes; both are other sizes than the config's."""
     folder = request.getfixturevalue(f'{kind}_dir')
     infer = ZeroShotClassificationInferencer(
-        student_dir,
-        device='cpu',
-        encoder='teacher',
-        teacher_cfg=dict(model=f'local-dir:{folder}'),
+        student_dir, device='cpu', encoder='teacher', teacher_cfg=dict(model=f'local-dir:{folder}')
     )
     found = infer(pictures, **ASK)['predictions']
     for name, prediction in zip('abc', found, strict=True):
         expected = untouched(folder, pictures / f'{name}.png')
-        torch.testing.assert_close(
-            by_label(prediction), expected, rtol=1e-4, atol=0
-        )
-        assert prediction['scores'] == sorted(
-            prediction['scores'], reverse=True
-        )
+        torch.testing.assert_close(by_label(prediction), expected, rtol=1e-4, atol=0)
+        assert prediction['scores'] == sorted(prediction['scores'], reverse=True)
         names = [CLASSES[label] for label in prediction['labels']]
         assert prediction['names'] == names
         assert prediction['img_path'] == str(pictures / f'{name}.png')
@@ -95,9 +88,7 @@ def test_classes_of_each_call(infer, pictures):
     (best,) = infer(path, topk=2)['predictions']
     assert best['names'] == three['names'][:2]
     assert best['scores'] == three['scores'][:2]
-    (two,) = infer(path, classes=CLASSES[:2], templates=TEMPLATES)[
-        'predictions'
-    ]
+    (two,) = infer(path, classes=CLASSES[:2], templates=TEMPLATES)['predictions']
     assert len(two['names']) == 2 and sum(two['scores']) == pytest.approx(1)
     ratio = by_label(two)[0] / by_label(two)[1]
     expected = by_label(three)[0] / by_label(three)[1]

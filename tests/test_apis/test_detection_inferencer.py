@@ -5,10 +5,7 @@ import json
 import pytest
 import torch
 from PIL import Image
-from transformers import (
-    GroundingDinoForObjectDetection,
-    GroundingDinoProcessor,
-)
+from transformers import GroundingDinoForObjectDetection, GroundingDinoProcessor
 
 from kpu_mm.apis import ZeroShotDetectionInferencer
 from kpu_mm.apis.detection_inferencer import set_prompt
@@ -24,9 +21,7 @@ def infer(student_dir):
 
 @pytest.fixture(scope='module')
 def teacher(student_dir):
-    return ZeroShotDetectionInferencer(
-        student_dir, device='cpu', encoder='teacher'
-    )
+    return ZeroShotDetectionInferencer(student_dir, device='cpu', encoder='teacher')
 
 
 @torch.no_grad()
@@ -40,40 +35,26 @@ def untouched(folder, path, text):
 
 
 @pytest.mark.parametrize('name', ['a', 'c'])
-def test_teacher_grounds_as_transformers_does(
-    name, teacher, pictures, grounding_dino_dir
-):
+def test_teacher_grounds_as_transformers_does(name, teacher, pictures, grounding_dino_dir):
     path = pictures / f'{name}.png'
     text = 'a cat and the remote control.'
     out, processor, batch, size = untouched(grounding_dino_dir, path, text)
     level = out.logits.sigmoid().max(-1).values.median().item()
     (expected,) = processor.post_process_grounded_object_detection(
-        out,
-        batch.input_ids,
-        threshold=level,
-        text_threshold=level,
-        target_sizes=[size],
+        out, batch.input_ids, threshold=level, text_threshold=level, target_sizes=[size]
     )
-    (found,) = teacher(
-        path, texts=text, threshold=level, text_threshold=level
-    )['predictions']
+    (found,) = teacher(path, texts=text, threshold=level, text_threshold=level)['predictions']
     order = expected['scores'].argsort(descending=True)
     assert len(order) > 3
-    torch.testing.assert_close(
-        torch.tensor(found['scores']), expected['scores'][order]
-    )
+    torch.testing.assert_close(torch.tensor(found['scores']), expected['scores'][order])
     limits = torch.tensor([size[1], size[0]] * 2).float()
     boxes = expected['boxes'][order].clamp(min=0).minimum(limits)
-    torch.testing.assert_close(
-        torch.tensor(found['bboxes']), boxes, rtol=0, atol=1e-2
-    )
+    torch.testing.assert_close(torch.tensor(found['bboxes']), boxes, rtol=0, atol=1e-2)
     phrases = [expected['text_labels'][i] for i in order]
     assert found['names'] == phrases and len(set(phrases)) > 1
 
 
-def test_teacher_finds_classes_as_transformers_scores_them(
-    teacher, pictures, grounding_dino_dir
-):
+def test_teacher_finds_classes_as_transformers_scores_them(teacher, pictures, grounding_dino_dir):
     path = pictures / 'c.png'
     out, *_ = untouched(grounding_dino_dir, path, 'cat. remote control.')
     (found,) = teacher(path, classes=CLASSES, threshold=-1)['predictions']
@@ -86,16 +67,12 @@ def test_teacher_finds_classes_as_transformers_scores_them(
     assert found['names'] == names
 
 
-def test_student_is_the_model_s(
-    infer, student_dir, grounding_dino_dir, pictures
-):
+def test_student_is_the_model_s(infer, student_dir, grounding_dino_dir, pictures):
     """As the detector says of the same pixels, one image alone."""
     model = ZeroShotDetector(
         dict(source=str(grounding_dino_dir)),
         encoder=dict(
-            type='kpu_mm.ProjectedBackbone',
-            source=str(student_dir),
-            teacher='grounding_dino',
+            type='kpu_mm.ProjectedBackbone', source=str(student_dir), teacher='grounding_dino'
         ),
     )
     processor = infer.model.decoder.processor
@@ -105,18 +82,11 @@ def test_student_is_the_model_s(
     ).pixel_values
     maps = model.encode(pixels)
     (expected,) = model.decoder.detect(maps, CLASSES)
-    (found,) = infer(pictures / 'c.png', classes=CLASSES, threshold=-1)[
-        'predictions'
-    ]
-    torch.testing.assert_close(
-        torch.tensor(found['scores']), expected.scores, rtol=1e-4, atol=1e-5
-    )
+    (found,) = infer(pictures / 'c.png', classes=CLASSES, threshold=-1)['predictions']
+    torch.testing.assert_close(torch.tensor(found['scores']), expected.scores, rtol=1e-4, atol=1e-5)
     scale = torch.tensor([80, 150, 80, 150])
     torch.testing.assert_close(
-        torch.tensor(found['bboxes']),
-        expected.boxes.clamp(0, 1) * scale,
-        rtol=0,
-        atol=1e-2,
+        torch.tensor(found['bboxes']), expected.boxes.clamp(0, 1) * scale, rtol=0, atol=1e-2
     )
 
 

@@ -17,9 +17,7 @@ def raw(pictures):
 
 
 def build(student_dir, **kwargs):
-    return FeatureInferencer(
-        student_dir, device='cpu', image_size=None, **kwargs
-    )
+    return FeatureInferencer(student_dir, device='cpu', image_size=None, **kwargs)
 
 
 def same(prediction, features):
@@ -27,17 +25,13 @@ def same(prediction, features):
     if features.summary is None:
         assert summary is None
     else:
-        torch.testing.assert_close(
-            torch.from_numpy(summary), features.summary[0]
-        )
+        torch.testing.assert_close(torch.from_numpy(summary), features.summary[0])
     for ours, theirs in zip(prediction['maps'], features.maps, strict=True):
         torch.testing.assert_close(torch.from_numpy(ours), theirs[0])
 
 
 @torch.no_grad()
-def test_features_of_student_and_teachers(
-    student_dir, pictures, raw, clip_dir
-):
+def test_features_of_student_and_teachers(student_dir, pictures, raw, clip_dir):
     path = pictures / 'a.png'
     student = load_exported(student_dir)
     (found,) = build(student_dir)(path)['predictions']
@@ -45,9 +39,7 @@ def test_features_of_student_and_teachers(
     for teacher in ('clip', 'grounding_dino'):
         (found,) = build(student_dir, teacher=teacher)(path)['predictions']
         same(found, ProjectedBackbone(student_dir, teacher).encode(raw))
-    (found,) = build(student_dir, encoder='teacher', teacher='clip')(path)[
-        'predictions'
-    ]
+    (found,) = build(student_dir, encoder='teacher', teacher='clip')(path)['predictions']
     same(found, CLIPTeacher(f'local-dir:{clip_dir}')(raw))
 
 

@@ -2,23 +2,13 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from kpu_mm.apis.find_config import (
-    Places,
-    find_config,
-    find_student,
-    is_student,
-    zero_shot_config,
-)
+from kpu_mm.apis.find_config import Places, find_config, find_student, is_student, zero_shot_config
 from kpu_mm.models.teachers import CLIPTeacher, GroundingDINOTeacher
 from tests.runs import ROOT
 
 NAME = 'zero_shot/coco/kpu-vitb'
-CLASSIFY = Places(
-    'zero_shot/imagenet/kpu-vitb', 'backbone', ('head', 'clip'), CLIPTeacher
-)
-DETECT = Places(
-    'zero_shot/coco/kpu-vitb', 'encoder', ('teacher',), GroundingDINOTeacher
-)
+CLASSIFY = Places('zero_shot/imagenet/kpu-vitb', 'backbone', ('head', 'clip'), CLIPTeacher)
+DETECT = Places('zero_shot/coco/kpu-vitb', 'encoder', ('teacher',), GroundingDINOTeacher)
 
 
 def test_every_form_is_the_same_config():
@@ -55,9 +45,7 @@ def checkpoint(zero_shot_run):
 
 
 def test_the_same_student_by_each_way(zero_shot_run, checkpoint, student_dir):
-    projected = dict(
-        type='kpu_mm.ProjectedBackbone', source='nowhere', teacher='clip'
-    )
+    projected = dict(type='kpu_mm.ProjectedBackbone', source='nowhere', teacher='clip')
     zero_shot = dict(model=dict(backbone=projected))
     named = dict(model=dict(encoder=dict(projected, source=checkpoint)))
     run = Config.fromfile(zero_shot_run / 'run.py')

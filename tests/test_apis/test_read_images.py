@@ -12,13 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kpu_mm.apis.read_images import (
-    MAX_PIXELS,
-    decode,
-    is_video,
-    list_inputs,
-    read_images,
-)
+from kpu_mm.apis.read_images import MAX_PIXELS, decode, is_video, list_inputs, read_images
 
 RGB = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
 
@@ -36,9 +30,7 @@ def names(inputs):
 
 
 def test_folders_and_wildcards(folder):
-    assert (
-        names(folder) == names(str(folder)) == ['a.jpg', 'b.PNG', 'clip.avi']
-    )
+    assert names(folder) == names(str(folder)) == ['a.jpg', 'b.PNG', 'clip.avi']
     assert names(f'{folder}/*.jpg') == ['a.jpg']
     assert names(f'{folder}/**/*.[jw]*') == ['a.jpg', 'c.webp']
     # what is named is taken, whatever its suffix
@@ -47,9 +39,7 @@ def test_folders_and_wildcards(folder):
 
 def test_lists_and_memory(folder):
     array = np.zeros((4, 4, 3), np.uint8)
-    found = list_inputs(
-        [array, [folder / 'a.jpg', f'{folder}/*.PNG'], 'http://x/y']
-    )
+    found = list_inputs([array, [folder / 'a.jpg', f'{folder}/*.PNG'], 'http://x/y'])
     assert found[0] is array
     assert found[1:] == [f'{folder}/a.jpg', f'{folder}/b.PNG', 'http://x/y']
     assert list_inputs(array)[0] is array
@@ -101,12 +91,7 @@ def test_one_image_in_every_form(pictures, server):
     images = read(path, f'{server}/a.png?size=1', bgr, Image.open(path))
     for image in images:
         assert image.bgr.dtype == np.uint8 and (image.bgr == bgr).all()
-    assert [i.name for i in images] == [
-        'a',
-        'a_1',
-        'image_000002',
-        'image_000003',
-    ]
+    assert [i.name for i in images] == ['a', 'a_1', 'image_000002', 'image_000003']
     assert images[0].path == str(path)
     assert images[1].path == f'{server}/a.png?size=1'
 
@@ -125,12 +110,7 @@ def test_pil_images_of_other_modes(pictures):
 
 def test_frames_of_a_video(video, pictures):
     found = read(video, pictures / 'a.png', video_stride=3)
-    assert [i.name for i in found] == [
-        'clip_000000',
-        'clip_000003',
-        'clip_000006',
-        'a',
-    ]
+    assert [i.name for i in found] == ['clip_000000', 'clip_000003', 'clip_000006', 'a']
     assert [round(i.bgr.mean()) for i in found[:3]] == [0, 90, 180]
     assert found[0].path == str(video)
 

@@ -23,10 +23,7 @@ def infer(student_dir):
 
 def build_teacher(student_dir, folder):
     return ZeroShotSegmentationInferencer(
-        student_dir,
-        device='cpu',
-        encoder='teacher',
-        teacher_cfg=dict(model=f'local-dir:{folder}'),
+        student_dir, device='cpu', encoder='teacher', teacher_cfg=dict(model=f'local-dir:{folder}')
     )
 
 
@@ -68,15 +65,10 @@ def test_teacher_is_open_clip(name, student_dir, clip_dir, pictures):
     path = pictures / f'{name}.png'
     cosine, logits = untouched(clip_dir, path)
     (found,) = infer(path, score_maps='cosine', **ASK)['predictions']
-    torch.testing.assert_close(
-        torch.from_numpy(found['scores']), cosine, rtol=0, atol=1e-5
-    )
+    torch.testing.assert_close(torch.from_numpy(found['scores']), cosine, rtol=0, atol=1e-5)
     (found,) = infer(path, score_maps='probability', **ASK)['predictions']
     torch.testing.assert_close(
-        torch.from_numpy(found['scores']),
-        logits.softmax(0),
-        rtol=0,
-        atol=1e-5,
+        torch.from_numpy(found['scores']), logits.softmax(0), rtol=0, atol=1e-5
     )
     best, second = logits.topk(2, dim=0).values
     clear = (best - second > 1e-4).numpy()
@@ -93,28 +85,19 @@ def test_siglip_scores_are_sigmoids(student_dir, siglip_text_dir, pictures):
     infer = build_teacher(student_dir, siglip_text_dir)
     path = pictures / 'a.png'
     (cosine,), (found,) = (
-        infer(path, score_maps=kind, **ASK)['predictions']
-        for kind in ('cosine', 'probability')
+        infer(path, score_maps=kind, **ASK)['predictions'] for kind in ('cosine', 'probability')
     )
     clip = infer.model.decode_head.model
     expected = torch.from_numpy(cosine['scores']) * clip.logit_scale.exp()
     expected = (expected + clip.logit_bias).sigmoid()
-    torch.testing.assert_close(
-        torch.from_numpy(found['scores']), expected, rtol=1e-4, atol=0
-    )
+    torch.testing.assert_close(torch.from_numpy(found['scores']), expected, rtol=1e-4, atol=0)
 
 
 def test_heat_map_of_one_text(infer, pictures):
     """It is the text's map among others, and a picture of it."""
     path = pictures / 'a.png'
     (three,) = infer(path, score_maps='cosine', **ASK)['predictions']
-    result = infer(
-        path,
-        classes=['dog'],
-        templates=['a {}.'],
-        score_maps='cosine',
-        return_vis=True,
-    )
+    result = infer(path, classes=['dog'], templates=['a {}.'], score_maps='cosine', return_vis=True)
     (one,) = result['predictions']
     assert set(one) == {'img_path', 'names', 'scores'}
     assert one['names'] == ['dog'] and one['scores'].shape == (1, 96, 128)

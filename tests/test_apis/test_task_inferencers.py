@@ -12,11 +12,7 @@ from mmengine.config import Config
 from mmengine.structures import PixelData
 from pycocotools import mask as coco_mask
 
-from kpu_mm.apis import (
-    ClassificationInferencer,
-    DetectionInferencer,
-    SegmentationInferencer,
-)
+from kpu_mm.apis import ClassificationInferencer, DetectionInferencer, SegmentationInferencer
 from kpu_mm.engine.checkpoint_hooks import split_checkpoint
 from kpu_mm.registry import MODELS
 from tests.runs import ROOT
@@ -75,9 +71,7 @@ def test_detections_are_mmdet_s(infer, single, labeled):
     from mmdet.apis import DetInferencer
 
     result = infer('coco', threshold=-1, return_vis=True)
-    theirs = DetInferencer(
-        str(labeled / 'coco.py'), str(single('coco')), device='cpu'
-    )
+    theirs = DetInferencer(str(labeled / 'coco.py'), str(single('coco')), device='cpu')
     paths = [p['img_path'] for p in result['predictions']]
     assert len(paths) == 3
     expected = theirs(paths)['predictions']
@@ -97,11 +91,7 @@ def build_mmseg(single):
 
         cfg.visualizer = dict(type='SegLocalVisualizer')
         return MMSegInferencer(
-            cfg,
-            str(single('ade20k')),
-            classes=CLASSES,
-            palette=[[0, 0, 0]] * 3,
-            device='cpu',
+            cfg, str(single('ade20k')), classes=CLASSES, palette=[[0, 0, 0]] * 3, device='cpu'
         )
 
     return build
@@ -116,9 +106,7 @@ def test_label_maps_are_mmseg_s(infer, build_mmseg, labeled):
         assert (found['sem_seg'] == labels).all()
         assert len(np.unique(labels)) > 1
         logits = sample.seg_logits.data
-        torch.testing.assert_close(
-            torch.from_numpy(found['scores']), logits.softmax(0)
-        )
+        torch.testing.assert_close(torch.from_numpy(found['scores']), logits.softmax(0))
         assert found['names'] == CLASSES
     assert result['visualization'][0].shape == (64, 64, 3)
 
@@ -126,9 +114,7 @@ def test_label_maps_are_mmseg_s(infer, build_mmseg, labeled):
 def test_padding_is_left_out(labeled, checkpoint, build_mmseg):
     """A data preprocessor that pads, and an image that it must pad."""
     cfg = Config.fromfile(labeled / 'ade20k.py')
-    cfg.model.data_preprocessor.update(
-        size=None, test_cfg=dict(size_divisor=48)
-    )
+    cfg.model.data_preprocessor.update(size=None, test_cfg=dict(size_divisor=48))
     image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
     infer = SegmentationInferencer(cfg, checkpoint, device='cpu')
     (found,) = infer(image)['predictions']
@@ -157,9 +143,7 @@ def test_classes_are_mmpretrain_s(infer, single, labeled):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('task', INFERENCERS)
-def test_results_are_those_of_tools_test(
-    task, infer, labeled, checkpoint, monkeypatch, tmp_path
-):
+def test_results_are_those_of_tools_test(task, infer, labeled, checkpoint, monkeypatch, tmp_path):
     tool = str(ROOT / 'tools' / 'test.py')
     found = tmp_path / 'found.pkl'
     command = [tool, labeled / f'{task}.py', checkpoint, '--out', found]
@@ -173,9 +157,7 @@ def test_results_are_those_of_tools_test(
         if task == 'coco':
             boxes = theirs['pred_instances']
             assert ours['scores'] == pytest.approx(boxes['scores'].tolist())
-            np.testing.assert_allclose(
-                ours['bboxes'], boxes['bboxes'], rtol=0, atol=1e-3
-            )
+            np.testing.assert_allclose(ours['bboxes'], boxes['bboxes'], rtol=0, atol=1e-3)
         elif task == 'ade20k':
             labels = theirs['pred_sem_seg']['data'][0].numpy()
             assert (ours['sem_seg'] == labels).mean() > 0.999
@@ -212,10 +194,7 @@ def test_masks_of_mask_dino(tmp_path, pictures):
 
 @pytest.mark.parametrize(
     'asked, text, is_list',
-    [
-        (dict(texts='a cat'), 'a cat', False),
-        (dict(classes=['cat', 'dog']), ('cat', 'dog'), True),
-    ],
+    [(dict(texts='a cat'), 'a cat', False), (dict(classes=['cat', 'dog']), ('cat', 'dog'), True)],
 )
 def test_text_reaches_detectors_that_read_it(
     asked, text, is_list, labeled, checkpoint, monkeypatch
@@ -273,6 +252,4 @@ def test_clear_messages(labeled, checkpoint, tmp_path):
     state['meta'] = {}
     torch.save(state, tmp_path / 'nameless.pth')
     with pytest.raises(ValueError, match='names the classes; set test_data'):
-        ClassificationInferencer(
-            labeled / 'imagenet.py', tmp_path / 'nameless.pth'
-        )
+        ClassificationInferencer(labeled / 'imagenet.py', tmp_path / 'nameless.pth')

@@ -39,17 +39,13 @@ def tested(labeled, monkeypatch, tmp_path):
         for step in pipeline:
             if 'reduce_zero_label' in step:
                 step.reduce_zero_label = False
-        cfg.test_dataloader = dict(
-            loader, dataset=dict(loader.dataset, pipeline=pipeline)
-        )
+        cfg.test_dataloader = dict(loader, dataset=dict(loader.dataset, pipeline=pipeline))
         cfg.test_evaluator = data[f'{task}_val_evaluator']
         if task == 'coco':
             cfg.test_dataloader.dataset.return_classes = True
         else:
             head = 'head' if task == 'imagenet' else 'decode_head'
-            cfg.model[head].update(
-                classes=CLASSES, templates=['a {}.'], cache_dir=None
-            )
+            cfg.model[head].update(classes=CLASSES, templates=['a {}.'], cache_dir=None)
         cfg.dump(tmp_path / 'config.py')
         tool, found = str(ROOT / 'tools/test.py'), tmp_path / 'found.pkl'
         command = [tool, tmp_path / 'config.py', 'none', '--out', found]
@@ -69,9 +65,7 @@ def test_results_are_those_of_tools_test(task, encoder, student_dir, tested):
     samples = tested(task, infer.cfg.copy())
     assert len(samples) == 3
     for theirs in samples:
-        (ours,) = infer(
-            theirs['img_path'], classes=list(CLASSES), **ASK[task]
-        )['predictions']
+        (ours,) = infer(theirs['img_path'], classes=list(CLASSES), **ASK[task])['predictions']
         if task == 'imagenet':
             scores = theirs['pred_score'].sort(descending=True).values
             assert ours['scores'] == pytest.approx(scores.tolist(), rel=1e-4)
@@ -108,10 +102,7 @@ def test_teacher_row_of_a_config(student_dir, pictures, clip_dir):
     clip = dict(model=f'local-dir:{clip_dir}', pretrained=None)
     row, replaced = (
         ZeroShotClassificationInferencer(
-            f'zero_shot/imagenet/{name}',
-            device='cpu',
-            teacher_cfg=clip,
-            encoder='teacher',
+            f'zero_shot/imagenet/{name}', device='cpu', teacher_cfg=clip, encoder='teacher'
         )
         for name in ('clip-vitb', 'kpu-vitb')
     )

@@ -16,9 +16,7 @@ def coco(folder, name):
     )
 
 
-@pytest.mark.parametrize(
-    'content', ['{"images": [', '[]', '{"images": [{"id": 1}]}']
-)
+@pytest.mark.parametrize('content', ['{"images": [', '[]', '{"images": [{"id": 1}]}'])
 def test_broken_annotation_file(tmp_path, content):
     (tmp_path / 'a.json').write_text(content)
     with pytest.raises(RuntimeError, match=r"a\.json' is broken, or is none"):
@@ -27,14 +25,8 @@ def test_broken_annotation_file(tmp_path, content):
 
 def test_an_image_without_a_height_is_named(tmp_path):
     image = dict(id=7, file_name='a.jpg', height=None, width=40)
-    annotation = dict(
-        id=1, image_id=7, category_id=1, bbox=[1, 1, 5, 5], area=25
-    )
-    content = dict(
-        images=[image],
-        annotations=[annotation],
-        categories=[dict(id=1, name='person')],
-    )
+    annotation = dict(id=1, image_id=7, category_id=1, bbox=[1, 1, 5, 5], area=25)
+    content = dict(images=[image], annotations=[annotation], categories=[dict(id=1, name='person')])
     (tmp_path / 'a.json').write_text(json.dumps(content))
     with pytest.raises(RuntimeError, match=r"a\.json'.*image 7 has height"):
         build_dataset(coco(tmp_path, 'a.json'))
@@ -48,9 +40,7 @@ def test_missing_annotation_file(tmp_path):
 def test_whole_annotation_file(tmp_path):
     content = dict(
         images=[dict(id=1, file_name='a.jpg', height=40, width=40)],
-        annotations=[
-            dict(id=1, image_id=1, category_id=1, bbox=[1, 1, 5, 5], area=25)
-        ],
+        annotations=[dict(id=1, image_id=1, category_id=1, bbox=[1, 1, 5, 5], area=25)],
         categories=[dict(id=1, name='person')],
     )
     (tmp_path / 'a.json').write_text(json.dumps(content))

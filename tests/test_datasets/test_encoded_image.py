@@ -8,11 +8,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from kpu_mm.datasets import CorruptImageError, CropBox, EncodedImage
-from kpu_mm.datasets.encoded_image import (
-    FORMATS,
-    MAX_PIXELS,
-    MAX_RATIO,
-)
+from kpu_mm.datasets.encoded_image import FORMATS, MAX_PIXELS, MAX_RATIO
 
 from .conftest import encode
 
@@ -87,9 +83,7 @@ def test_decompression_bomb_is_an_error(monkeypatch):
     EncodedImage(encode(6, (20, 30)))
 
 
-@pytest.mark.parametrize(
-    'data, reason', [(b'', 'empty'), (b'<html>', 'cannot identify')]
-)
+@pytest.mark.parametrize('data, reason', [(b'', 'empty'), (b'<html>', 'cannot identify')])
 def test_what_is_no_image_says_so(data, reason):
     with pytest.raises(CorruptImageError, match=reason):
         EncodedImage(data)
@@ -114,9 +108,7 @@ def test_other_formats_are_not_opened():
         EncodedImage(buffer.getvalue())
 
 
-@pytest.mark.parametrize(
-    'format', ['JPEG', 'PNG', 'WEBP', 'TIFF', 'BMP', 'GIF', 'AVIF', 'PPM']
-)
+@pytest.mark.parametrize('format', ['JPEG', 'PNG', 'WEBP', 'TIFF', 'BMP', 'GIF', 'AVIF', 'PPM'])
 def test_damage_is_a_skip_and_nothing_else(format):
     if format not in FORMATS:
         pytest.skip(f'this Pillow has no {format}')

@@ -34,9 +34,7 @@ def test_any_change_of_the_tree_is_noticed(images, change):
         path.rename(images / 'n0' / 'b.jpg')
     else:
         shutil.copytree(images / 'n0', images / 'n2')
-    found = {
-        str(p) for p in images.rglob('*') if p.suffix in ('.jpg', '.JPEG')
-    }
+    found = {str(p) for p in images.rglob('*') if p.suffix in ('.jpg', '.JPEG')}
     assert set(names(FolderSource(str(images)))) == found != set(before)
 
 
@@ -46,9 +44,7 @@ def test_unchanged_tree_is_not_scanned_again(images, monkeypatch):
 
     scans = []
     scan = image_sources._scan
-    monkeypatch.setattr(
-        image_sources, '_scan', lambda *args: (scans.append(1), scan(*args))
-    )
+    monkeypatch.setattr(image_sources, '_scan', lambda *args: (scans.append(1), scan(*args)))
     FolderSource(str(images))
     assert not scans
     FolderSource(str(images), refresh=True)

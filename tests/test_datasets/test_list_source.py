@@ -37,9 +37,7 @@ def test_changed_list_is_indexed_again(tmp_path):
 
 def test_million_entries_take_no_memory(tmp_path):
     listing = tmp_path / 'list.txt'
-    listing.write_text(
-        ''.join(f'{i % 100:03d}/image_{i:07d}.jpg\n' for i in range(10**6))
-    )
+    listing.write_text(''.join(f'{i % 100:03d}/image_{i:07d}.jpg\n' for i in range(10**6)))
     ListSource(str(listing), root='')
     tracemalloc.start()
     source = ListSource(str(listing), root='')

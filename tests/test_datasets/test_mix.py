@@ -27,9 +27,7 @@ def test_every_image_once_per_epoch_of_its_source(weights):
     for pool in pools:
         size = sum(lengths[s] for s in pool)
         own = [item for item in seen if item[0] in pool]
-        epochs = [
-            own[i : i + size] for i in range(0, len(own) - size + 1, size)
-        ]
+        epochs = [own[i : i + size] for i in range(0, len(own) - size + 1, size)]
         everything = {(s, i) for s in pool for i in range(lengths[s])}
         assert len(epochs) >= 30
         assert all(set(epoch) == everything for epoch in epochs)
@@ -42,9 +40,7 @@ def test_seed_changes_the_order():
     assert orders[0] == orders[2] != orders[1]
 
 
-@pytest.mark.parametrize(
-    'weights', [[1], [1, 0], [1, -1], [float('nan'), 1], [1, 5000]]
-)
+@pytest.mark.parametrize('weights', [[1], [1, 0], [1, -1], [float('nan'), 1], [1, 5000]])
 def test_bad_weights_are_refused(weights):
     with pytest.raises(ValueError, match=r'weight|Weights'):
         SourceMix([5, 5], weights)

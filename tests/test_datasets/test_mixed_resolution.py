@@ -23,15 +23,12 @@ def config(images, sizes=(16, 24, 40)):
 
 def batches(loader, count):
     return [
-        batch['streams']['low']['images']
-        for batch, _ in zip(loader, range(count), strict=False)
+        batch['streams']['low']['images'] for batch, _ in zip(loader, range(count), strict=False)
     ]
 
 
 def test_one_size_in_a_batch_and_all_of_them_in_the_long_run(images):
-    loader = MultiStreamLoader(
-        dict(low=dict(dataset=config(images), batch_size=3)), seed=1
-    )
+    loader = MultiStreamLoader(dict(low=dict(dataset=config(images), batch_size=3)), seed=1)
     sizes = [tuple(b.shape) for b in batches(loader, 40)]
     assert set(sizes) == {(3, 3, s, s) for s in (16, 24, 40)}
     dataset = loader.dataset['low']
@@ -44,9 +41,7 @@ def test_one_size_in_a_batch_and_all_of_them_in_the_long_run(images):
 
 def test_resumes_exactly_whatever_the_workers(images):
     def build(workers):
-        loader = dict(
-            dataset=config(images), batch_size=2, num_workers=workers
-        )
+        loader = dict(dataset=config(images), batch_size=2, num_workers=workers)
         return MultiStreamLoader(dict(low=loader), seed=3)
 
     expected = batches(build(0), 9)

@@ -30,10 +30,7 @@ def test_order_looks_random():
     mean = (n - 1) / 2
     variance = (n * n - 1) / 12
     for lag in (1, 2, 64):
-        products = sum(
-            (a - mean) * (b - mean)
-            for a, b in zip(values, values[lag:], strict=False)
-        )
+        products = sum((a - mean) * (b - mean) for a, b in zip(values, values[lag:], strict=False))
         assert abs(products / (n - lag) / variance) < 0.03
     # The first tenth is spread over the whole range.
     counts = [0] * 10

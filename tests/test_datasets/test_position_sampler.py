@@ -16,9 +16,7 @@ class Recorder:
 
 def test_two_processes_see_what_one_sees():
     one = PositionSampler(Recorder(), 6, rank=0, world_size=1)
-    two = [
-        PositionSampler(Recorder(), 3, rank=r, world_size=2) for r in (0, 1)
-    ]
+    two = [PositionSampler(Recorder(), 3, rank=r, world_size=2) for r in (0, 1)]
     joined = []
     iterators = [iter(sampler) for sampler in two]
     for _ in range(5):

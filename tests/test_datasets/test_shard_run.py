@@ -31,9 +31,7 @@ def test_writes_all_and_then_nothing(images, tmp_path, workers):
     assert write_shards(plan, workers) == report | {'kept': 3}
 
 
-def test_failing_process_is_an_error_and_its_rest_is_done_later(
-    images, tmp_path
-):
+def test_failing_process_is_an_error_and_its_rest_is_done_later(images, tmp_path):
     source = Exploding(str(images))
     plan = ShardPlan(source, tmp_path / 'out', 5)
     with pytest.raises(RuntimeError, match='Start again'):

@@ -5,12 +5,7 @@ import tarfile
 import pytest
 
 from kpu_mm.datasets import FolderSource, TarSource
-from tools.dataset_tools.make_shards import (
-    ShardPlan,
-    finished_shard,
-    verify_shard,
-    write_shard,
-)
+from tools.dataset_tools.make_shards import ShardPlan, finished_shard, verify_shard, write_shard
 
 from .conftest import encode
 
@@ -31,9 +26,7 @@ def test_shards_hold_the_good_images_unchanged(plan):
     assert name.endswith('n0/04.JPEG') and 'truncated' in reason.lower()
     good = [i for i in range(len(plan.source)) if i != 2]
     tar = TarSource(str(plan.folder / 'shard-*.tar'))
-    assert [tar.read(i) for i in range(len(tar))] == [
-        plan.source.read(i) for i in good
-    ]
+    assert [tar.read(i) for i in range(len(tar))] == [plan.source.read(i) for i in good]
     assert tar.name(11).endswith('shard-000002.tar/000000012_pict_ure.png')
 
 

@@ -18,9 +18,7 @@ def test_labelled_samples_come_as_mmengine_collates_them():
     loader = build_stream(numbers(), batch_size=4, sampler=SHUFFLING)
     (batch,) = next(iter(loader))
     assert not torch.is_tensor(batch) and len(batch) == 4
-    loader = build_stream(
-        numbers(), batch_size=4, collate_fn={'type': 'default_collate'}
-    )
+    loader = build_stream(numbers(), batch_size=4, collate_fn={'type': 'default_collate'})
     (batch,) = next(iter(loader))
     assert batch.shape == (4,)
 

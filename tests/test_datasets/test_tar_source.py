@@ -32,9 +32,7 @@ def test_equals_the_folder_it_was_made_of(shards, images):
         assert tar.name(i).endswith(f'long_{i:03d}.JPG')
         assert f's-{i // 4:03d}.tar/' in tar.name(i)
     wildcard = TarSource(shards.replace('{000..002}', '*'))
-    assert [wildcard.read(i) for i in range(12)] == [
-        folder.read(i) for i in range(12)
-    ]
+    assert [wildcard.read(i) for i in range(12)] == [folder.read(i) for i in range(12)]
 
 
 def read_all(source, results):
@@ -49,10 +47,7 @@ def test_pickled_and_forked_copies_read(shards):
     assert [copy.read(i) for i in range(12)] == expected
     context = multiprocessing.get_context('fork')
     results = context.Queue()
-    workers = [
-        context.Process(target=read_all, args=(source, results))
-        for _ in range(2)
-    ]
+    workers = [context.Process(target=read_all, args=(source, results)) for _ in range(2)]
     for worker in workers:
         worker.start()
     assert [results.get(timeout=30) for _ in workers] == [expected] * 2
@@ -76,9 +71,7 @@ def test_joined_shards_count_whole(tmp_path):
         parts.append((tmp_path / 'a.tar').read_bytes())
     (tmp_path / 'joined.tar').write_bytes(b''.join(parts))
     source = TarSource(str(tmp_path / 'joined.tar'))
-    assert [source.read(i) for i in range(6)] == [
-        b'x' * n for n in (0, 0, 1, 1, 2, 2)
-    ]
+    assert [source.read(i) for i in range(6)] == [b'x' * n for n in (0, 0, 1, 1, 2, 2)]
     assert source.name(5).endswith('joined.tar/21.jpg')
 
 

@@ -15,12 +15,7 @@ def image():
 
 def test_solarize_by_hand():
     transform = TRANSFORMS.build(
-        dict(
-            type='kpu_mm.TorchvisionTransform',
-            name='RandomSolarize',
-            threshold=128,
-            p=1.0,
-        )
+        dict(type='kpu_mm.TorchvisionTransform', name='RandomSolarize', threshold=128, p=1.0)
     )
     before = image()
     after = transform(dict(img=before.copy()))['img']
@@ -40,8 +35,7 @@ def test_share_and_seed():
     transform = TorchvisionTransform('RandomInvert', prob=0.3, p=1.0)
     torch.manual_seed(0)
     changed = [
-        not np.array_equal(transform(dict(img=image()))['img'], image())
-        for _ in range(2000)
+        not np.array_equal(transform(dict(img=image()))['img'], image()) for _ in range(2000)
     ]
     assert abs(np.mean(changed) - 0.3) < 0.05
     jitter = TorchvisionTransform('ColorJitter', brightness=0.4, hue=0.1)

@@ -104,9 +104,7 @@ def test_several_sources_by_weight(images, tmp_path):
     few = tmp_path / 'few'
     few.mkdir()
     (few / 'white.png').write_bytes(white())
-    dataset = UnlabeledImages(
-        [source(images), source(few)], PIPELINE, weights=[3, 1]
-    )
+    dataset = UnlabeledImages([source(images), source(few)], PIPELINE, weights=[3, 1])
     assert len(dataset) == 13
     white_ones = [int(dataset[p]['image'].min()) == 255 for p in range(40)]
     assert sum(white_ones) == 10

@@ -71,9 +71,7 @@ def small(dinov2_dir, clip_dir, grounding_dino_dir, tmp_path):
 
 
 @pytest.mark.parametrize(
-    'path',
-    sorted((CONFIGS / '_base_' / 'models' / 'teachers').glob('*.py')),
-    ids=lambda p: p.stem,
+    'path', sorted((CONFIGS / '_base_' / 'models' / 'teachers').glob('*.py')), ids=lambda p: p.stem
 )
 def test_teacher_builds(path, small):
     cfg = Config.fromfile(path).teacher_backbone
@@ -91,9 +89,7 @@ def test_teacher_builds(path, small):
 @pytest.mark.parametrize('task', KPU)
 def test_base_a_differs_by_its_backbone(task):
     kpu = CONFIGS / 'downstream' / task / f'{KPU[task]}.py'
-    row = Config.fromfile(
-        kpu.with_stem(kpu.stem.replace('kpu-vitb', 'base-a-vitb'))
-    ).to_dict()
+    row = Config.fromfile(kpu.with_stem(kpu.stem.replace('kpu-vitb', 'base-a-vitb'))).to_dict()
     kpu = Config.fromfile(kpu).to_dict()
     backbone = row['model'].pop('backbone')
     out_type = kpu['model'].pop('backbone').get('out_type')

@@ -46,12 +46,7 @@ def small_backbone(backbone, dinov2_dir):
         backbone.update(depth=18, base_channels=8)
         return [8, 16, 32, 64]
     if kind == 'SwinTransformer':
-        backbone.update(
-            embed_dims=8,
-            depths=[1, 1, 1, 1],
-            num_heads=[1, 1, 2, 2],
-            window_size=4,
-        )
+        backbone.update(embed_dims=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 2, 2], window_size=4)
         return [8, 16, 32, 64]
     assert kind == 'KPUBackbone'
     backbone.update(sentinel=str(dinov2_dir), inplanes=8, num_interactions=2)
@@ -76,10 +71,7 @@ def shrink(dinov2_dir, labeled):
         semantic = path.parent.name == 'ade20k'
         kind = 'num_stuff_classes' if semantic else 'num_things_classes'
         head[kind] = len(CLASSES)
-        for split, loader in (
-            ('train', cfg.train_dataloader),
-            ('val', cfg.val_dataloader),
-        ):
+        for split, loader in (('train', cfg.train_dataloader), ('val', cfg.val_dataloader)):
             data = loader.dataset
             data.pipeline = smaller(data.pipeline)
             data.metainfo = dict(classes=CLASSES)
@@ -87,8 +79,7 @@ def shrink(dinov2_dir, labeled):
                 data.data_root = str(labeled / 'ade20k')
                 data.img_suffix = '.png'
                 data.data_prefix = dict(
-                    img_path=f'images/{split}',
-                    seg_map_path=f'annotations/{split}',
+                    img_path=f'images/{split}', seg_map_path=f'annotations/{split}'
                 )
             else:
                 data.data_root = str(labeled / 'coco')
@@ -165,27 +156,18 @@ def write_panoptic(labeled, folder):
         (folder / f'{split}.json').write_text(json.dumps(data))
 
 
-@pytest.mark.skipif(
-    find_spec('panopticapi') is None, reason='panopticapi is not installed'
-)
+@pytest.mark.skipif(find_spec('panopticapi') is None, reason='panopticapi is not installed')
 def test_panoptic_config_from_data_to_metric(shrink, labeled, tmp_path):
     cfg = shrink(DOWNSTREAM / 'coco/mask-dino_r50_panoptic_50e.py')
     write_panoptic(labeled, tmp_path)
     cfg.model.bbox_head.num_stuff_classes = 1
-    for split, loader in (
-        ('train', cfg.train_dataloader),
-        ('val', cfg.val_dataloader),
-    ):
+    for split, loader in (('train', cfg.train_dataloader), ('val', cfg.val_dataloader)):
         loader.dataset.update(
             data_root='',
             ann_file=str(tmp_path / f'{split}.json'),
-            data_prefix=dict(
-                img=str(labeled / 'coco' / split), seg=str(tmp_path / split)
-            ),
+            data_prefix=dict(img=str(labeled / 'coco' / split), seg=str(tmp_path / split)),
             metainfo=dict(
-                classes=(*CLASSES, 'ground'),
-                thing_classes=CLASSES,
-                stuff_classes=('ground',),
+                classes=(*CLASSES, 'ground'), thing_classes=CLASSES, stuff_classes=('ground',)
             ),
         )
     panoptic, instances = cfg.val_evaluator

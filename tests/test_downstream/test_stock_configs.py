@@ -37,9 +37,7 @@ OURS = sorted(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    'source', [*STOCK, *OURS], ids=lambda s: Path(str(s)).stem
-)
+@pytest.mark.parametrize('source', [*STOCK, *OURS], ids=lambda s: Path(str(s)).stem)
 def test_trains_a_step_and_predicts(source, dinov2_dir, monkeypatch):
     # nobody's weights are downloaded: the backbone is ours
     cfg = get_config(source) if source in STOCK else Config.fromfile(source)
@@ -48,9 +46,7 @@ def test_trains_a_step_and_predicts(source, dinov2_dir, monkeypatch):
     # a step would end by forgetting them
     monkeypatch.setattr(optim_wrapper, 'zero_grad', lambda **kwargs: None)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
-        losses = model.train().train_step(
-            batch_of(cfg.default_scope), optim_wrapper
-        )
+        losses = model.train().train_step(batch_of(cfg.default_scope), optim_wrapper)
         results = model.eval().test_step(batch_of(cfg.default_scope))
     assert np.isfinite(float(losses['loss']))
     frozen = cfg.model.backbone.get('frozen', 'sentinel')
@@ -60,11 +56,7 @@ def test_trains_a_step_and_predicts(source, dinov2_dir, monkeypatch):
             assert torch.equal(p, before[name]), name
         elif name.startswith('backbone.') and p.requires_grad:
             assert p.grad is not None, name
-    moved = {
-        n
-        for n, p in before.items()
-        if not torch.equal(p, model.get_parameter(n))
-    }
+    moved = {n for n, p in before.items() if not torch.equal(p, model.get_parameter(n))}
     assert any(not name.startswith('backbone.') for name in moved)
     if frozen != 'all':
         assert 'backbone.prior.projections.1.weight' in moved
@@ -98,13 +90,9 @@ def test_frozen_features_stay_bit_for_bit(dinov2_dir):
         assert torch.equal(value, before[name]), name
 
 
-def test_distilled_checkpoint_in_a_stock_config(
-    dinov2_dir, tmp_path, monkeypatch
-):
+def test_distilled_checkpoint_in_a_stock_config(dinov2_dir, tmp_path, monkeypatch):
     """Missing and unexpected keys are named."""
-    backbone = dict(
-        type='kpu_mm.KPUBackbone', inplanes=8, sentinel=str(dinov2_dir)
-    )
+    backbone = dict(type='kpu_mm.KPUBackbone', inplanes=8, sentinel=str(dinov2_dir))
     source = MODELS.build(backbone)
     source.up.weight.data.fill_(0.5)
     state = {f'student.{k}': v for k, v in source.state_dict().items()}
@@ -113,17 +101,9 @@ def test_distilled_checkpoint_in_a_stock_config(
     path = tmp_path / 'iter_1.pth'
     torch.save(dict(state_dict=state), path)
     cfg = get_config(STOCK[2])
-    shrink(
-        cfg,
-        dinov2_dir,
-        init_cfg=dict(type='Pretrained', checkpoint=str(path)),
-    )
+    shrink(cfg, dinov2_dir, init_cfg=dict(type='Pretrained', checkpoint=str(path)))
     logged = []
-    monkeypatch.setattr(
-        sentinel_backbone,
-        'print_log',
-        lambda text, **_: logged.append(text),
-    )
+    monkeypatch.setattr(sentinel_backbone, 'print_log', lambda text, **_: logged.append(text))
     with DefaultScope.overwrite_default_scope('mmdet'):
         model = MODELS.build(cfg.model)
         model.init_weights()

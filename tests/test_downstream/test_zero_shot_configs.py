@@ -10,10 +10,7 @@ import open_clip
 import pytest
 import torch
 from mmengine.config import Config
-from transformers import (
-    GroundingDinoForObjectDetection,
-    GroundingDinoProcessor,
-)
+from transformers import GroundingDinoForObjectDetection, GroundingDinoProcessor
 
 from kpu_mm.models.teachers import CLIPTeacher, GroundingDINOTeacher
 from tests.fixtures_labeled import CLASSES
@@ -32,9 +29,7 @@ ROWS = sorted(
 @pytest.fixture
 def run(monkeypatch, tmp_path):
     """The tool in this process; the predictions of a config."""
-    spec = importlib.util.spec_from_file_location(
-        'tools_test', ROOT / 'tools' / 'test.py'
-    )
+    spec = importlib.util.spec_from_file_location('tools_test', ROOT / 'tools' / 'test.py')
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
 
@@ -61,9 +56,7 @@ def small(labeled, zero_shot_run, clip_dir, grounding_dino_dir, florence_dir):
         cfg = Config.fromfile(CONFIGS / f'{name}.py')
         loader = data[f'{task}_val_dataloader']
         dataset = cfg.test_dataloader.dataset
-        cfg.test_dataloader = dict(
-            loader, dataset=dict(loader.dataset, pipeline=dataset.pipeline)
-        )
+        cfg.test_dataloader = dict(loader, dataset=dict(loader.dataset, pipeline=dataset.pipeline))
         for step in dataset.pipeline:
             if 'scale' in step:
                 step.scale = (96, 128)
@@ -84,9 +77,7 @@ def small(labeled, zero_shot_run, clip_dir, grounding_dino_dir, florence_dir):
         for head in ('head', 'decode_head'):
             if head in cfg.model:
                 cfg.model[head].clip = dict(model=f'local-dir:{clip_dir}')
-                cfg.model[head].update(
-                    classes=CLASSES, templates=TEMPLATES, cache_dir=None
-                )
+                cfg.model[head].update(classes=CLASSES, templates=TEMPLATES, cache_dir=None)
         if task == 'coco':
             assert dataset.return_classes
             cfg.test_dataloader.dataset.return_classes = True
@@ -152,21 +143,15 @@ def test_clip_row_of_segmentation_is_open_clip(small, run, clip_dir):
     prepare = CLIPTeacher(f'local-dir:{clip_dir}').prepare
     for image, sample in zip(images_of(found, 96), found, strict=True):
         _, tokens = model.visual(prepare(image)[0])
-        tokens = torch.nn.functional.normalize(
-            tokens @ model.visual.proj, dim=-1
-        )
+        tokens = torch.nn.functional.normalize(tokens @ model.visual.proj, dim=-1)
         logits = (model.logit_scale.exp() * tokens @ text).unflatten(1, (4, 4))
         logits = torch.nn.functional.interpolate(
             logits.permute(0, 3, 1, 2), (96, 96), mode='bilinear'
         )
-        logits = torch.nn.functional.interpolate(
-            logits, (64, 64), mode='bilinear'
-        )
+        logits = torch.nn.functional.interpolate(logits, (64, 64), mode='bilinear')
         # not bit for bit: on some processors matrix products of another
         # batch size round otherwise
-        torch.testing.assert_close(
-            sample['seg_logits']['data'], logits[0], rtol=1e-5, atol=1e-5
-        )
+        torch.testing.assert_close(sample['seg_logits']['data'], logits[0], rtol=1e-5, atol=1e-5)
 
 
 @torch.no_grad()

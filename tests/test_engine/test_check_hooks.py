@@ -41,15 +41,11 @@ def classified(label):
 def segmented(label):
     labels = torch.full((1, 4, 4), 255)
     labels[0, 1, 1] = label
-    return SegDataSample(
-        gt_sem_seg=PixelData(data=labels), metainfo=dict(img_path='b.jpg')
-    )
+    return SegDataSample(gt_sem_seg=PixelData(data=labels), metainfo=dict(img_path='b.jpg'))
 
 
 def detected(label):
-    return DetDataSample(
-        gt_instances=InstanceData(labels=torch.tensor([0, label]))
-    )
+    return DetDataSample(gt_instances=InstanceData(labels=torch.tensor([0, label])))
 
 
 SAMPLES = (classified, segmented, detected)
@@ -113,9 +109,7 @@ def check(given, **parts):
 
 
 def uper_head(channels, index):
-    return UPerHead(
-        in_channels=channels, in_index=index, channels=4, num_classes=2
-    )
+    return UPerHead(in_channels=channels, in_index=index, channels=4, num_classes=2)
 
 
 def neck(channels):

@@ -23,9 +23,7 @@ def runner(run_config):
     optimizer = torch.optim.SGD(model.links.parameters(), lr=0.1)
     return SimpleNamespace(
         model=model,
-        train_loop=SimpleNamespace(
-            dataloader=MultiStreamLoader(cfg.train_dataloader)
-        ),
+        train_loop=SimpleNamespace(dataloader=MultiStreamLoader(cfg.train_dataloader)),
         optim_wrapper=OptimWrapper(optimizer),
         seed=7,
         iter=0,
@@ -44,9 +42,7 @@ def first_images(loader, seed=7):
 @pytest.mark.parametrize('precision', ['float32', 'bfloat16'])
 def test_fits_to_the_images_training_begins_with(runner, precision):
     if precision == 'bfloat16':
-        runner.optim_wrapper = AutocastOptimWrapper(
-            optimizer=runner.optim_wrapper.optimizer
-        )
+        runner.optim_wrapper = AutocastOptimWrapper(optimizer=runner.optim_wrapper.optimizer)
     NormalizerFitHook(num_images=8).before_train(runner)
     model, loader = runner.model, runner.train_loop.dataloader
     assert all(link.normalizer.fitted for link in model.links.values())
@@ -54,24 +50,15 @@ def test_fits_to_the_images_training_begins_with(runner, precision):
     # eight images are two batches of four
     with runner.optim_wrapper.optim_context(model):
         teacher, link = model.teachers['dino'], model.links['dino']
-        maps = [
-            link.targets(teacher.encode(step['dino'])).maps[0]
-            for step in found
-        ]
+        maps = [link.targets(teacher.encode(step['dino'])).maps[0] for step in found]
     variances = torch.cat(maps).var((0, 2, 3), correction=0)
-    torch.testing.assert_close(
-        variances, torch.ones_like(variances), rtol=1e-4, atol=0
-    )
+    torch.testing.assert_close(variances, torch.ones_like(variances), rtol=1e-4, atol=0)
 
 
 def test_training_does_not_notice(runner):
     loader = runner.train_loop.dataloader
     before = first_images(loader)
-    states = (
-        torch.get_rng_state(),
-        np.random.get_state()[1],
-        random.getstate(),
-    )
+    states = (torch.get_rng_state(), np.random.get_state()[1], random.getstate())
     NormalizerFitHook(num_images=6).before_train(runner)
     assert torch.equal(torch.get_rng_state(), states[0])
     assert np.array_equal(np.random.get_state()[1], states[1])

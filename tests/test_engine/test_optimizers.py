@@ -1,9 +1,7 @@
 import pytest
 import torch
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
-from mmpretrain.engine.optimizers import (
-    LearningRateDecayOptimWrapperConstructor,
-)
+from mmpretrain.engine.optimizers import LearningRateDecayOptimWrapperConstructor
 from mmpretrain.registry import MODELS
 
 import kpu_mm.engine.optimizers  # noqa: F401
@@ -41,9 +39,7 @@ def settings(constructor, model):
     names = {p: name for name, p in model.named_parameters()}
     groups = constructor(model).optimizer.param_groups
     found = {
-        names[p]: (group['lr'], group['weight_decay'])
-        for group in groups
-        for p in group['params']
+        names[p]: (group['lr'], group['weight_decay']) for group in groups for p in group['params']
     }
     return found, len(groups)
 
@@ -52,9 +48,7 @@ def test_agrees_with_mmpretrains():
     model = build('none')
     paramwise = dict(layer_decay_rate=0.7, norm_decay_mult=0.0)
     ours, groups = settings(LayerDecayConstructor(ADAMW, paramwise), model)
-    theirs, _ = settings(
-        LearningRateDecayOptimWrapperConstructor(ADAMW, paramwise), model
-    )
+    theirs, _ = settings(LearningRateDecayOptimWrapperConstructor(ADAMW, paramwise), model)
     assert ours.keys() == theirs.keys()
     for name, expected in theirs.items():
         assert ours[name] == pytest.approx(expected), name
@@ -67,12 +61,8 @@ def test_agrees_with_mmpretrains():
 
 def test_frozen_parameters_are_left_out():
     model = build('sentinel')
-    found, groups = settings(
-        LayerDecayConstructor(ADAMW, dict(layer_decay_rate=0.5)), model
-    )
-    assert set(found) == {
-        name for name, p in model.named_parameters() if p.requires_grad
-    }
+    found, groups = settings(LayerDecayConstructor(ADAMW, dict(layer_decay_rate=0.5)), model)
+    assert set(found) == {name for name, p in model.named_parameters() if p.requires_grad}
     assert groups == 1
 
 
@@ -95,8 +85,7 @@ def construct(model, **kwargs):
         dict(
             type='kpu_mm.TrainableConstructor',
             optim_wrapper_cfg=dict(
-                type='OptimWrapper',
-                optimizer=dict(type='AdamW', lr=0.1, weight_decay=0.01),
+                type='OptimWrapper', optimizer=dict(type='AdamW', lr=0.1, weight_decay=0.01)
             ),
             **kwargs,
         )

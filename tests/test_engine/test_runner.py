@@ -88,14 +88,10 @@ def test_resumes_weights_and_histories(tmp_path, first):
     runner(tmp_path / 'half', first, iters=4).train()
     half = runner(tmp_path / 'half', iters=6, resume=True)
     half.train()
-    for a, b in zip(
-        whole.model.parameters(), half.model.parameters(), strict=True
-    ):
+    for a, b in zip(whole.model.parameters(), half.model.parameters(), strict=True):
         assert torch.equal(a, b)
     for run in (whole, half):
-        assert isinstance(
-            run.message_hub.get_scalar('train/loss'), HistoryBuffer
-        )
+        assert isinstance(run.message_hub.get_scalar('train/loss'), HistoryBuffer)
     a, b = (r.message_hub.get_scalar('train/loss').data for r in (whole, half))
     assert np.array_equal(a[0], b[0])
     assert np.array_equal(a[1], b[1])
@@ -105,8 +101,7 @@ def test_histories_survive_exactly():
     values = np.random.default_rng(3).normal(size=7)
     buffer = HistoryBuffer(list(values), [1] * 7, max_length=9)
     checkpoint = dict(
-        meta=dict(best=np.float64(values[0])),
-        message_hub=dict(log_scalars=dict(loss=buffer)),
+        meta=dict(best=np.float64(values[0])), message_hub=dict(log_scalars=dict(loss=buffer))
     )
     to_plain(checkpoint)
     assert type(checkpoint['meta']['best']) is float
@@ -180,9 +175,7 @@ with only_run(Path(sys.argv[1])):
 
 def test_one_run_at_a_time(tmp_path):
     other = subprocess.Popen(
-        [sys.executable, '-c', HOLD, str(tmp_path)],
-        stdout=subprocess.PIPE,
-        text=True,
+        [sys.executable, '-c', HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True
     )
     try:
         assert 'held' in other.stdout.readline()
@@ -209,9 +202,7 @@ def test_the_stock_hook_keeps_two(tmp_path):
 
 
 @pytest.mark.parametrize('keep', [1, 2])
-def test_old_checkpoints_go_when_the_new_one_is_there(
-    tmp_path, monkeypatch, keep
-):
+def test_old_checkpoints_go_when_the_new_one_is_there(tmp_path, monkeypatch, keep):
     """What is on disk whenever a checkpoint is complete."""
     seen = []
     replace = Path.replace

@@ -9,11 +9,7 @@ from mmengine.logging import MessageHub
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from torch import nn
 
-from kpu_mm.engine.step_hooks import (
-    ModuleClipHook,
-    NonFiniteHook,
-    SkippedImagesHook,
-)
+from kpu_mm.engine.step_hooks import ModuleClipHook, NonFiniteHook, SkippedImagesHook
 from kpu_mm.registry import MODELS
 
 
@@ -22,9 +18,7 @@ def test_names_what_is_not_finite():
     runner = SimpleNamespace(work_dir='work_dirs/x')
     hook.after_train_iter(runner, 3, outputs={'loss': 1.0, 's2t/a': 2.0})
     with pytest.raises(FloatingPointError, match='iteration 5: s2t/a = nan'):
-        hook.after_train_iter(
-            runner, 4, outputs={'loss': 1.0, 's2t/a': float('nan')}
-        )
+        hook.after_train_iter(runner, 4, outputs={'loss': 1.0, 's2t/a': float('nan')})
 
 
 @pytest.mark.parametrize('value', [float('nan'), float('inf')])
@@ -46,17 +40,13 @@ class Hub(dict):
 def run(model, max_norm, wrapper=OptimWrapper, **options):
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     return SimpleNamespace(
-        model=model,
-        optim_wrapper=wrapper(optimizer=optimizer, **options),
-        message_hub=Hub(),
+        model=model, optim_wrapper=wrapper(optimizer=optimizer, **options), message_hub=Hub()
     ), ModuleClipHook(max_norm)
 
 
 def linear_pair():
     """Two parts with gradients of norm 5 and 10 for the loss of `step`."""
-    model = nn.ModuleDict(
-        dict(a=nn.Linear(2, 1, bias=False), b=nn.Linear(2, 1, bias=False))
-    )
+    model = nn.ModuleDict(dict(a=nn.Linear(2, 1, bias=False), b=nn.Linear(2, 1, bias=False)))
     for part in model.values():
         nn.init.zeros_(part.weight)
     return model
@@ -73,9 +63,7 @@ def test_clips_what_is_named_and_nothing_else():
     hook.before_train(runner)
     runner.optim_wrapper.update_params(loss_of(model))
     # down the gradient of norm 5, scaled to 0.5, and of norm 10, as it is
-    torch.testing.assert_close(
-        model['a'].weight, torch.tensor([[-0.3, -0.4]]), rtol=1e-5, atol=0
-    )
+    torch.testing.assert_close(model['a'].weight, torch.tensor([[-0.3, -0.4]]), rtol=1e-5, atol=0)
     torch.testing.assert_close(model['b'].weight, torch.tensor([[-6.0, 8.0]]))
     assert runner.message_hub['train/grad_norm/a'] == pytest.approx([5.0])
 
@@ -90,9 +78,7 @@ def test_clips_the_sum_of_accumulated_gradients():
         wrapper.update_params(3 * loss_of(model))
     # twice half of 30
     assert runner.message_hub['train/grad_norm/b'] == pytest.approx([30.0])
-    torch.testing.assert_close(
-        model['b'].weight, torch.tensor([[-12.0, 16.0]]), rtol=1e-5, atol=0
-    )
+    torch.testing.assert_close(model['b'].weight, torch.tensor([[-12.0, 16.0]]), rtol=1e-5, atol=0)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='scales on CUDA')
@@ -137,22 +123,16 @@ def test_another_task_steps_the_same_whatever_is_clipped(labeled):
         )
         runner.optim_wrapper.update_params(loss)
         steps = {
-            name: p.detach() - start[name]
-            for name, p in model.named_parameters()
-            if name in slopes
+            name: p.detach() - start[name] for name, p in model.named_parameters() if name in slopes
         }
         coco = [s.flatten() for n, s in steps.items() if 'tasks.coco' in n]
         assert torch.cat(coco).norm() == pytest.approx(0.01, rel=1e-2)
         for name, slope in slopes.items():
             if 'ade' in name:
-                torch.testing.assert_close(
-                    steps[name], -slope, rtol=1e-5, atol=1e-6
-                )
+                torch.testing.assert_close(steps[name], -slope, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    'name, reason', [('c', 'no module'), ('a', 'nothing in')]
-)
+@pytest.mark.parametrize('name, reason', [('c', 'no module'), ('a', 'nothing in')])
 def test_refuses_what_it_could_not_clip(name, reason):
     model = linear_pair()
     model['a'].requires_grad_(False)

@@ -65,9 +65,7 @@ def runner(tmp_path, stage, loop, **options):
         )
 
     settings = {
-        f'{stage}_dataloader': dict(
-            a=loader([1, 2, 3], 'first'), b=loader([4], 'second')
-        ),
+        f'{stage}_dataloader': dict(a=loader([1, 2, 3], 'first'), b=loader([4], 'second')),
         f'{stage}_evaluator': dict(a=[Sum()], b=[Sum()]),
         f'{stage}_cfg': dict(type=loop),
     }
@@ -81,12 +79,9 @@ def runner(tmp_path, stage, loop, **options):
 
 
 @pytest.mark.parametrize(
-    ('stage', 'loop'),
-    [('val', MultiTaskValLoop), ('test', MultiTaskTestLoop)],
+    ('stage', 'loop'), [('val', MultiTaskValLoop), ('test', MultiTaskTestLoop)]
 )
-def test_each_task_has_its_own_metric_and_hooks_see_one_run(
-    tmp_path, stage, loop
-):
+def test_each_task_has_its_own_metric_and_hooks_see_one_run(tmp_path, stage, loop):
     run = runner(tmp_path, stage, loop)
     record = Record()
     run.register_hook(record)
@@ -106,8 +101,6 @@ def test_each_task_has_its_own_metric_and_hooks_see_one_run(
 
 
 def test_a_task_without_evaluator_is_refused(tmp_path):
-    run = runner(
-        tmp_path, 'val', MultiTaskValLoop, val_evaluator=dict(a=[Sum()])
-    )
+    run = runner(tmp_path, 'val', MultiTaskValLoop, val_evaluator=dict(a=[Sum()]))
     with pytest.raises(ValueError, match='give one of each to every task'):
         run.val()

@@ -44,9 +44,7 @@ def train(work_dir, max_iters, name, workers=0, **options):
         ),
         train_cfg=dict(type=ResumableTrainLoop, max_iters=max_iters),
         optim_wrapper=dict(optimizer=dict(type='Adam', lr=0.1)),
-        default_hooks=dict(
-            checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=3)
-        ),
+        default_hooks=dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=3)),
         randomness=dict(seed=5),
         experiment_name=f'resumable_{name}_{work_dir.name}',
         **options,
@@ -82,8 +80,7 @@ class Mean(MultiStreamModel):
 
     def forward(self, streams, mode='loss'):
         losses = [
-            (batch['images'].float().mean() - self.mean).square()
-            for batch in streams.values()
+            (batch['images'].float().mean() - self.mean).square() for batch in streams.values()
         ]
         return dict(loss=sum(losses))
 
@@ -101,9 +98,7 @@ def train_streams(tmp_path):
         num_workers=0,
         dataset=dict(
             type='kpu_mm.UnlabeledImages',
-            sources=dict(
-                type='kpu_mm.FolderSource', root=str(tmp_path / 'images')
-            ),
+            sources=dict(type='kpu_mm.FolderSource', root=str(tmp_path / 'images')),
             pipeline=[
                 dict(type='kpu_mm.DecodeRandomResizedCrop', size=32),
                 dict(type='kpu_mm.PackImage'),
@@ -117,9 +112,7 @@ def train_streams(tmp_path):
             work_dir=str(tmp_path),
             train_dataloader=dict.fromkeys(streams, stream),
             train_cfg=dict(type=MultiStreamTrainLoop, max_iters=4),
-            optim_wrapper=dict(
-                optimizer=dict(type='SGD', lr=0.1), **optim_wrapper
-            ),
+            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1), **optim_wrapper),
             randomness=dict(seed=0),
             experiment_name='-'.join(streams) + str(len(optim_wrapper)),
         )

@@ -11,9 +11,7 @@ SENTINELS = {
     # 5 x 5 positions: images of 64 and 70 pixels meet the shortcut of
     # transformers for the size of pre-training
     'dinov2': dict(image_size=70, patch_size=14),
-    'dinov2_with_registers': dict(
-        image_size=70, patch_size=14, num_register_tokens=2
-    ),
+    'dinov2_with_registers': dict(image_size=70, patch_size=14, num_register_tokens=2),
     'dinov3_vit': dict(image_size=64, patch_size=16, intermediate_size=48),
 }
 
@@ -35,11 +33,7 @@ def build(family):
         **SENTINELS[family],
     )
     backbone = KPUBackbone(
-        sentinel,
-        num_interactions=1,
-        num_extra_extractors=0,
-        inplanes=4,
-        num_points=1,
+        sentinel, num_interactions=1, num_extra_extractors=0, inplanes=4, num_points=1
     )
     # a teacher at stride 14, as CLIP L/14 is
     projector = MLPProjector(24, 5, (24,), (6,), hidden=8)

@@ -59,14 +59,10 @@ def test_onnxruntime_gives_the_same(written):
         got, expected = run(x), model(x)
         assert list(got) == list(expected)
         for name, value in expected.items():
-            torch.testing.assert_close(
-                got[name], value, rtol=1e-4, atol=1e-4, msg=f'{name} {size}'
-            )
+            torch.testing.assert_close(got[name], value, rtol=1e-4, atol=1e-4, msg=f'{name} {size}')
     proto = onnx.load(folder / 'student.onnx')
     assert proto.opset_import[0].version == 20
-    sides = [
-        d.dim_param for d in proto.graph.input[0].type.tensor_type.shape.dim
-    ]
+    sides = [d.dim_param for d in proto.graph.input[0].type.tensor_type.shape.dim]
     assert sides == ['batch', '', 'height', 'width']
     content = proto.SerializeToString()
     for path in (Path(torch.__file__), Path(__file__)):
@@ -80,9 +76,7 @@ def test_torch_alone_gives_the_same(written, tmp_path):
     cases = [(x, model(x)) for x in (images(*size) for size in SIZES)]
     torch.save(cases, tmp_path / 'cases.pt')
     files = [str(folder / 'student.pt2'), str(tmp_path / 'cases.pt')]
-    subprocess.run(
-        [sys.executable, '-c', ALONE, *files], check=True, cwd=tmp_path
-    )
+    subprocess.run([sys.executable, '-c', ALONE, *files], check=True, cwd=tmp_path)
 
 
 @pytest.mark.slow

@@ -16,15 +16,10 @@ def trained(tmp_path_factory, dinov2_dir, grounding_dino_dir):
     """Config and checkpoint of Base_a's recipe, away from initial values."""
     torch.manual_seed(0)
     config = dict(
-        student=dict(
-            type='kpu_mm.ViTBackbone', sentinel=str(dinov2_dir), frozen='none'
-        ),
+        student=dict(type='kpu_mm.ViTBackbone', sentinel=str(dinov2_dir), frozen='none'),
         teachers=dict(
             dino=dict(type='kpu_mm.DINOTeacher', source=str(dinov2_dir)),
-            gdino=dict(
-                type='kpu_mm.GroundingDINOTeacher',
-                source=str(grounding_dino_dir),
-            ),
+            gdino=dict(type='kpu_mm.GroundingDINOTeacher', source=str(grounding_dino_dir)),
         ),
         terms=dict(s2t=1.0),
         projector=dict(type='kpu_mm.MLPProjector', hidden=24),
@@ -61,10 +56,7 @@ def test_folder_is_the_same_student(trained, folder):
     got = link.infer(expected, (56, 70))
     assert got.summary is None
     for a, b, m in zip(
-        got.maps,
-        model.links['gdino'].s2t(features).maps,
-        teacher.maps,
-        strict=True,
+        got.maps, model.links['gdino'].s2t(features).maps, teacher.maps, strict=True
     ):
         assert a.shape == m.shape
         if a.shape == b.shape:
@@ -87,22 +79,15 @@ def test_a_pyramid_is_no_part_of_a_student(trained, folder, tmp_path):
     state = {f'backbone.{k}': v for k, v in detector.state_dict().items()}
     torch.save(dict(state_dict=state), tmp_path / 'detector.pth')
     config = dict(trained[0]['student'], sentinel=str(folder / 'sentinel'))
-    student = read_student(
-        dict(type='mmdet.DINO', backbone=config), tmp_path / 'detector.pth'
-    )
+    student = read_student(dict(type='mmdet.DINO', backbone=config), tmp_path / 'detector.pth')
     images = torch.randn(1, 3, 42, 56)
     with torch.no_grad():
-        assert_same(
-            student.backbone.extract(images),
-            trained[2].student.extract(images),
-        )
+        assert_same(student.backbone.extract(images), trained[2].student.extract(images))
 
 
 @pytest.mark.slow
 def test_graphs(trained, tmp_path):
     """Each file is compared with the student before it is left there."""
     student = read_student(trained[0], trained[1])
-    folder = write_student(
-        student, tmp_path / 'out', ['onnx', 'program'], ['gdino', 'dino']
-    )
+    folder = write_student(student, tmp_path / 'out', ['onnx', 'program'], ['gdino', 'dino'])
     assert {'student.onnx', 'student.pt2'} < {p.name for p in folder.iterdir()}

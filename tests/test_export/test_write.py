@@ -57,9 +57,7 @@ def test_loads_in_a_config(folder, images, expected):
             sentinel=str(folder / 'sentinel'),
             inplanes=8,
             num_interactions=2,
-            init_cfg=dict(
-                type='Pretrained', checkpoint=str(folder / 'model.safetensors')
-            ),
+            init_cfg=dict(type='Pretrained', checkpoint=str(folder / 'model.safetensors')),
         )
     )
     student.init_weights()
@@ -164,14 +162,10 @@ def test_graphs_in_config_and_card(distilled, tmp_path, monkeypatch):
         path.write_text(' '.join(names))
         return program
 
-    monkeypatch.setattr(
-        'kpu_mm.export.graphs.export_program', lambda model: model
-    )
+    monkeypatch.setattr('kpu_mm.export.graphs.export_program', lambda model: model)
     monkeypatch.setitem(graphs.WRITERS, 'onnx', ('student.onnx', same))
     with torch.no_grad():
-        folder = write_student(
-            student, tmp_path / 'out', ['onnx'], heads=['other']
-        )
+        folder = write_student(student, tmp_path / 'out', ['onnx'], heads=['other'])
     stated = json.loads((folder / 'config.json').read_text())['graphs']
     assert stated['largest_differences'] == {'student.onnx': 0.0}
     assert stated['outputs']['other_map_0'] == 48
@@ -193,8 +187,7 @@ def test_refuses_formats_and_heads(distilled, tmp_path):
 def test_says_what_to_install(distilled, tmp_path, monkeypatch):
     student = read_student(distilled[0], distilled[1])
     monkeypatch.setattr(
-        'kpu_mm.export.write.find_spec',
-        lambda name: None if 'runtime' in name else name,
+        'kpu_mm.export.write.find_spec', lambda name: None if 'runtime' in name else name
     )
     with pytest.raises(ModuleNotFoundError, match='install onnxruntime`'):
         write_student(student, tmp_path / 'out', formats=['onnx'])

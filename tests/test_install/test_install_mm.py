@@ -12,9 +12,7 @@ MMCV = 'onedl-mmcv==2.3.6'
 def machine(monkeypatch, tmp_path):
     """A machine on which calls are recorded and nothing is installed."""
 
-    there = SimpleNamespace(
-        modules=set(), versions={}, wheel=None, errors=[], calls=[]
-    )
+    there = SimpleNamespace(modules=set(), versions={}, wheel=None, errors=[], calls=[])
 
     def version(name):
         if name not in there.versions:
@@ -51,9 +49,7 @@ def test_requirements_name_every_package():
 def test_distillation_needs_no_operators(machine):
     install_mm.install('distill')
     ((*names,),) = machine.calls
-    assert [name.split('==')[0] for name in names] == list(
-        install_mm.DISTILL.values()
-    )
+    assert [name.split('==')[0] for name in names] == list(install_mm.DISTILL.values())
 
 
 def test_what_is_there_stays(machine):
@@ -95,9 +91,7 @@ def test_new_wheel_that_fails_is_not_kept(machine, tmp_path):
     assert not (tmp_path / 'built.whl').exists()
 
 
-@pytest.mark.parametrize(
-    'versions', [{'mmcv': '2.1.0'}, {'onedl-mmcv': '2.3.5'}]
-)
+@pytest.mark.parametrize('versions', [{'mmcv': '2.1.0'}, {'onedl-mmcv': '2.3.5'}])
 def test_mmcv_of_somebody_else_is_left_alone(machine, versions):
     machine.modules, machine.versions = {'mmcv'}, versions
     machine.errors = ["No module named 'mmcv._ext'"]

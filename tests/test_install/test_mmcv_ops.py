@@ -37,9 +37,7 @@ def test_standard_is_written_for_every_compiler(tmp_path):
     setup = tmp_path / 'setup.py'
     setup.write_text("cxx = ['-std=c++17']\nnvcc = ['-std=c++14', '-O2']\n")
     mmcv_ops.set_cpp_standard(setup, 'c++20')
-    assert setup.read_text() == (
-        "cxx = ['-std=c++20']\nnvcc = ['-std=c++20', '-O2']\n"
-    )
+    assert setup.read_text() == ("cxx = ['-std=c++20']\nnvcc = ['-std=c++20', '-O2']\n")
 
 
 def test_environment_is_fast_unless_the_user_says_otherwise(monkeypatch):
@@ -61,9 +59,7 @@ def test_no_compiler_and_no_headers(monkeypatch, tmp_path):
     with pytest.raises(InstallError, match='no C\\+\\+ compiler'):
         mmcv_ops.check_compiler()
     monkeypatch.setenv('CXX', 'sh')
-    monkeypatch.setattr(
-        mmcv_ops.sysconfig, 'get_path', lambda name: str(tmp_path)
-    )
+    monkeypatch.setattr(mmcv_ops.sysconfig, 'get_path', lambda name: str(tmp_path))
     with pytest.raises(InstallError, match='the headers of this Python'):
         mmcv_ops.check_compiler()
 
@@ -132,9 +128,7 @@ def test_device(monkeypatch):
     assert target_device() == 'cpu'
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
-    monkeypatch.setattr(
-        torch.cuda, 'get_device_capability', lambda i: [(9, 0), (8, 0)][i]
-    )
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda i: [(9, 0), (8, 0)][i])
     monkeypatch.delenv('TORCH_CUDA_ARCH_LIST', raising=False)
     assert target_device() == 'cuda8.0;9.0'
     monkeypatch.setenv('TORCH_CUDA_ARCH_LIST', '9.0')
@@ -169,12 +163,8 @@ def test_unfinished_copy_is_no_wheel(tmp_path):
 
 def test_failed_build_tells_the_end_of_its_log(tmp_path):
     code = 'import sys; print("a.cpp:1: error"); sys.exit(3)'
-    with pytest.raises(
-        InstallError, match=r'a\.cpp:1: error\n.*tmp'
-    ) as caught:
-        run_build(
-            [sys.executable, '-c', code], tmp_path / 'tmp', dict(os.environ)
-        )
+    with pytest.raises(InstallError, match=r'a\.cpp:1: error\n.*tmp') as caught:
+        run_build([sys.executable, '-c', code], tmp_path / 'tmp', dict(os.environ))
     assert str(tmp_path / 'tmp') in str(caught.value)
     assert (tmp_path / 'tmp').read_text() == 'a.cpp:1: error\n'
 
@@ -199,9 +189,7 @@ def test_interrupted_build_ends_its_compilers(tmp_path, monkeypatch):
 
     monkeypatch.setattr(subprocess.Popen, 'wait', interrupt)
     with pytest.raises(KeyboardInterrupt):
-        run_build(
-            [sys.executable, '-c', code], tmp_path / 'log', dict(os.environ)
-        )
+        run_build([sys.executable, '-c', code], tmp_path / 'log', dict(os.environ))
     pid = int(child.read_text())
     until(lambda: not is_running(pid), f'{pid} lives on')
 

@@ -17,10 +17,7 @@ def run(*command, **env):
     inner = ('MAKEFLAGS', 'MAKELEVEL', 'MFLAGS', 'VIRTUAL_ENV')
     outside = {k: v for k, v in os.environ.items() if k not in inner}
     return subprocess.run(
-        [str(word) for word in command],
-        env={**outside, **env},
-        capture_output=True,
-        text=True,
+        [str(word) for word in command], env={**outside, **env}, capture_output=True, text=True
     )
 
 
@@ -52,17 +49,13 @@ def test_make_parses_and_helps():
         (('VIRTUAL_ENV=/my/env', 'PY=/usr/bin/py'), '/usr/bin/py', False),
     ],
 )
-def test_make_install_takes_the_active_environment(
-    tmp_path, arguments, python, venv
-):
+def test_make_install_takes_the_active_environment(tmp_path, arguments, python, venv):
     for name in ('Makefile', 'setup.py'):
         (tmp_path / name).symlink_to(ROOT / name)
     done = run('make', '-n', '-C', tmp_path, 'install', *arguments)
     assert done.returncode == 0, done.stderr
     assert ('-m venv' in done.stdout) == venv
-    assert f"'{python}' tools/install/install_mm.py --for downstream" in (
-        done.stdout
-    )
+    assert f"'{python}' tools/install/install_mm.py --for downstream" in (done.stdout)
 
 
 def test_python_that_fits_is_found(tmp_path):
@@ -94,11 +87,7 @@ def record_arguments(path):
 
 
 @pytest.mark.parametrize(
-    ('tool', 'files'),
-    [
-        ('train', ['a config.py']),
-        ('test', ['a config.py', 'a checkpoint.pth']),
-    ],
+    ('tool', 'files'), [('train', ['a config.py']), ('test', ['a config.py', 'a checkpoint.pth'])]
 )
 def test_dist_keeps_every_argument_whole(tool, files, tmp_path):
     record_arguments(tmp_path / 'python')

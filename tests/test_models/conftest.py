@@ -14,10 +14,7 @@ def cfg(dinov2_dir, grounding_dino_dir):
         ),
         teachers=dict(
             dino=dict(type='kpu_mm.DINOTeacher', source=str(dinov2_dir)),
-            gdino=dict(
-                type='kpu_mm.GroundingDINOTeacher',
-                source=str(grounding_dino_dir),
-            ),
+            gdino=dict(type='kpu_mm.GroundingDINOTeacher', source=str(grounding_dino_dir)),
         ),
         projector=dict(type='kpu_mm.MLPProjector', hidden=16),
     )

@@ -11,10 +11,7 @@ def build(kind, source, **kwargs):
     torch.manual_seed(0)
     if kind == 'TeacherBackbone':
         source = dict(
-            teacher=dict(
-                type='kpu_mm.GroundingDINOTeacher', source=str(source)
-            ),
-            embed_dims=8,
+            teacher=dict(type='kpu_mm.GroundingDINOTeacher', source=str(source)), embed_dims=8
         )
     else:
         source = dict(sentinel=str(source))
@@ -22,9 +19,7 @@ def build(kind, source, **kwargs):
 
 
 def test_pyramid_and_summary_of_an_adapter(dinov2_dir):
-    backbone = build(
-        'KPUBackbone', dinov2_dir, out_type='features', inplanes=8
-    )
+    backbone = build('KPUBackbone', dinov2_dir, out_type='features', inplanes=8)
     features = backbone.extract(IMAGES)
     (summary,) = BackboneView(backbone, 'summary')(IMAGES)
     assert torch.equal(summary, features.summary)
@@ -35,9 +30,7 @@ def test_pyramid_and_summary_of_an_adapter(dinov2_dir):
 
 def test_pyramid_and_summary_of_a_teacher(grounding_dino_dir):
     """The pyramid is the task's; the summary is the mean of a map."""
-    backbone = build(
-        'TeacherBackbone', grounding_dino_dir, out_type='features'
-    )
+    backbone = build('TeacherBackbone', grounding_dino_dir, out_type='features')
     alone = build('TeacherBackbone', grounding_dino_dir)
     view = BackboneView(backbone)
     view.levels.load_state_dict(alone.levels.state_dict())
@@ -60,9 +53,7 @@ def test_pyramid_and_summary_of_a_vit(dinov2_dir):
 
 
 @pytest.mark.parametrize('kind', ['ViTBackbone', 'TeacherBackbone'])
-def test_tasks_learn_pyramids_of_their_own(
-    kind, dinov2_dir, grounding_dino_dir
-):
+def test_tasks_learn_pyramids_of_their_own(kind, dinov2_dir, grounding_dino_dir):
     """A task's gradients do not reach what another task learns."""
     source = dinov2_dir if kind == 'ViTBackbone' else grounding_dino_dir
     backbone = build(kind, source, out_type='features')

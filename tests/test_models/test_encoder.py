@@ -1,13 +1,7 @@
 import pytest
 import torch
 
-from kpu_mm.models.encoder import (
-    Encoder,
-    level_masks,
-    nearest_size,
-    resize_mask,
-    to_map,
-)
+from kpu_mm.models.encoder import Encoder, level_masks, nearest_size, resize_mask, to_map
 from kpu_mm.registry import MODELS
 
 
@@ -23,9 +17,7 @@ def build(kind, source):
     return MODELS.build(config).eval()
 
 
-@pytest.mark.parametrize(
-    'kind', ['KPUBackbone', 'ViTBackbone', 'TeacherBackbone', 'DINOTeacher']
-)
+@pytest.mark.parametrize('kind', ['KPUBackbone', 'ViTBackbone', 'TeacherBackbone', 'DINOTeacher'])
 def test_students_and_teachers_keep_the_contract(kind, dinov2_dir):
     encoder = build(kind, str(dinov2_dir))
     assert isinstance(encoder, Encoder)
@@ -37,9 +29,7 @@ def test_students_and_teachers_keep_the_contract(kind, dinov2_dir):
         assert encoder.encode(images).masks is None
     assert features.summary.shape == (2, encoder.summary_channels)
     assert tuple(m.shape[1] for m in features.maps) == encoder.channels
-    for m, valid, stride in zip(
-        features.maps, features.masks, encoder.strides, strict=True
-    ):
+    for m, valid, stride in zip(features.maps, features.masks, encoder.strides, strict=True):
         assert abs(m.shape[-2] * stride - 56) < stride
         assert abs(m.shape[-1] * stride - 84) < stride
         assert valid.shape == (2, 1, *m.shape[-2:])
@@ -55,8 +45,7 @@ def test_a_compiled_extract_is_what_encode_calls(dinov2_dir):
 
 
 @pytest.mark.parametrize(
-    ('size', 'expected'),
-    [((5, 14), (14, 14)), ((20, 21), (14, 28)), ((56, 62), (56, 56))],
+    ('size', 'expected'), [((5, 14), (14, 14)), ((20, 21), (14, 28)), ((56, 62), (56, 56))]
 )
 def test_nearest_multiple_of_the_patch(size, expected):
     assert nearest_size(*size, 14) == expected

@@ -79,9 +79,7 @@ def type_of_teachers(config):
 def config_file_of_teachers(config):
     for teacher in config['teachers'].values():
         teacher['config'] = dict(
-            type='kpu_mm.MMTeacher',
-            config='payload/__init__.py',
-            checkpoint='none.pth',
+            type='kpu_mm.MMTeacher', config='payload/__init__.py', checkpoint='none.pth'
         )
 
 
@@ -123,9 +121,7 @@ READERS = {
 @pytest.mark.parametrize('edit', EDITS, ids=lambda edit: edit.__name__)
 def test_nothing_named_in_the_folder_is_run(change, marker, edit, reader):
     folder = change(edit)
-    with pytest.raises(
-        RuntimeError, match=r'config\.json.*(must|no argument)'
-    ):
+    with pytest.raises(RuntimeError, match=r'config\.json.*(must|no argument)'):
         READERS[reader](folder)
     assert not marker.exists()
 
@@ -138,9 +134,7 @@ def test_tools_refuse_it_too(change, marker, edit, monkeypatch, capsys):
     assert 'config.json' in said and not marker.exists()
 
 
-def test_zero_shot_config_refuses_it(
-    change, marker, labeled, monkeypatch, capsys, tmp_path
-):
+def test_zero_shot_config_refuses_it(change, marker, labeled, monkeypatch, capsys, tmp_path):
     folder = change(type_of_norm)
     cfg = Config.fromfile('configs/zero_shot/ade20k/kpu-vitb.py')
     cfg.model.backbone.source = str(folder)
@@ -217,9 +211,7 @@ def test_no_code_of_the_sentinel(exported, tmp_path, marker, values):
     assert not marker.exists()
 
 
-def test_config_beside_a_checkpoint_is_not_run(
-    zero_shot_run, tmp_path, marker
-):
+def test_config_beside_a_checkpoint_is_not_run(zero_shot_run, tmp_path, marker):
     shutil.copy(zero_shot_run / 'iter_1.pth', tmp_path / 'iter_1.pth')
     (tmp_path / 'run.py').write_text('model = __import__("payload")\n')
     for read in (open_student, read_teachers, FeatureInferencer):

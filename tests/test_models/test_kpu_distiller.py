@@ -27,9 +27,7 @@ def make_streams(seed=0, padded=False):
         mask[1, :, 96:] = False
     return dict(
         dino=dict(images=torch.randint(256, (3, 3, 56, 56)).byte(), mask=None),
-        gdino=dict(
-            images=torch.randint(256, (2, 3, 96, 128)).byte(), mask=mask
-        ),
+        gdino=dict(images=torch.randint(256, (2, 3, 96, 128)).byte(), mask=mask),
     )
 
 
@@ -66,9 +64,7 @@ def test_loss_is_the_papers(cfg):
             features = model.student.encode(batch['images'])
             teacher = model.teachers[name](batch['images'])
             total = dict(s2t=0, t2s=0, rec=0)
-            pairs = dict(
-                dino=[(0, 2)], gdino=[(0, 0), (0, 1), (1, 2), (2, 3)]
-            )[name]
+            pairs = dict(dino=[(0, 2)], gdino=[(0, 0), (0, 1), (1, 2), (2, 3)])[name]
             # stride 4 joined a map of stride 8, which t2s leaves out
             unified_pairs = [pair for pair in pairs if pair != (0, 0)]
             p = {term: getattr(model.links[name], term) for term in total}
@@ -103,9 +99,7 @@ def test_loss_is_the_papers(cfg):
     for key, value in expected.items():
         torch.testing.assert_close(losses[key], value, rtol=1e-4, atol=1e-5)
     # T = 2: every teacher counts one half
-    torch.testing.assert_close(
-        losses['loss'], sum(expected.values()) / 2, rtol=1e-4, atol=1e-5
-    )
+    torch.testing.assert_close(losses['loss'], sum(expected.values()) / 2, rtol=1e-4, atol=1e-5)
     assert losses['std/gdino'] > 0 and losses['std_t2s/dino'] > 0
 
 
@@ -147,9 +141,7 @@ def test_a_level_that_joined_a_map_is_unified_only_without_s2t(cfg):
     model = build(cfg, terms=dict(t2s=1.0))
     model(make_streams())['loss'].backward()
     assert model.links['gdino'].unified == (0, 1, 2, 3)
-    assert all(
-        p.grad is not None for p in model.parameters() if p.requires_grad
-    )
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
 
 
 def test_terms_switch(cfg):
@@ -159,12 +151,7 @@ def test_terms_switch(cfg):
     assert model.links['dino'].s2t is not None
     assert model.links['dino'].t2s is model.links['dino'].rec is None
     losses = model(streams)
-    assert {k.split('/')[0] for k in losses} == {
-        'loss',
-        's2t',
-        'std',
-        'weight',
-    }
+    assert {k.split('/')[0] for k in losses} == {'loss', 's2t', 'std', 'weight'}
     assert not set(full) <= losses.keys()
     half = (losses['s2t/dino'] + losses['s2t/gdino']) / 2
     torch.testing.assert_close(losses['loss'], 2 * half)
@@ -181,8 +168,7 @@ def test_per_stream_gives_the_same_step(cfg, accumulative_counts, mode):
         model = build(cfg, backward=backward).train()
         params = [p for p in model.parameters() if p.requires_grad]
         optim = wrapper(
-            optimizer=torch.optim.SGD(params, lr=0.1),
-            accumulative_counts=accumulative_counts,
+            optimizer=torch.optim.SGD(params, lr=0.1), accumulative_counts=accumulative_counts
         )
         logs = [
             model.train_step(dict(streams=make_streams(i)), optim)
@@ -240,12 +226,8 @@ def assert_same_step(plain, fast, streams):
     first['loss'].backward()
     second['loss'].backward()
     for key in first:
-        torch.testing.assert_close(
-            first[key], second[key], rtol=1e-4, atol=1e-5
-        )
-    for (name, p), q in zip(
-        plain.named_parameters(), fast.parameters(), strict=True
-    ):
+        torch.testing.assert_close(first[key], second[key], rtol=1e-4, atol=1e-5)
+    for (name, p), q in zip(plain.named_parameters(), fast.parameters(), strict=True):
         if p.grad is not None:
             torch.testing.assert_close(
                 p.grad,
@@ -309,9 +291,7 @@ def test_teachers_of_one_stream(cfg):
 def test_teacher_of_two_streams(cfg):
     """Each of its streams counts the same, whatever their sizes."""
     model = build(cfg, streams=dict(dino=['dino', 'gdino'])).eval()
-    assert model.streams.of_stream == dict(
-        dino=['dino'], gdino=['dino', 'gdino']
-    )
+    assert model.streams.of_stream == dict(dino=['dino'], gdino=['dino', 'gdino'])
     separate = build(cfg).eval()
     separate.load_state_dict(model.state_dict())
     small, large = make_streams().values()
@@ -320,15 +300,10 @@ def test_teacher_of_two_streams(cfg):
     at_large = separate(dict(dino=large, gdino=large))
     for term in ('s2t', 't2s', 'rec'):
         for stream, alone in (('dino', at_small), ('gdino', at_large)):
-            torch.testing.assert_close(
-                losses[f'{term}/dino/{stream}'], alone[f'{term}/dino']
-            )
+            torch.testing.assert_close(losses[f'{term}/dino/{stream}'], alone[f'{term}/dino'])
     expected = (at_small['loss'] + at_large['loss']) / 2
     torch.testing.assert_close(losses['loss'], expected)
-    parts = [
-        model({name: batch})['loss']
-        for name, batch in (('dino', small), ('gdino', large))
-    ]
+    parts = [model({name: batch})['loss'] for name, batch in (('dino', small), ('gdino', large))]
     torch.testing.assert_close(losses['loss'], sum(parts))
 
 

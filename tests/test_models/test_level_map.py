@@ -11,9 +11,7 @@ def pairs_of(maps):
 
 def test_the_papers_teachers_reach_every_level():
     maps = map_levels(dict(clip=(16,), grounding_dino=(8, 16, 32)), STUDENT)
-    assert pairs_of(maps) == dict(
-        clip=[(0, 2)], grounding_dino=[(0, 0), (0, 1), (1, 2), (2, 3)]
-    )
+    assert pairs_of(maps) == dict(clip=[(0, 2)], grounding_dino=[(0, 0), (0, 1), (1, 2), (2, 3)])
     assert maps['grounding_dino'].strides == (8, 16, 32)
 
 

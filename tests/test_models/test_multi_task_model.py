@@ -38,9 +38,7 @@ def build(config, **options):
 def single(labeled, task, state, **options):
     """The task's own model, with the joint model's weights."""
     cfg = Config.fromfile(labeled / f'{task}.py')
-    model = MODELS.build(
-        {**cfg.model, '_scope_': cfg.default_scope, **options}
-    )
+    model = MODELS.build({**cfg.model, '_scope_': cfg.default_scope, **options})
     own = {
         key.removeprefix(f'tasks.{task}.'): value
         for key, value in state.items()
@@ -52,9 +50,7 @@ def single(labeled, task, state, **options):
 
 def test_tasks_over_a_vit_are_the_single_models(config, batch, labeled):
     """Each with a pyramid of its own, which its checkpoint brings along."""
-    vit = dict(
-        type='kpu_mm.ViTBackbone', sentinel=config.model.backbone.sentinel
-    )
+    vit = dict(type='kpu_mm.ViTBackbone', sentinel=config.model.backbone.sentinel)
     model = build(config, backbone=dict(out_type='features', **vit))
     logs, _ = losses_and_gradients(model, batch)
     for task in ('coco', 'ade20k'):
@@ -62,9 +58,7 @@ def test_tasks_over_a_vit_are_the_single_models(config, batch, labeled):
         assert len(alone.backbone.levels) == 4
         values, _ = losses_and_gradients(alone, batch['streams'][task])
         for key, value in values.items():
-            assert logs[f'{task}/{key}'] == pytest.approx(
-                float(value), rel=1e-5
-            )
+            assert logs[f'{task}/{key}'] == pytest.approx(float(value), rel=1e-5)
 
 
 def losses_and_gradients(model, batch):
@@ -72,15 +66,11 @@ def losses_and_gradients(model, batch):
     data = model.data_preprocessor(copy.deepcopy(batch), True)
     loss, logs = model.parse_losses(model._run_forward(data, mode='loss'))
     loss.backward()
-    gradients = {
-        name: p.grad for name, p in model.named_parameters() if p.requires_grad
-    }
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
     return logs, gradients
 
 
-def test_gradient_is_the_weighted_sum_of_the_single_tasks(
-    config, batch, labeled
-):
+def test_gradient_is_the_weighted_sum_of_the_single_tasks(config, batch, labeled):
     weights = dict(coco=1.0, ade20k=0.5, imagenet=3.0)
     model = build(config, weights=weights)
     logs, gradients = losses_and_gradients(model, batch)
@@ -91,9 +81,7 @@ def test_gradient_is_the_weighted_sum_of_the_single_tasks(
         values, grads = losses_and_gradients(alone, batch['streams'][task])
         total += weights[task] * float(values['loss'])
         for key, value in values.items():
-            assert logs[f'{task}/{key}'] == pytest.approx(
-                float(value), rel=1e-5
-            )
+            assert logs[f'{task}/{key}'] == pytest.approx(float(value), rel=1e-5)
         for name, grad in grads.items():
             assert grad is not None, (task, name)
             owned = name.startswith('backbone.')
@@ -102,24 +90,18 @@ def test_gradient_is_the_weighted_sum_of_the_single_tasks(
     assert logs['loss'] == pytest.approx(total, rel=1e-5)
     for name, gradient in gradients.items():
         assert gradient is not None, name  # DDP would refuse it
-        torch.testing.assert_close(
-            gradient, expected[name], rtol=1e-4, atol=1e-6
-        )
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-6)
 
 
 def test_one_stream_at_a_time_takes_the_same_step(config, batch):
     states = []
     for backward in ('joint', 'per_stream'):
         model = build(config, backward=backward)
-        optimizer = torch.optim.SGD(
-            [p for p in model.parameters() if p.requires_grad], lr=0.1
-        )
+        optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
         model.train_step(copy.deepcopy(batch), OptimWrapper(optimizer))
         states.append(model.state_dict())
     for name, value in states[0].items():
-        torch.testing.assert_close(
-            value, states[1][name], rtol=1e-4, atol=1e-6
-        )
+        torch.testing.assert_close(value, states[1][name], rtol=1e-4, atol=1e-6)
 
 
 def test_a_bfloat16_step(config, batch):
@@ -132,9 +114,7 @@ def test_a_bfloat16_step(config, batch):
     assert all(p.dtype == torch.float32 for p in trained)
     assert all(torch.isfinite(p).all() for p in trained)
     # a gradient may be lost to rounding here and there
-    moved = [
-        not torch.equal(p, old) for p, old in zip(trained, before, strict=True)
-    ]
+    moved = [not torch.equal(p, old) for p, old in zip(trained, before, strict=True)]
     assert sum(moved) > 0.9 * len(moved)
 
 
@@ -179,9 +159,7 @@ def test_predictions_are_those_of_the_single_tasks(config, batch, labeled):
             alone = single(labeled, task, model.state_dict()).eval()
             data = copy.deepcopy(batch['streams'][task])
             for a, b in zip(joint[task], alone.val_step(data), strict=True):
-                for found, wanted in zip(
-                    numbers(task, a), numbers(task, b), strict=True
-                ):
+                for found, wanted in zip(numbers(task, a), numbers(task, b), strict=True):
                     assert torch.equal(found, wanted)
 
 
@@ -195,18 +173,14 @@ def numbers(task, sample):
 
 def test_a_backbone_of_any_toolbox_serves(batch):
     model = MultiTaskModel(
-        backbone=dict(
-            type='mmpretrain.ResNet', depth=18, out_indices=(0, 1, 2, 3)
-        ),
+        backbone=dict(type='mmpretrain.ResNet', depth=18, out_indices=(0, 1, 2, 3)),
         tasks=dict(
             imagenet=dict(
                 type='ImageClassifier',
                 _scope_='mmpretrain',
                 features=dict(out_indices=(3,)),
                 neck=dict(type='GlobalAveragePooling'),
-                head=dict(
-                    type='LinearClsHead', num_classes=3, in_channels=512
-                ),
+                head=dict(type='LinearClsHead', num_classes=3, in_channels=512),
             )
         ),
     )
@@ -225,14 +199,6 @@ def test_wrong_options_are_named(config):
         build(config, backward='both')
     with pytest.raises(ValueError, match="'coco' has a `backbone`"):
         build(config, tasks=dict(coco=dict(backbone=dict(type='ResNet'))))
-    tasks = dict(
-        imagenet=dict(
-            config.model.tasks.imagenet, features=dict(out_type='summary')
-        )
-    )
+    tasks = dict(imagenet=dict(config.model.tasks.imagenet, features=dict(out_type='summary')))
     with pytest.raises(ValueError, match='ResNet gives a pyramid only'):
-        build(
-            config,
-            backbone=dict(type='mmpretrain.ResNet', depth=18),
-            tasks=tasks,
-        )
+        build(config, backbone=dict(type='mmpretrain.ResNet', depth=18), tasks=tasks)

@@ -47,9 +47,7 @@ def test_agrees_with_the_equations():
     m = torch.randn(2, 12, 3, 5, dtype=torch.float64)
     mask = torch.ones(2, 1, 3, 5, dtype=torch.bool)
     got = projector(Features(summary, (m,), (mask,)))
-    torch.testing.assert_close(
-        got.summary, sum_of_mlps(weights, 'summary', summary)
-    )
+    torch.testing.assert_close(got.summary, sum_of_mlps(weights, 'summary', summary))
     expected = sum_of_mlps(weights, 'maps.0', m.movedim(1, -1))
     torch.testing.assert_close(got.maps[0], expected.movedim(-1, 1))
     assert got.masks == (mask,)
@@ -77,17 +75,13 @@ def test_other_number_of_blocks():
 def test_projects_every_position_by_its_own_mlp():
     torch.manual_seed(0)
     projector = MLPProjector(6, 4, [3, 5], [2, 7], hidden=8)
-    features = Features(
-        torch.randn(2, 6), (torch.randn(2, 3, 4, 3), torch.randn(2, 5, 2, 2))
-    )
+    features = Features(torch.randn(2, 6), (torch.randn(2, 3, 4, 3), torch.randn(2, 5, 2, 2)))
     out = projector(features)
     assert out.summary.shape == (2, 4)
     assert [m.shape for m in out.maps] == [(2, 2, 4, 3), (2, 7, 2, 2)]
     first, last = projector.maps[1][0], projector.maps[1][2]
     hidden = F.gelu(first.weight @ features.maps[1][1, :, 0, 1] + first.bias)
-    torch.testing.assert_close(
-        out.maps[1][1, :, 0, 1], last.weight @ hidden + last.bias
-    )
+    torch.testing.assert_close(out.maps[1][1, :, 0, 1], last.weight @ hidden + last.bias)
 
 
 def test_no_summary():
@@ -108,9 +102,7 @@ def test_chosen_mlps():
 def test_from_weights_alone():
     projector = MLPProjector(6, 4, [3, 5], [2, 7], hidden=8)
     again = MLPProjector.from_weights(projector.state_dict(), 'clip')
-    features = Features(
-        torch.randn(2, 6), (torch.randn(2, 3, 4, 3), torch.randn(2, 5, 2, 2))
-    )
+    features = Features(torch.randn(2, 6), (torch.randn(2, 3, 4, 3), torch.randn(2, 5, 2, 2)))
     first, second = projector(features), again(features)
     assert torch.equal(first.summary, second.summary)
     assert all(map(torch.equal, first.maps, second.maps))

@@ -14,10 +14,7 @@ def config(distilled):
 
 def test_detector_s_backbone(distilled, config, tmp_path):
     _, _, model = distilled
-    state = {
-        f'backbone.{name}': value
-        for name, value in model.student.state_dict().items()
-    }
+    state = {f'backbone.{name}': value for name, value in model.student.state_dict().items()}
     state['bbox_head.weight'] = torch.zeros(1)
     torch.save(dict(state_dict=state), tmp_path / 'detector.pth')
     detector = dict(type='mmdet.DINO', backbone=config['student'])

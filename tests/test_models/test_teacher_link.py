@@ -26,9 +26,7 @@ def test_resizes_to_the_teacher_s_grid_and_projects():
     with torch.no_grad():
         got = link.infer(features, (50, 75))
         resized = F.interpolate(maps[2], (4, 6), mode='bilinear')
-        for m, source, mlp in zip(
-            got.maps, (maps[2], resized), projector.maps[1:], strict=True
-        ):
+        for m, source, mlp in zip(got.maps, (maps[2], resized), projector.maps[1:], strict=True):
             expected = mlp(source.movedim(1, -1)).movedim(-1, 1)
             torch.testing.assert_close(m, expected)
         assert torch.equal(got.summary, projector.summary(features.summary))
@@ -76,9 +74,7 @@ def test_inference_undoes_the_normaliser():
         folded = link.infer(student, (64, 96))
     assert link.normalizer is None
     for got in (own, folded):
-        for (name, a, _), (_, b, _) in zip(
-            got.outputs(), expected.outputs(), strict=True
-        ):
+        for (name, a, _), (_, b, _) in zip(got.outputs(), expected.outputs(), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4, msg=name)
 
 

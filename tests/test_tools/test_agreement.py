@@ -13,17 +13,12 @@ TOOL = 'analysis_tools/agreement.py'
 
 
 def test_table_and_files(distilled, distilled_run, tmp_path):
-    done = run_tool(
-        TOOL,
-        *(distilled_run, distilled[1], '--num-images', 6, '--out', tmp_path),
-    )
+    done = run_tool(TOOL, *(distilled_run, distilled[1], '--num-images', 6, '--out', tmp_path))
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / 'agreement.json').read_text())
     streams = Config.fromfile(distilled_run).train_dataloader
     for name, stream in streams.items():
-        expected = measure_agreement(
-            distilled[2], name, first_batches(name, stream, 6)
-        )
+        expected = measure_agreement(distilled[2], name, first_batches(name, stream, 6))
         for output, values in report['teachers'][name].items():
             # another process, other sums of float32
             assert values == pytest.approx(expected[output], rel=1e-3)
@@ -37,20 +32,14 @@ def test_one_sentence(distilled, distilled_run, monkeypatch, capsys):
         ([distilled[1], '--num-images', 0], 'no whole number from 1 on'),
         ([distilled[1], '--device', 'abacus'], "'abacus' is no device"),
     ):
-        line = refusal_of(
-            TOOL, [distilled_run, *arguments], monkeypatch, capsys
-        )
+        line = refusal_of(TOOL, [distilled_run, *arguments], monkeypatch, capsys)
         assert sentence in line
 
 
-def test_needs_projectors(
-    distilled, distilled_run, tmp_path, monkeypatch, capsys
-):
+def test_needs_projectors(distilled, distilled_run, tmp_path, monkeypatch, capsys):
     model = MODELS.build(dict(distilled[0], terms=dict(t2s=1.0)))
     torch.save(dict(state_dict=model.state_dict()), tmp_path / 'part.pth')
     path = tmp_path / 'config.py'
-    path.write_text(
-        f'_base_ = {str(distilled_run)!r}\nmodel = dict(terms=dict(t2s=1.0))\n'
-    )
+    path.write_text(f'_base_ = {str(distilled_run)!r}\nmodel = dict(terms=dict(t2s=1.0))\n')
     line = refusal_of(TOOL, [path, tmp_path / 'part.pth'], monkeypatch, capsys)
     assert "model.terms has no 's2t'" in line

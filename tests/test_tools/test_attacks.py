@@ -147,12 +147,7 @@ def test_runners_of_the_python_api(evil, tmp_path, option):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ('tool', 'runner'),
-    [
-        ('train', "runner_type = 'kpu_mm.KPURunner'"),
-        ('train', ''),
-        ('test', ''),
-    ],
+    ('tool', 'runner'), [('train', "runner_type = 'kpu_mm.KPURunner'"), ('train', ''), ('test', '')]
 )
 def test_train_and_test(tool, runner, tmp_path):
     evil = tmp_path / 'evil.pth'

@@ -63,12 +63,8 @@ def test_boxes_are_the_inferencer_s(student_dir, image, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
-    infer = ZeroShotDetectionInferencer(
-        student_dir, device='cpu', encoder='teacher'
-    )
-    (expected,) = infer(image, texts='a cat and the dog', threshold=0.5)[
-        'predictions'
-    ]
+    infer = ZeroShotDetectionInferencer(student_dir, device='cpu', encoder='teacher')
+    (expected,) = infer(image, texts='a cat and the dog', threshold=0.5)['predictions']
     told = json.loads(line)
     assert told['scores'] == pytest.approx(expected['scores'], rel=1e-3)
     assert told['names'] == expected['names'] and expected['names']
@@ -92,9 +88,7 @@ def test_a_line_for_each_image(demo, student_dir, image, tmp_path):
         assert sum(line['shares']) == pytest.approx(1)
 
 
-def test_features_of_a_teacher_that_moved(
-    demo, student_dir, image, siglip_dir
-):
+def test_features_of_a_teacher_that_moved(demo, student_dir, image, siglip_dir):
     done = demo(
         'features', image, '--model', student_dir, '--encoder', 'teacher',
         '--teacher', 'clip', '--image-size', 64,

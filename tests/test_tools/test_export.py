@@ -20,10 +20,7 @@ def config_file(distilled, tmp_path):
 
 def run(*arguments):
     return subprocess.run(
-        [sys.executable, TOOL, *map(str, arguments)],
-        env=ENV,
-        capture_output=True,
-        text=True,
+        [sys.executable, TOOL, *map(str, arguments)], env=ENV, capture_output=True, text=True
     )
 
 

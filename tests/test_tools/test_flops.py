@@ -2,12 +2,7 @@ import torch
 from torch import nn
 
 from kpu_mm.models.backbones import KPUBackbone
-from tools.analysis_tools.get_flops import (
-    count_flops,
-    count_parameters,
-    flops_by_part,
-    part_of,
-)
+from tools.analysis_tools.get_flops import count_flops, count_parameters, flops_by_part, part_of
 
 
 def backbone(**kwargs):
@@ -23,9 +18,7 @@ def backbone(**kwargs):
 
 
 def test_parameters_by_hand():
-    model = nn.Sequential(
-        nn.Linear(3, 4), nn.Linear(4, 2).requires_grad_(False)
-    )
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2).requires_grad_(False))
     counts = count_parameters(model, lambda name: name.split('.')[0])
     assert counts == {'0': (16, 0), '1': (0, 10)}
     assert counts['0'].total == 16

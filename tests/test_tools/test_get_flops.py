@@ -39,9 +39,7 @@ def test_with_teachers_and_projectors(distilled, tmp_path):
     cost = json.loads(out.read_text())
     for term in ('s2t', 't2s', 'rec'):
         expected = sum(
-            p.numel()
-            for link in model.links.values()
-            for p in getattr(link, term).parameters()
+            p.numel() for link in model.links.values() for p in getattr(link, term).parameters()
         )
         assert cost[f'projectors: {term}']['trained'] == expected
     teacher = cost['teacher: other']

@@ -74,7 +74,5 @@ def test_one_sentence_for_other_classes(
     (tmp_path / 'x' / 'a.png').write_bytes(b'')
     train = labeled / 'imagenet/train'
     arguments = [distilled_run, distilled[1], '--train', train]
-    line = refusal_of(
-        TOOL, [*arguments, '--test', tmp_path], monkeypatch, capsys
-    )
+    line = refusal_of(TOOL, [*arguments, '--test', tmp_path], monkeypatch, capsys)
     assert 'both need the same folders' in line

@@ -16,10 +16,7 @@ def run(tmp_path):
         folder = tmp_path / name / '1' / 'vis_data'
         folder.mkdir(parents=True)
         (folder / 'config.py').write_text(CONFIG)
-        rows = [
-            {'step': i, 's2t/a': 3.0, 's2t/b': 1.0, **weights}
-            for i in range(10)
-        ]
+        rows = [{'step': i, 's2t/a': 3.0, 's2t/b': 1.0, **weights} for i in range(10)]
         lines = ''.join(json.dumps(row) + '\n' for row in rows)
         (folder / 'scalars.json').write_text(lines)
         return tmp_path / name
@@ -53,12 +50,7 @@ def test_one_sentence(run, tmp_path, monkeypatch, capsys):
 def test_what_training_logs(run_config, tmp_path):
     work_dir = tmp_path / 'work'
     done = run_tool(
-        'train.py',
-        run_config,
-        '--work-dir',
-        work_dir,
-        '--cfg-options',
-        'train_cfg.max_iters=3',
+        'train.py', run_config, '--work-dir', work_dir, '--cfg-options', 'train_cfg.max_iters=3'
     )
     assert done.returncode == 0, done.stderr
     done = run_tool(TOOL, f'it={work_dir}', '--out', tmp_path)

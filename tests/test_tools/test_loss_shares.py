@@ -3,12 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from tools.analysis_tools.loss_share import (
-    first_and_last,
-    loss_shares,
-    read_run,
-    running_mean,
-)
+from tools.analysis_tools.loss_share import first_and_last, loss_shares, read_run, running_mean
 
 ROW = {'step': 1, 's2t/a': 1.0, 's2t/b': 3.0, 'rec/a': 2.0, 'rec/b': 0.0}
 
@@ -33,9 +28,7 @@ def test_weights_of_a_balancer():
 
 def test_a_teacher_of_two_streams():
     row = {'step': 1, 's2t/a/x': 1.0, 's2t/a/y': 5.0, 's2t/b': 1.0}
-    shares = loss_shares(
-        [{**row, 'weight/a': 2.0, 'weight/b': 6.0}], {'s2t': 1}
-    )
+    shares = loss_shares([{**row, 'weight/a': 2.0, 'weight/b': 6.0}], {'s2t': 1})
     # a: 2 * (1 + 5) / 2, b: 6 * 1
     assert shares.teachers == dict(a=[0.5], b=[0.5])
     assert shares.losses['s2t/a/y'] == [5.0]
@@ -50,14 +43,10 @@ def test_rows_without_losses_are_left_out():
 
 
 def test_smoothing_comes_before_the_ratio():
-    rows = [
-        {'step': i, 's2t/a': a, 's2t/b': 1.0} for i, a in enumerate([1, 9])
-    ]
+    rows = [{'step': i, 's2t/a': a, 's2t/b': 1.0} for i, a in enumerate([1, 9])]
     shares = loss_shares(rows, dict(s2t=1.0), window=2)
     np.testing.assert_allclose(shares.teachers['a'], [0.5, 5 / 6])
-    np.testing.assert_allclose(
-        running_mean(np.array([1.0, 2, 6, 4]), 3), [1, 1.5, 3, 4]
-    )
+    np.testing.assert_allclose(running_mean(np.array([1.0, 2, 6, 4]), 3), [1, 1.5, 3, 4])
 
 
 def write(folder, rows, tail='', config='model = dict()'):
@@ -73,12 +62,7 @@ def test_a_killed_and_resumed_run(tmp_path):
     write(tmp_path / '20260102' / 'vis_data', again)
     write(tmp_path / '20260101' / 'vis_data', first, '{"step": 4, "lo')
     rows, _ = read_run(tmp_path)
-    assert [(r['step'], r['loss']) for r in rows] == [
-        (1, 0),
-        (2, 0),
-        (3, 1),
-        (4, 1),
-    ]
+    assert [(r['step'], r['loss']) for r in rows] == [(1, 0), (2, 0), (3, 1), (4, 1)]
 
 
 def test_broken_logs(tmp_path):

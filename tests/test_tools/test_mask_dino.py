@@ -59,9 +59,7 @@ def check(out, official):
         ('backbone.layer1.0.downsample.0', 'backbone.res2.0.shortcut'),
         ('bbox_head.predictor.cls', 'sem_seg_head.predictor.class_embed'),
     ):
-        assert torch.equal(
-            weights[f'{ours}.weight'], official[f'{name}.weight']
-        )
+        assert torch.equal(weights[f'{ours}.weight'], official[f'{name}.weight'])
 
 
 @pytest.mark.slow
@@ -88,17 +86,11 @@ def test_arrays_of_the_model_zoo(official, config, tmp_path, convert):
     check(out, official)
 
 
-def test_one_sentence_for_another_architecture(
-    official, config, tmp_path, convert
-):
+def test_one_sentence_for_another_architecture(official, config, tmp_path, convert):
     source, out = tmp_path / 'official.pth', tmp_path / 'out.pth'
     torch.save({'model': official}, source)
     code, printed, errors = convert(
-        config,
-        source,
-        out,
-        '--cfg-options',
-        'model.bbox_head.pixel_decoder.extra_level=True',
+        config, source, out, '--cfg-options', 'model.bbox_head.pixel_decoder.extra_level=True'
     )
     assert code == 2
     assert '3 levels' in printed

@@ -9,22 +9,9 @@ from mmengine.registry import DefaultScope
 from torchvision.models import resnet50
 
 from kpu_mm.registry import MODELS
-from tests.mask_dino_pair import (
-    assert_same,
-    build_reference,
-    head_config,
-    rendered,
-)
-from tests.references.mask_dino.backbones import (
-    TimmSwin,
-    TorchvisionR50,
-    resnet_state,
-    swin_state,
-)
-from tools.model_converters.mask_dino import (
-    convert_official,
-    describe_official,
-)
+from tests.mask_dino_pair import assert_same, build_reference, head_config, rendered
+from tests.references.mask_dino.backbones import TimmSwin, TorchvisionR50, resnet_state, swin_state
+from tools.model_converters.mask_dino import convert_official, describe_official
 
 CONFIGS = Path(__file__).parents[2] / 'configs' / 'downstream' / 'coco'
 PREFIX = 'sem_seg_head.predictor.'
@@ -50,10 +37,7 @@ def detector(backbone, channels, **options):
         dict(
             type='kpu_mm.MaskDINO',
             backbone=backbone,
-            bbox_head=dict(
-                type='kpu_mm.MaskDINOHead',
-                **head_config(channels=channels, **options),
-            ),
+            bbox_head=dict(type='kpu_mm.MaskDINOHead', **head_config(channels=channels, **options)),
         )
     ).eval()
 
@@ -70,10 +54,7 @@ def small():
 @torch.no_grad()
 @pytest.mark.parametrize(
     ('other', 'config', 'layout', 'canvas'),
-    [
-        (TorchvisionR50, R50, '3s', (64, 96)),
-        (TimmSwin, SWIN, '5s', (128, 192)),
-    ],
+    [(TorchvisionR50, R50, '3s', (64, 96)), (TimmSwin, SWIN, '5s', (128, 192))],
 )
 def test_whole_detector(other, config, layout, canvas):
     """Backbones of other libraries and the reference, from pixels on."""
@@ -91,10 +72,7 @@ def test_whole_detector(other, config, layout, canvas):
         scale = theirs.abs().max().item()
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5 * scale)
     ours = model.bbox_head(wanted)
-    assert_same(
-        rendered(ours.matching[-1], ours.mask_features),
-        reference(wanted).sets[-1],
-    )
+    assert_same(rendered(ours.matching[-1], ours.mask_features), reference(wanted).sets[-1])
 
 
 def hollow(state):
@@ -157,11 +135,7 @@ def test_every_official_weight_is_used(small):
     used = {value.data_ptr() for value in weights.values()}
     unused = [k for k, v in official.items() if v.data_ptr() not in used]
     assert unused == ['criterion.empty_weight']
-    aliases = [
-        name
-        for name in official
-        if re.search(r'\.bbox_embed\.\d|decoder\.norm\.', name)
-    ]
+    aliases = [name for name in official if re.search(r'\.bbox_embed\.\d|decoder\.norm\.', name)]
     # three layers of weight and bias, twice for each of two layers, and
     # the norm
     assert len(aliases) == 6 * 2 * 2 + 2

@@ -7,9 +7,7 @@ TOOL = 'analysis_tools/pca_panels.py'
 
 def test_picture(distilled, distilled_run, tmp_path):
     done = run_tool(
-        TOOL,
-        *(distilled_run, distilled[1], '--num-images', 2, '--size', 56),
-        *('--out', tmp_path),
+        TOOL, *(distilled_run, distilled[1], '--num-images', 2, '--size', 56), *('--out', tmp_path)
     )
     assert done.returncode == 0, done.stderr
     links = distilled[2].links.values()
@@ -19,9 +17,7 @@ def test_picture(distilled, distilled_run, tmp_path):
     assert size == (columns * 240, 2 * 240)
 
 
-def test_one_sentence_without_images(
-    distilled, distilled_run, tmp_path, monkeypatch, capsys
-):
+def test_one_sentence_without_images(distilled, distilled_run, tmp_path, monkeypatch, capsys):
     arguments = [distilled_run, distilled[1], '--images', tmp_path / 'none']
     line = refusal_of(TOOL, arguments, monkeypatch, capsys)
     assert "none' does not exist" in line

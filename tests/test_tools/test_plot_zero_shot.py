@@ -20,9 +20,7 @@ def tool():
 
 def write(path, **values):
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        json.dumps({k.replace('__', '/'): values[k] for k in values})
-    )
+    path.write_text(json.dumps({k.replace('__', '/'): values[k] for k in values}))
     return path
 
 
@@ -48,9 +46,7 @@ def test_reads_values(tool, results):
 
 def test_draws_them(tool, results, tmp_path, monkeypatch):
     figure = tool.plot(tool.read_results(results))
-    heights = [
-        [bar.get_height() for bar in axis.patches] for axis in figure.axes
-    ]
+    heights = [[bar.get_height() for bar in axis.patches] for axis in figure.axes]
     assert heights == [[68.4, 70.0], [pytest.approx(43)], [12.5]]
     first, second = (axis.patches for axis in figure.axes[:2])
     assert first[1].get_facecolor() == second[0].get_facecolor()  # KPU's

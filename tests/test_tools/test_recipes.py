@@ -22,9 +22,7 @@ TEACHERS = {
 
 @pytest.fixture
 def models(dinov2_dir, clip_dir, grounding_dino_dir):
-    return dict(
-        dinov2=dinov2_dir, clip=clip_dir, grounding_dino=grounding_dino_dir
-    )
+    return dict(dinov2=dinov2_dir, clip=clip_dir, grounding_dino=grounding_dino_dir)
 
 
 def write_config(name, models, folder):
@@ -66,9 +64,7 @@ def check_weights(losses, teachers):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    'name', ['base-b_vitb', 'base-c_vitb', 'clip-only_vitb', 'radio_vitb']
-)
+@pytest.mark.parametrize('name', ['base-b_vitb', 'base-c_vitb', 'clip-only_vitb', 'radio_vitb'])
 def test_trains_and_logs_its_weights(name, models, tmp_path):
     config = write_config(name, models, tmp_path)
     check_weights(train(config, tmp_path / 'run'), TEACHERS[name])
@@ -76,13 +72,7 @@ def test_trains_and_logs_its_weights(name, models, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    'name',
-    [
-        'base-a_vitb',
-        'grounding-dino-only_vitb',
-        'unic_vitb',
-        'radio-mixed_vitb',
-    ],
+    'name', ['base-a_vitb', 'grounding-dino-only_vitb', 'unic_vitb', 'radio-mixed_vitb']
 )
 def test_resumes_after_a_kill(name, models, tmp_path):
     config = write_config(name, models, tmp_path)
@@ -91,10 +81,7 @@ def test_resumes_after_a_kill(name, models, tmp_path):
     check_weights(expected, TEACHERS[name])
     kill_training_at(killed / 'iter_2.pth', config)
     assert train(config, killed, '--resume') == expected  # bit for bit
-    states = [
-        read_checkpoint(folder / 'iter_6.pth')['state_dict']
-        for folder in (whole, killed)
-    ]
+    states = [read_checkpoint(folder / 'iter_6.pth')['state_dict'] for folder in (whole, killed)]
     assert states[0].keys() == states[1].keys()
     for key, value in states[0].items():
         assert torch.equal(value, states[1][key]), key

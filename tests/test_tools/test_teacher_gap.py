@@ -3,11 +3,7 @@ import torch
 
 from kpu_mm.analysis.batches import Batch
 from kpu_mm.structures import Features
-from tools.analysis_tools.teacher_stats import (
-    common_space,
-    measure_teachers,
-    own_space,
-)
+from tools.analysis_tools.teacher_stats import common_space, measure_teachers, own_space
 
 
 def test_values_and_ratio():
@@ -27,12 +23,7 @@ def test_values_and_ratio():
     )
     std = images.std(correction=0).item()
     teachers = report['teachers']
-    assert list(teachers['small']) == [
-        'summary',
-        'stride 8',
-        'stride 16',
-        'all maps',
-    ]
+    assert list(teachers['small']) == ['summary', 'stride 8', 'stride 16', 'all maps']
     assert list(teachers['large']) == ['x', 'all maps']
     assert teachers['small']['stride 16']['std'] == pytest.approx(2 * std)
     mean = 20 * images.mean().item() + 1
@@ -53,9 +44,7 @@ def test_maps_of_one_name_count_together():
     report = measure_teachers(space, batches)
     together = torch.cat([images, 7 * images]).std(correction=0).item()
     assert report['teachers']['x']['a']['std'] == pytest.approx(together)
-    assert report['ratios'] == {
-        output: pytest.approx(2) for output in ('a', 'b', 'all maps')
-    }
+    assert report['ratios'] == {output: pytest.approx(2) for output in ('a', 'b', 'all maps')}
 
 
 @torch.no_grad()

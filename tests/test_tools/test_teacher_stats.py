@@ -23,10 +23,7 @@ def test_table_and_files(distilled_run, tmp_path):
 
 
 def test_after_unification(distilled, distilled_run, tmp_path):
-    done = run_tool(
-        TOOL,
-        *(distilled_run, distilled[1], '--num-images', 4, '--out', tmp_path),
-    )
+    done = run_tool(TOOL, *(distilled_run, distilled[1], '--num-images', 4, '--out', tmp_path))
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / 'teacher_stats.json').read_text())
     strides = distilled[2].student.strides
@@ -39,9 +36,7 @@ def test_after_unification(distilled, distilled_run, tmp_path):
         }
 
 
-def test_one_sentence_without_streams(
-    distilled, tmp_path, monkeypatch, capsys
-):
+def test_one_sentence_without_streams(distilled, tmp_path, monkeypatch, capsys):
     path = tmp_path / 'config.py'
     path.write_text(f'model = {distilled[0]!r}\n')
     line = refusal_of(TOOL, [path], monkeypatch, capsys)

@@ -115,27 +115,17 @@ def test_a_single_config_finds_what_the_joint_run_finds(
     assert alone
     for a, b in zip(alone, together, strict=True):
         assert torch.equal(a, b)
-    pictures = [
-        p
-        for p in (tmp_path / 'pictures').rglob('*')
-        if p.suffix in ('.png', '.jpg')
-    ]
+    pictures = [p for p in (tmp_path / 'pictures').rglob('*') if p.suffix in ('.png', '.jpg')]
     assert len(pictures) == 3
 
 
 @pytest.mark.slow
-def test_two_processes_find_what_one_finds(
-    labeled, checkpoint, joint_test, tmp_path
-):
+def test_two_processes_find_what_one_finds(labeled, checkpoint, joint_test, tmp_path):
     config = labeled / 'joint.py'
     where = ('--work-dir', tmp_path)
-    result = run_tool(
-        'dist_test.sh', config, checkpoint, 2, *where, PORT='29545'
-    )
+    result = run_tool('dist_test.sh', config, checkpoint, 2, *where, PORT='29545')
     assert result.returncode == 0, result.stderr[-3000:]
-    assert metrics_of(tmp_path) == pytest.approx(
-        metrics_of(joint_test), rel=1e-6, nan_ok=True
-    )
+    assert metrics_of(tmp_path) == pytest.approx(metrics_of(joint_test), rel=1e-6, nan_ok=True)
 
 
 @pytest.mark.slow
@@ -156,9 +146,7 @@ tta_pipeline = [
     assert 'mIoU' in metrics_of(tmp_path / 'flipped')
 
 
-def test_what_does_not_fit_is_one_sentence(
-    labeled, checkpoint, run, tmp_path, capsys
-):
+def test_what_does_not_fit_is_one_sentence(labeled, checkpoint, run, tmp_path, capsys):
     state = torch.load(checkpoint)
     del state['state_dict']['tasks.imagenet.head.fc.bias']
     state['state_dict']['tasks.imagenet.neck.weight'] = torch.ones(1)
@@ -171,10 +159,7 @@ def test_what_does_not_fit_is_one_sentence(
         ((config, checkpoint, '--tta'), 'no tta_model and no tta_pipeline'),
         ((config, checkpoint, '--out', 'found.json'), 'must end in .pkl'),
         ((labeled / 'joint.py', checkpoint, '--tta'), 'single task'),
-        (
-            (labeled / 'joint.py', checkpoint, '--show-dir', tmp_path),
-            'single task',
-        ),
+        ((labeled / 'joint.py', checkpoint, '--show-dir', tmp_path), 'single task'),
     ):
         with pytest.raises(SystemExit) as stop:
             run(*arguments)

@@ -31,9 +31,7 @@ def whole_run(run_config, tmp_path_factory):
 
 @pytest.mark.slow
 def test_kill_and_resume_gives_the_same_curve(run_config, whole_run, tmp_path):
-    kill_training_at(
-        tmp_path / 'killed' / 'iter_4.pth', run_config, *log_window_of_one()
-    )
+    kill_training_at(tmp_path / 'killed' / 'iter_4.pth', run_config, *log_window_of_one())
     result = train(
         run_config,
         tmp_path / 'killed',
@@ -45,15 +43,10 @@ def test_kill_and_resume_gives_the_same_curve(run_config, whole_run, tmp_path):
     expected, got = losses_of(whole_run), losses_of(tmp_path / 'killed')
     assert set(expected) == set(range(1, 13))
     assert got == expected  # bit for bit
-    states = [
-        read_checkpoint(d / 'iter_12.pth')
-        for d in (whole_run, tmp_path / 'killed')
-    ]
+    states = [read_checkpoint(d / 'iter_12.pth') for d in (whole_run, tmp_path / 'killed')]
     for key, value in states[0]['state_dict'].items():
         assert torch.equal(value, states[1]['state_dict'][key]), key
-    assert states[0]['optimizer']['state'].keys() == (
-        states[1]['optimizer']['state'].keys()
-    )
+    assert states[0]['optimizer']['state'].keys() == (states[1]['optimizer']['state'].keys())
 
 
 @pytest.mark.slow
@@ -75,9 +68,7 @@ def test_checkpoints_hold_what_was_trained(whole_run):
 
 
 @pytest.mark.slow
-def test_truncated_newest_checkpoint_is_passed_over(
-    run_config, whole_run, tmp_path
-):
+def test_truncated_newest_checkpoint_is_passed_over(run_config, whole_run, tmp_path):
     work_dir = shutil.copytree(whole_run, tmp_path / 'copy')
     newest = work_dir / 'iter_12.pth'
     newest.write_bytes(newest.read_bytes()[:-1000])
@@ -123,15 +114,11 @@ def test_two_processes_equal_one(run_config, joined_run, tmp_path, backward):
     for step, row in expected.items():
         for key, value in row.items():
             if not key.startswith('std'):  # of half a batch each
-                assert got[step][key] == pytest.approx(
-                    value, rel=1e-5, abs=1e-5
-                ), (step, key)
+                assert got[step][key] == pytest.approx(value, rel=1e-5, abs=1e-5), (step, key)
 
 
 @pytest.mark.slow
-def test_bfloat16_accumulation_ema_pictures_and_tensorboard(
-    run_config, tmp_path
-):
+def test_bfloat16_accumulation_ema_pictures_and_tensorboard(run_config, tmp_path):
     config = tmp_path / 'more.py'
     config.write_text(
         f"""
@@ -150,9 +137,7 @@ visualizer = dict(vis_backends=[dict(type='LocalVisBackend'),
     assert list((tmp_path / 'w').glob('*/vis_data/events.out*'))
     pictures = (tmp_path / 'w').glob('*/vis_data/vis_image/*.png')
     assert {p.name for p in pictures} == {
-        f'pca_{name}_{step}.png'
-        for name in ('dino', 'coarse')
-        for step in (6, 12)
+        f'pca_{name}_{step}.png' for name in ('dino', 'coarse') for step in (6, 12)
     }
 
 
@@ -174,12 +159,7 @@ log_processor = dict(window_size=1)
 
 @pytest.mark.slow
 def test_nan_stops_with_one_sentence(run_config, tmp_path):
-    result = train(
-        run_config,
-        tmp_path / 'w',
-        '--cfg-options',
-        'optim_wrapper.optimizer.lr=1e30',
-    )
+    result = train(run_config, tmp_path / 'w', '--cfg-options', 'optim_wrapper.optimizer.lr=1e30')
     assert result.returncode != 0
     assert 'FloatingPointError: iteration' in result.stderr
     assert not list((tmp_path / 'w').glob('*.pth'))

@@ -18,11 +18,7 @@ train_dataloader = dict(
 RUNS = dict(
     famo=(FAMO, '', ['dino.batch_size=2', 'coarse.batch_size=1']),
     drop=(DROP, '', ['dino.batch_size=2', 'coarse.batch_size=1']),
-    drop_images=(
-        f"{DROP}, streams=dict(coarse='dino')",
-        ONE_STREAM,
-        ['dino.batch_size=2'],
-    ),
+    drop_images=(f"{DROP}, streams=dict(coarse='dino')", ONE_STREAM, ['dino.batch_size=2']),
 )
 
 
@@ -55,14 +51,11 @@ def whole_run(config):
 def test_kill_and_resume_is_bit_for_bit(config, whole_run, tmp_path):
     work_dir = tmp_path / 'killed'
     kill_training_at(work_dir / 'iter_4.pth', config, *OPTIONS)
-    result = run_tool(
-        'train.py', config, '--work-dir', work_dir, '--resume', *OPTIONS
-    )
+    result = run_tool('train.py', config, '--work-dir', work_dir, '--resume', *OPTIONS)
     assert result.returncode == 0, result.stderr[-3000:]
     assert losses_of(work_dir) == losses_of(whole_run)
     first, second = (
-        read_checkpoint(d / 'iter_12.pth')['state_dict']
-        for d in (whole_run, work_dir)
+        read_checkpoint(d / 'iter_12.pth')['state_dict'] for d in (whole_run, work_dir)
     )
     assert first.keys() == second.keys()
     for key, value in first.items():
@@ -87,6 +80,4 @@ def test_two_processes_equal_one(config, whole_run, tmp_path):
     for step, row in expected.items():
         for key, value in row.items():
             if not key.startswith('std'):  # of half a batch each
-                assert got[step][key] == pytest.approx(
-                    value, rel=1e-5, abs=1e-5
-                ), (step, key)
+                assert got[step][key] == pytest.approx(value, rel=1e-5, abs=1e-5), (step, key)

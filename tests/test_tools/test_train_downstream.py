@@ -23,9 +23,7 @@ WORKERS = dict(
 def whole_runs(labeled, tmp_path_factory):
     folder = tmp_path_factory.mktemp('whole')
     for name in ('coco', 'joint'):
-        result = run_tool(
-            'train.py', labeled / f'{name}.py', '--work-dir', folder / name
-        )
+        result = run_tool('train.py', labeled / f'{name}.py', '--work-dir', folder / name)
         assert result.returncode == 0, result.stderr[-3000:]
     return folder
 
@@ -45,9 +43,7 @@ def states_of(work_dir):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', ['coco', 'joint'])
-def test_kill_and_resume_gives_the_same_run(
-    name, labeled, whole_runs, tmp_path
-):
+def test_kill_and_resume_gives_the_same_run(name, labeled, whole_runs, tmp_path):
     config, killed = labeled / f'{name}.py', tmp_path / 'killed'
     kill_training_at(killed / 'iter_2.pth', config)
     result = run_tool(
@@ -73,11 +69,9 @@ def test_kill_and_resume_gives_the_same_run(
 
 @pytest.mark.slow
 def test_all_tasks_are_validated(whole_runs):
-    assert {
-        'coco/coco/bbox_mAP',
-        'ade20k/mIoU',
-        'imagenet/accuracy/top1',
-    } <= set(validation_of(whole_runs / 'joint'))
+    assert {'coco/coco/bbox_mAP', 'ade20k/mIoU', 'imagenet/accuracy/top1'} <= set(
+        validation_of(whole_runs / 'joint')
+    )
 
 
 @pytest.mark.slow
@@ -105,6 +99,4 @@ def test_two_processes_equal_one(name, labeled, whole_runs, tmp_path):
         for step, row in expected.items():
             assert got[step] == pytest.approx(row, rel=1e-5), step
     # each rank evaluates its share, the metrics are of all
-    assert validation_of(tmp_path).keys() == (
-        validation_of(whole_runs / name).keys()
-    )
+    assert validation_of(tmp_path).keys() == (validation_of(whole_runs / name).keys())

@@ -47,10 +47,7 @@ def assert_same_run(first, second):
     assert set(expected) == set(range(1, 7))
     assert all(expected[step] == row for step, row in got.items())
     assert got[6] == expected[6]
-    whole, resumed = (
-        read_checkpoint(d / 'iter_6.pth')['state_dict']
-        for d in (first, second)
-    )
+    whole, resumed = (read_checkpoint(d / 'iter_6.pth')['state_dict'] for d in (first, second))
     assert whole.keys() == resumed.keys()
     for key, value in whole.items():
         assert torch.equal(value, resumed[key]), key  # bit for bit
@@ -70,9 +67,7 @@ def assert_exports(config, checkpoint, out):
             (exported.maps[0], trained.maps[0], normalizer.maps[0]),
         ):
             x = torch.randn(5, own[0].in_features)
-            torch.testing.assert_close(
-                folded(x), affine.invert(own(x)), rtol=1e-4, atol=1e-4
-            )
+            torch.testing.assert_close(folded(x), affine.invert(own(x)), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.slow
@@ -137,10 +132,7 @@ def test_two_processes_fit_as_one(write_config, tmp_path):
         'train_dataloader.coarse.batch_size=1',
         PORT='29551',
     )
-    one, two = (
-        read_checkpoint(tmp_path / d / 'iter_6.pth')['state_dict']
-        for d in ('one', 'two')
-    )
+    one, two = (read_checkpoint(tmp_path / d / 'iter_6.pth')['state_dict'] for d in ('one', 'two'))
     keys = [k for k in one if '.normalizer.' in k]
     assert any(k.endswith('summary.weight') for k in keys)
     for key in keys:

@@ -60,9 +60,7 @@ WRONG = [
 
 @pytest.fixture(scope='module')
 def tool():
-    spec = importlib.util.spec_from_file_location(
-        'tools_train', ROOT / 'tools' / 'train.py'
-    )
+    spec = importlib.util.spec_from_file_location('tools_train', ROOT / 'tools' / 'train.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -59,11 +59,7 @@ def test_options_change_the_config(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ('launcher', 'gpu', 'calls'),
-    [
-        ('pytorch', False, ['gloo']),
-        ('pytorch', True, []),
-        ('none', False, []),
-    ],
+    [('pytorch', False, ['gloo']), ('pytorch', True, []), ('none', False, [])],
 )
 def test_gloo_only_without_gpu(monkeypatch, launcher, gpu, calls):
     called = []
@@ -94,18 +90,12 @@ print('single')
 
 @pytest.mark.parametrize(
     ('distributed', 'lines'),
-    [
-        (True, ['distributed', 'exit handlers']),
-        (False, ['single', 'exit handlers', 'torn down']),
-    ],
+    [(True, ['distributed', 'exit handlers']), (False, ['single', 'exit handlers', 'torn down'])],
 )
 def test_ends_without_tearing_python_down(tmp_path, distributed, lines):
     store = [f'file://{tmp_path / "store"}'] * distributed
     done = subprocess.run(
-        [sys.executable, '-c', ENDS, *store],
-        capture_output=True,
-        text=True,
-        check=True,
+        [sys.executable, '-c', ENDS, *store], capture_output=True, text=True, check=True
     )
     said = done.stdout.splitlines()
     assert [line for line in said if 'Gloo' not in line] == lines

@@ -56,9 +56,7 @@ def test_good_versions_pass_silently(pretend):
 
 
 def test_originals_pass(pretend):
-    pretend(
-        onedl_mmengine=None, onedl_mmcv=None, mmengine='0.10.7', mmcv='2.1'
-    )
+    pretend(onedl_mmengine=None, onedl_mmcv=None, mmengine='0.10.7', mmcv='2.1')
     startup.check_versions()
 
 
@@ -133,9 +131,7 @@ def test_import_is_light():
         '"mmengine.runner", "kpu_mm.models", "kpu_mm.datasets")\n'
         'print([name for name in heavy if name in sys.modules])'
     )
-    done = subprocess.run(
-        [sys.executable, '-c', code], capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert done.stdout == '[]\n', done.stderr
 
 
@@ -155,9 +151,7 @@ def test_scope_is_known_after_import():
 def test_mmseg_is_looked_up_where_it_is(monkeypatch, there, package):
     monkeypatch.setitem(MODULE2PACKAGE, 'mmseg', 'mmsegmentation')
     monkeypatch.setattr(
-        startup,
-        'installed',
-        lambda *names: (names[0], None) if names[0] in there else None,
+        startup, 'installed', lambda *names: (names[0], None) if names[0] in there else None
     )
     startup.register_config_scope()
     assert MODULE2PACKAGE['mmseg'] == package

@@ -6,11 +6,7 @@ import zipfile
 
 import pytest
 import torch
-from mmengine.runner.checkpoint import (
-    CheckpointLoader,
-    _load_checkpoint,
-    load_checkpoint,
-)
+from mmengine.runner.checkpoint import CheckpointLoader, _load_checkpoint, load_checkpoint
 from torch import nn
 
 import kpu_mm  # noqa: F401  (guards MMEngine's loaders)
@@ -38,8 +34,7 @@ ENTRIES = {
     ),
     'init_cfg': (
         'import kpu_mm\nfrom mmengine.model import BaseModule',
-        "BaseModule(dict(type='Pretrained', checkpoint=sys.argv[1]))"
-        '.init_weights()',
+        "BaseModule(dict(type='Pretrained', checkpoint=sys.argv[1])).init_weights()",
     ),
     'torch': ('import kpu_mm', 'torch.load(sys.argv[1], weights_only=False)'),
 }
@@ -73,12 +68,7 @@ def test_nothing_in_a_checkpoint_runs(tmp_path, entry, payload):
     torch.save(dict(state_dict=dict(a=torch.ones(1)), evil=evil), path)
     imports, call = ENTRIES[entry]
     done = subprocess.run(
-        [
-            sys.executable,
-            '-c',
-            ATTACK.format(imports=imports, call=call),
-            str(path),
-        ],
+        [sys.executable, '-c', ATTACK.format(imports=imports, call=call), str(path)],
         capture_output=True,
         text=True,
     )
@@ -99,11 +89,7 @@ def model():
 def test_whole_files_are_read(tmp_path, model):
     for name, zipped in (('new.pth', True), ('old.pth', False)):
         path = tmp_path / name
-        torch.save(
-            dict(state_dict=model.state_dict()),
-            path,
-            _use_new_zipfile_serialization=zipped,
-        )
+        torch.save(dict(state_dict=model.state_dict()), path, _use_new_zipfile_serialization=zipped)
         for state in (read_checkpoint(path), _load_checkpoint(str(path))):
             for key, value in model.state_dict().items():
                 assert torch.equal(state['state_dict'][key], value)

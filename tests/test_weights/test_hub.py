@@ -64,11 +64,7 @@ def test_whole_cache_needs_no_hub(online, monkeypatch):
     snapshot = fake_cache(online, 'org/model', *files)
     fake_cache(online, 'org/half', 'config.json')
     whole = hub.snapshot_download
-    monkeypatch.setattr(
-        hub,
-        'snapshot_download',
-        lambda *a, **k: whole(*a, **k, cache_dir=online),
-    )
+    monkeypatch.setattr(hub, 'snapshot_download', lambda *a, **k: whole(*a, **k, cache_dir=online))
     assert hub.fetch_folder('org/model') == snapshot
     with pytest.raises(FileNotFoundError, match=r"'org/half'.*not in the"):
         hub.fetch_folder('org/half')

@@ -102,9 +102,7 @@ def test_load_state(name, wrap, tmp_path):
     if path.suffix == '.safetensors':
         save_file(state, path)
     else:
-        torch.save(
-            {wrap: state, 'meta': {'epoch': 1}} if wrap else state, path
-        )
+        torch.save({wrap: state, 'meta': {'epoch': 1}} if wrap else state, path)
     loaded = load_state(path)
     assert loaded.keys() == state.keys()
     assert all(torch.equal(loaded[key], state[key]) for key in state)
@@ -154,9 +152,7 @@ def test_truncated_file(name, share, tmp_path):
     if path.suffix == '.safetensors':
         save_file(state, path)
     else:
-        torch.save(
-            state, path, _use_new_zipfile_serialization=name != 'old.pth'
-        )
+        torch.save(state, path, _use_new_zipfile_serialization=name != 'old.pth')
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(RuntimeError, match='corrupt') as info:

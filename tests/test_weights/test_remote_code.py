@@ -20,26 +20,17 @@ TEACHERS = {
     'transformers': ('dinov2_dir', TransformersTeacher),
     'grounding_dino': (
         'grounding_dino_dir',
-        lambda folder: GroundingDINOTeacher(
-            folder, with_text=True
-        ).processor(),
+        lambda folder: GroundingDINOTeacher(folder, with_text=True).processor(),
     ),
     'florence': ('florence_dir', FlorenceDetector),
     'clip': (
         'siglip_text_dir',
-        lambda folder: CLIPTeacher(
-            f'local-dir:{folder}', with_text=True
-        ).tokenizer(),
+        lambda folder: CLIPTeacher(f'local-dir:{folder}', with_text=True).tokenizer(),
     ),
 }
 MAP = {
     name: f'code.{name}'
-    for name in (
-        'AutoConfig',
-        'AutoModel',
-        'AutoImageProcessor',
-        'AutoProcessor',
-    )
+    for name in ('AutoConfig', 'AutoModel', 'AutoImageProcessor', 'AutoProcessor')
 }
 MAP['AutoTokenizer'] = ['code.Slow', 'code.Fast']
 
@@ -67,9 +58,7 @@ def model_with_code(request, tmp_path):
 
 @pytest.mark.parametrize('model_type', [None, 'unheard_of'])
 @pytest.mark.parametrize('name', TEACHERS)
-def test_never_run_never_asked(
-    model_with_code, monkeypatch, tmp_path, name, model_type
-):
+def test_never_run_never_asked(model_with_code, monkeypatch, tmp_path, name, model_type):
     def ask(*_):
         pytest.fail('asked on stdin')
 

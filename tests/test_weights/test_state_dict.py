@@ -2,11 +2,7 @@ import hashlib
 
 import torch
 
-from kpu_mm.weights.state_dict import (
-    checksum,
-    json_from_tensor,
-    json_to_tensor,
-)
+from kpu_mm.weights.state_dict import checksum, json_from_tensor, json_to_tensor
 
 
 def test_text_of_any_language_comes_back():

@@ -47,8 +47,7 @@ def plot(report: dict[str, Any]) -> Any:
     figure, axes = panels(len(report), 1, (8, 3))
     for place, (teacher, outputs) in zip(axes, report.items(), strict=True):
         values = {
-            output: {m: v for m, v in row.items() if m != 'mse'}
-            for output, row in outputs.items()
+            output: {m: v for m, v in row.items() if m != 'mse'} for output, row in outputs.items()
         }
         bars(place[0], values)
         place[0].set(title=teacher, ylim=(None, 1.1))
@@ -66,19 +65,14 @@ def main() -> None:
 
     with refusing():
         batches = teacher_batches(args, cfg)
-        distiller = load_distiller(
-            cfg.get('model', {}), args.checkpoint, args.device, 's2t'
-        )
+        distiller = load_distiller(cfg.get('model', {}), args.checkpoint, args.device, 's2t')
         report = {
-            name: measure_agreement(distiller, name, batches[name])
-            for name in distiller.teachers
+            name: measure_agreement(distiller, name, batches[name]) for name in distiller.teachers
         }
     text = table(report)
     print(text)
     numbers = dict(num_images=args.num_images, teachers=report)
-    for file in write_report(
-        args.out, 'agreement', numbers, text, plot(report)
-    ):
+    for file in write_report(args.out, 'agreement', numbers, text, plot(report)):
         print(f'Written: {file}')
 
 

@@ -21,8 +21,7 @@ Row = tuple[str, 'Parameters', int | None]
 # torch's counter leaves these out; of them only the sampling of deformable
 # attention costs much.
 NOT_COUNTED = (
-    'grid_sample, interpolation, norms, activations, softmax and other '
-    'element-wise operations'
+    'grid_sample, interpolation, norms, activations, softmax and other element-wise operations'
 )
 # How names of KPUBackbone's parameters start, or contain, and their part.
 _PARTS = (
@@ -35,10 +34,7 @@ _PARTS = (
 _DINOV2 = dict(model_type='dinov2', image_size=518, patch_size=14)
 ARCHITECTURES = {
     f'facebook/dinov2-{size}': dict(
-        _DINOV2,
-        hidden_size=width,
-        num_hidden_layers=depth,
-        num_attention_heads=heads,
+        _DINOV2, hidden_size=width, num_hidden_layers=depth, num_attention_heads=heads
     )
     for size, width, depth, heads in (
         ('small', 384, 12, 6),
@@ -112,9 +108,7 @@ def count_flops(module: nn.Module, images: Tensor) -> dict[str, int]:
         module itself is ''.
     """
     attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    with FlopCounterMode(
-        display=False, custom_mapping={attention: _attention_flops}
-    ) as counter:
+    with FlopCounterMode(display=False, custom_mapping={attention: _attention_flops}) as counter:
         module(images)
     root = type(module).__name__
     counts = {'': counter.get_total_flops() // len(images)}
@@ -161,14 +155,12 @@ def parse_args() -> argparse.Namespace:
         nargs=2,
         default=(224, 224),
         metavar=('H', 'W'),
-        help='pixels of the image; a teacher resizes it to what it takes '
-        '(default: 224 224)',
+        help='pixels of the image; a teacher resizes it to what it takes (default: 224 224)',
     )
     parser.add_argument(
         '--no-teachers',
         action='store_true',
-        help='leave out the teachers, and the projectors, whose sizes only '
-        'the teachers tell',
+        help='leave out the teachers, and the projectors, whose sizes only the teachers tell',
     )
     parser.add_argument(
         '--random',
@@ -193,9 +185,8 @@ def student_config(cfg: Any, random: bool) -> dict[str, Any]:
     if random and isinstance(config.get('sentinel'), str):
         if config['sentinel'] not in ARCHITECTURES:
             refuse(
-                f'--random knows the architectures {list(ARCHITECTURES)}, '
-                f'not {config["sentinel"]!r}; set model.student.sentinel to '
-                'a dict of its config.'
+                f'--random knows the architectures {list(ARCHITECTURES)}, not '
+                f'{config["sentinel"]!r}; set model.student.sentinel to a dict of its config.'
             )
         config['sentinel'] = ARCHITECTURES[config['sentinel']]
     return config
@@ -214,22 +205,17 @@ def student_rows(student: Any, images: Any) -> list[Row]:
 def distiller_rows(model: Any, images: Any) -> list[Row]:
     rows: list[Row] = [
         (f'projectors: {term}', counts, None)
-        for term, counts in count_parameters(
-            model.links, lambda name: name.split('.')[1]
-        ).items()
+        for term, counts in count_parameters(model.links, lambda name: name.split('.')[1]).items()
     ]
     for name, teacher in model.teachers.items():
         counts = count_parameters(teacher, lambda _: '')['']
-        rows.append(
-            (f'teacher: {name}', counts, count_flops(teacher, images)[''])
-        )
+        rows.append((f'teacher: {name}', counts, count_flops(teacher, images)['']))
     return rows
 
 
 def total(rows: list[Row]) -> Any:
     return Parameters(
-        sum(counts.trained for _, counts, _ in rows),
-        sum(counts.frozen for _, counts, _ in rows),
+        sum(counts.trained for _, counts, _ in rows), sum(counts.frozen for _, counts, _ in rows)
     )
 
 
@@ -267,20 +253,14 @@ def main() -> None:
         else:
             rows = student_rows(MODELS.build(config).eval(), images)
     except FileNotFoundError as error:
-        refuse(
-            f'{error} Or pass --no-teachers, or --random for a sentinel '
-            'without its weights.'
-        )
+        refuse(f'{error} Or pass --no-teachers, or --random for a sentinel without its weights.')
     except (RuntimeError, ValueError) as error:
         refuse(str(error))
     show(rows, args.shape)
     if args.out:
         with open(args.out, 'w', encoding='utf-8') as file:
             json.dump(
-                {
-                    name: dict(counts._asdict(), flops=flops)
-                    for name, counts, flops in rows
-                },
+                {name: dict(counts._asdict(), flops=flops) for name, counts, flops in rows},
                 file,
                 indent=2,
             )

@@ -17,12 +17,7 @@ from torch import Tensor
 from kpu_mm.analysis.batches import labelled_images
 from kpu_mm.analysis.distilled import all_models, load_distiller
 from kpu_mm.analysis.knn import knn_vote
-from kpu_mm.analysis.report import (
-    bars,
-    markdown_table,
-    panels,
-    write_report,
-)
+from kpu_mm.analysis.report import bars, markdown_table, panels, write_report
 from kpu_mm.structures import Features
 from kpu_mm.utils.command_line import (
     add_analysis_arguments,
@@ -38,9 +33,7 @@ Vectors = tuple[Tensor, Tensor]
 
 @torch.no_grad()
 def embed(
-    models: Mapping[str, Callable[..., Features]],
-    batches: Iterable[Vectors],
-    device: torch.device,
+    models: Mapping[str, Callable[..., Features]], batches: Iterable[Vectors], device: torch.device
 ) -> dict[str, Vectors]:
     """Compute one normalised vector an image with every model.
 
@@ -68,9 +61,7 @@ def embed(
     return {name: (torch.cat(v), known) for name, v in vectors.items()}
 
 
-def knn_accuracy(
-    bank: Vectors, queries: Vectors, num_classes: int, k: int = 20
-) -> float:
+def knn_accuracy(bank: Vectors, queries: Vectors, num_classes: int, k: int = 20) -> float:
     """Compute the top-1 accuracy of DINO's weighted vote, in per cent.
 
     Args:
@@ -95,10 +86,7 @@ def parse_args() -> argparse.Namespace:
         help='images whose classes vote: a folder for each class',
     )
     parser.add_argument(
-        '--test',
-        required=True,
-        metavar='FOLDER',
-        help='images to classify, in the same folders',
+        '--test', required=True, metavar='FOLDER', help='images to classify, in the same folders'
     )
     parser.add_argument(
         '--size',
@@ -106,14 +94,9 @@ def parse_args() -> argparse.Namespace:
         default=224,
         help='side of the central square that models see (default: 224)',
     )
+    parser.add_argument('-k', type=positive, default=20, help='neighbours (default: 20)')
     parser.add_argument(
-        '-k', type=positive, default=20, help='neighbours (default: 20)'
-    )
-    parser.add_argument(
-        '--num-workers',
-        type=int,
-        default=4,
-        help='processes that load images (default: 4)',
+        '--num-workers', type=int, default=4, help='processes that load images (default: 4)'
     )
     return parser.parse_args()
 
@@ -123,9 +106,7 @@ def main() -> None:
     cfg = read_config(args.config, args.cfg_options)
     with refusing():
         (bank, classes), (queries, others) = (
-            labelled_images(
-                folder, args.size, args.num_images, args.num_workers
-            )
+            labelled_images(folder, args.size, args.num_images, args.num_workers)
             for folder in (args.train, args.test)
         )
         if classes != others:
@@ -133,15 +114,12 @@ def main() -> None:
                 f'{args.train} has the classes {classes[:3]}... and '
                 f'{args.test} {others[:3]}...; both need the same folders.'
             )
-        distiller = load_distiller(
-            cfg.get('model', {}), args.checkpoint, args.device
-        )
+        distiller = load_distiller(cfg.get('model', {}), args.checkpoint, args.device)
         models = all_models(distiller, projected=True)
         known = embed(models, bank, args.device)
         asked = embed(models, queries, args.device)
     accuracy = {
-        name: knn_accuracy(known[name], asked[name], len(classes), args.k)
-        for name in models
+        name: knn_accuracy(known[name], asked[name], len(classes), args.k) for name in models
     }
     rows = [[n, known[n][0].shape[1], accuracy[n]] for n in models]
     text = markdown_table(['model', 'channels', 'top-1 (%)'], rows)

@@ -18,20 +18,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from mmengine.config import Config
 
-from kpu_mm.analysis.report import (
-    areas,
-    lines,
-    markdown_table,
-    panels,
-    write_report,
-)
+from kpu_mm.analysis.report import areas, lines, markdown_table, panels, write_report
 from kpu_mm.models.teacher_link import TERMS
-from kpu_mm.utils.command_line import (
-    add_out_argument,
-    positive,
-    refuse,
-    refusing,
-)
+from kpu_mm.utils.command_line import add_out_argument, positive, refuse, refusing
 
 Row = dict[str, float]
 
@@ -89,9 +78,7 @@ def read_run(run: str | Path) -> tuple[list[Row], dict[str, float]]:
                 # A run that was killed may leave half a line.
                 if number == len(lines):
                     break
-                raise ValueError(
-                    f'{path}, line {number}, is not JSON: {error}.'
-                ) from error
+                raise ValueError(f'{path}, line {number}, is not JSON: {error}.') from error
             # A validation logs at the step that it follows; an iteration
             # that was repeated after a resume counts once.
             rows.setdefault(row.get('step', 0), {}).update(row)
@@ -106,9 +93,7 @@ def read_run(run: str | Path) -> tuple[list[Row], dict[str, float]]:
     return [rows[step] for step in sorted(rows)], terms
 
 
-def loss_shares(
-    rows: Sequence[Row], terms: Mapping[str, float], window: int = 1
-) -> LossShares:
+def loss_shares(rows: Sequence[Row], terms: Mapping[str, float], window: int = 1) -> LossShares:
     """Compute the shares of sum_t w_t sum_k terms[k] L_k,t.
 
     L_k,t is logged as 'k/t', such as 's2t/clip', or for a teacher of several
@@ -137,13 +122,11 @@ def loss_shares(
     whole = [row for row in rows if all(k in row for k in keys + weights)]
     if not keys or not whole:
         raise ValueError(
-            'the log has no iteration with losses such as s2t/NAME; pass a '
-            'distillation run.'
+            'the log has no iteration with losses such as s2t/NAME; pass a distillation run.'
         )
     # Smoothed before the ratio, whose mean would not be the ratio of means.
     values = {
-        key: running_mean(np.array([row[key] for row in whole]), window)
-        for key in keys + weights
+        key: running_mean(np.array([row[key] for row in whole]), window) for key in keys + weights
     }
     parts = {
         # The streams of a teacher count the same, as in the loss.
@@ -177,9 +160,7 @@ def running_mean(values: np.ndarray, window: int) -> np.ndarray:
         window: How many in all; fewer at the start.
     """
     starts = (max(0, end - window) for end in range(1, len(values) + 1))
-    return np.array(
-        [values[a:b].mean() for b, a in enumerate(starts, start=1)]
-    )
+    return np.array([values[a:b].mean() for b, a in enumerate(starts, start=1)])
 
 
 def first_and_last(values: np.ndarray) -> tuple[float, float]:
@@ -194,14 +175,10 @@ def first_and_last(values: np.ndarray) -> tuple[float, float]:
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        'runs',
-        nargs='+',
-        metavar='[NAME=]PATH',
-        help='work directory or scalars.json of a run',
+        'runs', nargs='+', metavar='[NAME=]PATH', help='work directory or scalars.json of a run'
     )
     parser.add_argument(
         '--smooth',

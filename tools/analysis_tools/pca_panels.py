@@ -13,11 +13,7 @@ import torch
 from torch import Tensor
 
 from kpu_mm.analysis.batches import sized_batches
-from kpu_mm.analysis.distilled import (
-    all_models,
-    extract_pairs,
-    load_distiller,
-)
+from kpu_mm.analysis.distilled import all_models, extract_pairs, load_distiller
 from kpu_mm.analysis.report import picture_grid
 from kpu_mm.models.kpu_distiller import KPUDistiller
 from kpu_mm.utils.command_line import (
@@ -31,9 +27,7 @@ from kpu_mm.visualization import pca_rgb
 
 
 @torch.no_grad()
-def pca_panels(
-    distiller: KPUDistiller, image: Tensor
-) -> dict[str, np.ndarray]:
+def pca_panels(distiller: KPUDistiller, image: Tensor) -> dict[str, np.ndarray]:
     """Draw an image and the features of each model.
 
     Each model has its own main directions as colours; the student in a
@@ -67,9 +61,7 @@ def pca_panels(
             pictures[f'{name}\nmap {index}, stride {stride}'] = pca_rgb(shown)
             if link.s2t is not None:
                 title = f'student, stride {strides[level]}\nas {name}'
-                pictures[f'{title}, map {index}'] = pca_rgb(
-                    student.maps[i][0], like=shown
-                )
+                pictures[f'{title}, map {index}'] = pca_rgb(student.maps[i][0], like=shown)
     return {
         # (3, h, w) -> (h, w, 3)
         title: picture.permute(1, 2, 0).cpu().numpy()
@@ -83,10 +75,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint of the run')
     add_stream_arguments(parser, whole_images=True)
     parser.add_argument(
-        '--size',
-        type=positive,
-        default=448,
-        help='pixels of the shorter side (default: 448)',
+        '--size', type=positive, default=448, help='pixels of the shorter side (default: 448)'
     )
     return parser.parse_args()
 
@@ -96,9 +85,7 @@ def main() -> None:
     cfg = read_config(args.config, args.cfg_options)
     with refusing():
         batches = sized_batches(args, cfg, [args.size])[args.size]
-        distiller = load_distiller(
-            cfg.get('model', {}), args.checkpoint, args.device
-        )
+        distiller = load_distiller(cfg.get('model', {}), args.checkpoint, args.device)
         rows = [pca_panels(distiller, images) for images, _ in batches]
     figure = picture_grid([list(row.values()) for row in rows], list(rows[0]))
     args.out.mkdir(parents=True, exist_ok=True)

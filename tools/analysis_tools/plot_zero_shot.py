@@ -34,13 +34,10 @@ Results = dict[str, dict[str, float]]
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('out', help='picture: .png, .pdf or .svg')
-    parser.add_argument(
-        'results', nargs='+', metavar='NAME=PATH', help="a model's result"
-    )
+    parser.add_argument('results', nargs='+', metavar='NAME=PATH', help="a model's result")
     return parser.parse_args()
 
 
@@ -83,18 +80,12 @@ def plot(results: Results) -> plt.Figure:
     models = list(dict.fromkeys(m for row in results.values() for m in row))
     panels = [key for key in METRICS if key in results]
     figure, axes = plt.subplots(
-        1,
-        len(panels),
-        figsize=(0.8 + 2.8 * len(panels), 3),
-        squeeze=False,
-        layout='constrained',
+        1, len(panels), figsize=(0.8 + 2.8 * len(panels), 3), squeeze=False, layout='constrained'
     )
     for axis, key in zip(axes[0], panels, strict=True):
         row = results[key]
         bars = axis.bar(
-            list(row),
-            list(row.values()),
-            color=[f'C{models.index(name)}' for name in row],
+            list(row), list(row.values()), color=[f'C{models.index(name)}' for name in row]
         )
         axis.bar_label(bars, fmt='%.1f')
         axis.set_title(METRICS[key][0])

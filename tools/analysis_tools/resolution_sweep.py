@@ -17,12 +17,7 @@ import torch
 from kpu_mm.analysis.agreement import Agreement, add_outputs, names_of
 from kpu_mm.analysis.batches import Batch, sized_batches
 from kpu_mm.analysis.distilled import load_distiller
-from kpu_mm.analysis.report import (
-    lines,
-    markdown_table,
-    panels,
-    write_report,
-)
+from kpu_mm.analysis.report import lines, markdown_table, panels, write_report
 from kpu_mm.models.kpu_distiller import KPUDistiller
 from kpu_mm.structures import resize_like
 from kpu_mm.utils.command_line import (
@@ -38,9 +33,7 @@ MEASURES = ('cosine', 'mse', 'cka')
 
 @torch.no_grad()
 def sweep(
-    distiller: KPUDistiller,
-    batches: Mapping[int, Iterable[Batch]],
-    reference: int,
+    distiller: KPUDistiller, batches: Mapping[int, Iterable[Batch]], reference: int
 ) -> dict[str, Any]:
     """Compare the student with its teachers and with itself at each size.
 
@@ -64,9 +57,7 @@ def sweep(
         ValueError: If the reference is no size of ``batches``.
     """
     if reference not in batches:
-        raise ValueError(
-            f'the reference size {reference} is none of {sorted(batches)}.'
-        )
+        raise ValueError(f'the reference size {reference} is none of {sorted(batches)}.')
     strides = distiller.student.strides
     own = ['summary', *(f'stride {stride}' for stride in strides)]
 
@@ -161,17 +152,13 @@ def main() -> None:
 
     with refusing():
         batches = sized_batches(args, cfg, sizes)
-        distiller = load_distiller(
-            cfg.get('model', {}), args.checkpoint, args.device, 's2t'
-        )
+        distiller = load_distiller(cfg.get('model', {}), args.checkpoint, args.device, 's2t')
         report = sweep(distiller, batches, reference)
     columns = ['with', 'output', 'size', *MEASURES]
     text = markdown_table(columns, rows_of(report))
     print(text)
     numbers = dict(num_images=args.num_images, reference=reference, **report)
-    for file in write_report(
-        args.out, 'resolution_sweep', numbers, text, plot(report, reference)
-    ):
+    for file in write_report(args.out, 'resolution_sweep', numbers, text, plot(report, reference)):
         print(f'Written: {file}')
 
 

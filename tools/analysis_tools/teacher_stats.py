@@ -19,12 +19,7 @@ from torch import Tensor
 
 from kpu_mm.analysis.batches import Batch, teacher_batches
 from kpu_mm.analysis.distilled import Encode, load_distiller
-from kpu_mm.analysis.report import (
-    bars,
-    markdown_table,
-    panels,
-    write_report,
-)
+from kpu_mm.analysis.report import bars, markdown_table, panels, write_report
 from kpu_mm.models.kpu_distiller import KPUDistiller
 from kpu_mm.models.teachers import BaseTeacher, TeacherBank
 from kpu_mm.structures import Features, Moments, valid_vectors
@@ -48,10 +43,7 @@ def own_space(teachers: Mapping[str, BaseTeacher]) -> Space:
         teachers: By name.
     """
     return {
-        name: (
-            teacher.encode,
-            [f'map {i}, stride {s}' for i, s in enumerate(teacher.strides)],
-        )
+        name: (teacher.encode, [f'map {i}, stride {s}' for i, s in enumerate(teacher.strides)])
         for name, teacher in teachers.items()
     }
 
@@ -74,9 +66,7 @@ def common_space(distiller: KPUDistiller) -> Space:
     return space
 
 
-def _unified(
-    distiller: KPUDistiller, name: str, images: Tensor, mask: Tensor | None
-) -> Features:
+def _unified(distiller: KPUDistiller, name: str, images: Tensor, mask: Tensor | None) -> Features:
     """h_t2s(X^t), on the teacher's own grids."""
     link = distiller.links[name]
     targets = link.targets(distiller.teachers[name].encode(images, mask))
@@ -93,9 +83,7 @@ def _measure(
     for images, mask in batches:
         features = encode(images, mask)
         names = ['summary'] * (features.summary is not None) + [*outputs]
-        for output, (_, values, valid) in zip(
-            names, features.outputs(), strict=True
-        ):
+        for output, (_, values, valid) in zip(names, features.outputs(), strict=True):
             # (N, C) -> (NC, 1): channels are not told apart
             vectors = valid_vectors(values, valid).reshape(-1, 1)
             # maps of one name, as of one student level, count together
@@ -105,9 +93,7 @@ def _measure(
     return {**moments, 'all maps': reduce(add, maps)}
 
 
-def measure_teachers(
-    space: Space, batches: Mapping[str, Iterable[Batch]]
-) -> dict[str, Any]:
+def measure_teachers(space: Space, batches: Mapping[str, Iterable[Batch]]) -> dict[str, Any]:
     """Measure mean and standard deviation of every output, and the gap.
 
     The gap is the ratio of the largest to the smallest standard deviation:
@@ -144,9 +130,7 @@ def parse_args() -> argparse.Namespace:
     add_analysis_arguments(parser, num_images=256)
     add_stream_arguments(parser)
     parser.add_argument(
-        'checkpoint',
-        nargs='?',
-        help='checkpoint of the run, to measure its t2s projectors too',
+        'checkpoint', nargs='?', help='checkpoint of the run, to measure its t2s projectors too'
     )
     return parser.parse_args()
 
@@ -157,12 +141,8 @@ def build(args: argparse.Namespace, cfg: Any) -> dict[str, Any]:
         bank = TeacherBank(cfg.model.teachers)
         bank.apply(lambda tensor: tensor.to(args.device))
         return dict(own=own_space(bank))
-    distiller = load_distiller(
-        cfg.get('model', {}), args.checkpoint, args.device, 't2s'
-    )
-    return dict(
-        own=own_space(distiller.teachers), common=common_space(distiller)
-    )
+    distiller = load_distiller(cfg.get('model', {}), args.checkpoint, args.device, 't2s')
+    return dict(own=own_space(distiller.teachers), common=common_space(distiller))
 
 
 def table(space: dict[str, Any]) -> str:
@@ -205,14 +185,10 @@ def main() -> None:
         for key, space in build(args, cfg).items():
             report[key] = measure_teachers(space, teacher_batches(args, cfg))
     text = '\n\n'.join(
-        f'{title}\n\n{table(report[key])}'
-        for key, title in TITLES.items()
-        if key in report
+        f'{title}\n\n{table(report[key])}' for key, title in TITLES.items() if key in report
     )
     print(text)
-    for file in write_report(
-        args.out, 'teacher_stats', report, text, plot(report)
-    ):
+    for file in write_report(args.out, 'teacher_stats', report, text, plot(report)):
         print(f'Written: {file}')
 
 

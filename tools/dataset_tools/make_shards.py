@@ -27,23 +27,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kpu_mm.datasets import (
-    CorruptImageError,
-    EncodedImage,
-    FolderSource,
-    ImageSource,
-    ListSource,
-)
+from kpu_mm.datasets import CorruptImageError, EncodedImage, FolderSource, ImageSource, ListSource
 from kpu_mm.datasets.image_table import atomic_file
 
-SUFFIXES = {
-    'JPEG': 'jpg',
-    'MPO': 'jpg',
-    'PNG': 'png',
-    'WEBP': 'webp',
-    'BMP': 'bmp',
-    'TIFF': 'tif',
-}
+SUFFIXES = {'JPEG': 'jpg', 'MPO': 'jpg', 'PNG': 'png', 'WEBP': 'webp', 'BMP': 'bmp', 'TIFF': 'tif'}
 
 
 class ShardPlan(NamedTuple):
@@ -114,9 +101,7 @@ def write_shards(plan: ShardPlan, workers: int = 1) -> dict[str, Any]:
     print(f'{kept} shards are finished, {len(todo)} to do', flush=True)
     started, failed = time.monotonic(), None
     context = multiprocessing.get_context('fork')
-    with ProcessPoolExecutor(
-        workers, context, end_with_parent, (os.getpid(),)
-    ) as pool:
+    with ProcessPoolExecutor(workers, context, end_with_parent, (os.getpid(),)) as pool:
         futures = {pool.submit(write_shard, plan, s): s for s in todo}
         for number, future in enumerate(as_completed(futures), 1):
             failed = failed or future.exception()
@@ -126,10 +111,8 @@ def write_shards(plan: ShardPlan, workers: int = 1) -> dict[str, Any]:
             seconds = time.monotonic() - started
             left = seconds / number * (len(todo) - number)
             print(
-                f'shard {len(manifests)}/{plan.shards}, '
-                f'{manifest["images"]} images, '
-                f'{len(manifest["skipped"])} left out, '
-                f'eta {timedelta(seconds=round(left))}',
+                f'shard {len(manifests)}/{plan.shards}, {manifest["images"]} images, '
+                f'{len(manifest["skipped"])} left out, eta {timedelta(seconds=round(left))}',
                 flush=True,
             )
     if failed is not None:
@@ -181,9 +164,7 @@ def write_shard(plan: ShardPlan, shard: int) -> dict[str, Any]:
     skipped, images = [], 0
     with (
         atomic_file(tar) as file,
-        tarfile.open(
-            fileobj=file, mode='w', format=tarfile.USTAR_FORMAT
-        ) as archive,
+        tarfile.open(fileobj=file, mode='w', format=tarfile.USTAR_FORMAT) as archive,
     ):
         for entry in plan.entries(shard):
             try:
@@ -202,9 +183,7 @@ def write_shard(plan: ShardPlan, shard: int) -> dict[str, Any]:
     return manifest
 
 
-def add_image(
-    archive: tarfile.TarFile, source: ImageSource, entry: int
-) -> None:
+def add_image(archive: tarfile.TarFile, source: ImageSource, entry: int) -> None:
     """Check an image and append its bytes as they are."""
     data = source.read(entry)
     kind = EncodedImage(data).check()
@@ -280,8 +259,7 @@ def sha256_of(path: Path) -> str:
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('source', nargs='?', help='folder or text file')
     parser.add_argument('shards', type=Path, help='folder of the shards')
@@ -289,13 +267,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--images-per-shard', type=int, default=10000)
     parser.add_argument('--workers', type=int, default=1)
     parser.add_argument('--cache-dir', help='folder for the index of images')
+    parser.add_argument('--refresh', action='store_true', help='scan the folder again')
     parser.add_argument(
-        '--refresh', action='store_true', help='scan the folder again'
-    )
-    parser.add_argument(
-        '--verify',
-        action='store_true',
-        help='only compare the shards with their checksums',
+        '--verify', action='store_true', help='only compare the shards with their checksums'
     )
     args = parser.parse_args()
     if not args.verify and args.source is None:
@@ -308,9 +282,7 @@ def parse_args() -> argparse.Namespace:
 def open_source(args: argparse.Namespace) -> ImageSource:
     if Path(args.source).is_file():
         return ListSource(args.source, args.root, args.cache_dir)
-    return FolderSource(
-        args.source, cache_dir=args.cache_dir, refresh=args.refresh
-    )
+    return FolderSource(args.source, cache_dir=args.cache_dir, refresh=args.refresh)
 
 
 def verify(folder: Path) -> int:
@@ -336,10 +308,7 @@ def main() -> int:
     except (ValueError, RuntimeError) as error:
         print(error, file=sys.stderr)
         return 1
-    print(
-        f'{report["images"]} images in {report["shards"]} shards, '
-        f'{report["left_out"]} left out'
-    )
+    print(f'{report["images"]} images in {report["shards"]} shards, {report["left_out"]} left out')
     return 0
 
 

@@ -20,21 +20,11 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
-from mmcv_ops import (
-    PIP,
-    InstallError,
-    build_wheel,
-    cached_wheel,
-    wheel_folder,
-)
+from mmcv_ops import PIP, InstallError, build_wheel, cached_wheel, wheel_folder
 
 MMINSTALL = Path(__file__).parents[2] / 'requirements' / 'mminstall.txt'
 # module: distribution, in the order of their needs
-DISTILL = {
-    'cv2': 'opencv-python-headless',
-    'mmengine': 'onedl-mmengine',
-    'mmcv': 'onedl-mmcv',
-}
+DISTILL = {'cv2': 'opencv-python-headless', 'mmengine': 'onedl-mmengine', 'mmcv': 'onedl-mmcv'}
 DOWNSTREAM = {
     'imgaug': 'imaug',
     'mmdet': 'onedl-mmdetection',
@@ -109,10 +99,9 @@ def check_ours(requirement: str, error: str) -> None:
         ours = find_spec('mmcv') is None
     if not ours:
         raise InstallError(
-            'Detection and segmentation need the compiled operators of mmcv, '
-            f'and those of the mmcv in {sys.prefix} cannot be imported '
-            f'({error}); it was not installed by kpu_mm and is left alone: '
-            'reinstall it with operators, or use a fresh environment.'
+            'Detection and segmentation need the compiled operators of mmcv, and those of the mmcv '
+            f'in {sys.prefix} cannot be imported ({error}); it was not installed by kpu_mm and is '
+            'left alone: reinstall it with operators, or use a fresh environment.'
         )
 
 
@@ -138,10 +127,7 @@ def install_operators(requirement: str) -> None:
             return
         print('The cached wheel does not work; building anew.', flush=True)
         wheel.unlink()
-    print(
-        'Compiling the operators of mmcv, once: some 10 min on 2 cores.',
-        flush=True,
-    )
+    print('Compiling the operators of mmcv, once: some 10 min on 2 cores.', flush=True)
     wheel = build_wheel(requirement, folder)
     pip_install('--force-reinstall', str(wheel))
     error = why_no_operators()
@@ -176,10 +162,7 @@ def main() -> int:
     """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        '--for',
-        dest='purpose',
-        choices=['distill', 'downstream'],
-        default='downstream',
+        '--for', dest='purpose', choices=['distill', 'downstream'], default='downstream'
     )
     # so that a terminated build ends its compilers, as an interrupted one
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

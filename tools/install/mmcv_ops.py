@@ -51,9 +51,7 @@ def set_cpp_standard(setup: Path, standard: str) -> None:
         standard: The result of :func:`cpp_standard`.
     """
     text = setup.read_text(encoding='utf-8')
-    setup.write_text(
-        re.sub(r'-std=c\+\+\d\d', f'-std={standard}', text), encoding='utf-8'
-    )
+    setup.write_text(re.sub(r'-std=c\+\+\d\d', f'-std={standard}', text), encoding='utf-8')
 
 
 def check_compiler() -> None:
@@ -66,16 +64,14 @@ def check_compiler() -> None:
     header = Path(sysconfig.get_path('include')) / 'Python.h'
     if shutil.which(compiler) is None:
         raise InstallError(
-            f'mmcv has no wheel for this torch and there is no C++ compiler '
-            f'({compiler}) to build it with: install one (Debian, Ubuntu: '
-            '`apt install build-essential`).'
+            f'mmcv has no wheel for this torch and there is no C++ compiler ({compiler}) to build '
+            'it with: install one (Debian, Ubuntu: `apt install build-essential`).'
         )
     if not header.is_file():
         raise InstallError(
-            f'mmcv is compiled against {header}, which is missing: install '
-            'the headers of this Python (Debian, Ubuntu: '
-            f'`apt install python{sys.version_info[0]}.{sys.version_info[1]}'
-            '-dev`).'
+            f'mmcv is compiled against {header}, which is missing: install the headers of this '
+            'Python (Debian, Ubuntu: '
+            f'`apt install python{sys.version_info[0]}.{sys.version_info[1]}-dev`).'
         )
 
 
@@ -116,14 +112,7 @@ def fetch_source(requirement: str, folder: Path, env: dict[str, str]) -> Path:
     Returns:
         The folder of its setup.py.
     """
-    command = [
-        *PIP,
-        'download',
-        '--quiet',
-        '--no-deps',
-        '--no-binary',
-        ':all:',
-    ]
+    command = [*PIP, 'download', '--quiet', '--no-deps', '--no-binary', ':all:']
     command += ['--no-build-isolation', '--dest', str(folder), requirement]
     subprocess.run(command, check=True, env=env)
     with tarfile.open(next(folder.glob('*.tar.gz'))) as archive:
@@ -146,11 +135,7 @@ def run_build(command: list[str], log: Path, env: dict[str, str]) -> None:
         # A session of its own, so that compilers end with the build and
         # don't outlive an interrupted one.
         process = subprocess.Popen(
-            command,
-            env=env,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
+            command, env=env, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
         )
         try:
             process.wait()
@@ -161,9 +146,7 @@ def run_build(command: list[str], log: Path, env: dict[str, str]) -> None:
     if process.returncode:
         lines = log.read_text(errors='replace').splitlines()
         end = '\n'.join(lines[-30:])
-        raise InstallError(
-            f'{end}\nmmcv did not compile; the whole output is in {log}.'
-        )
+        raise InstallError(f'{end}\nmmcv did not compile; the whole output is in {log}.')
 
 
 def build_wheel(requirement: str, folder: Path) -> Path:

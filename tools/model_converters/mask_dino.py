@@ -48,10 +48,7 @@ _ALIASES = (
 # applied one after another
 _RENAMES = (
     (r'^backbone\.stem\.', 'backbone.'),
-    *(
-        (rf'^backbone\.res{i + 1}\.', f'backbone.layer{i}.')
-        for i in range(1, 5)
-    ),
+    *((rf'^backbone\.res{i + 1}\.', f'backbone.layer{i}.') for i in range(1, 5)),
     (r'\.conv(\d)\.norm\.', r'.bn\1.'),
     (r'\.shortcut\.norm\.', '.downsample.1.'),
     (r'\.shortcut\.', '.downsample.0.'),
@@ -185,13 +182,9 @@ def describe_official(official: Mapping[str, Tensor]) -> OfficialModel:
     classes = f'{_QUERY}class_embed.weight'
     absent = [n for n in (level_embed, ffn, classes) if n not in official]
     if absent:
-        raise ValueError(
-            f'this is no Mask DINO checkpoint: it has no {_list(absent)}.'
-        )
+        raise ValueError(f'this is no Mask DINO checkpoint: it has no {_list(absent)}.')
     levels = len(official[level_embed])
-    projections = (
-        official.get(f'{_PIXEL}input_proj.{i}.0.weight') for i in range(levels)
-    )
+    projections = (official.get(f'{_PIXEL}input_proj.{i}.0.weight') for i in range(levels))
     return OfficialModel(
         levels,
         sum(p is not None and p.shape[-1] == 3 for p in projections),
@@ -225,13 +218,9 @@ def convert_official(
         ours, value = _rename(name, value, swin=_SWIN in official)
         renamed[ours] = (name, value)
     faults = {
-        'has no place for': [
-            name for ours, (name, _) in renamed.items() if ours not in model
-        ],
+        'has no place for': [name for ours, (name, _) in renamed.items() if ours not in model],
         'needs, but does not find': [
-            ours
-            for ours in model
-            if ours not in renamed and not ours.endswith(_COUNTERS)
+            ours for ours in model if ours not in renamed and not ours.endswith(_COUNTERS)
         ],
         'has other shapes for': [
             f'{name} {tuple(value.shape)} -> {tuple(model[ours].shape)}'
@@ -283,14 +272,12 @@ def _list(names: Sequence[str], limit: int = 5) -> str:
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_config_arguments(parser)
     parser.add_argument(
         'official',
-        help='.pth of a training, or .pkl of numpy arrays as in the model '
-        'zoo of detectron2',
+        help='.pth of a training, or .pkl of numpy arrays as in the model zoo of detectron2',
     )
     parser.add_argument('out', help='file to write; must not exist yet')
     return parser.parse_args()
@@ -314,8 +301,7 @@ def main() -> None:
     with atomic_file(Path(args.out)) as file:
         torch.save({'state_dict': weights, 'meta': {}}, file)
     print(
-        f'{len(official)} official weights became the {len(weights)} of '
-        f'{args.config}: {args.out}'
+        f'{len(official)} official weights became the {len(weights)} of {args.config}: {args.out}'
     )
 
 

@@ -4,7 +4,5 @@
 base_a_backbone = dict(
     type='kpu_mm.ViTBackbone',
     sentinel='facebook/dinov2-base',
-    init_cfg=dict(
-        type='Pretrained', checkpoint='work_dirs/base-a_vitb/iter_40000.pth'
-    ),
+    init_cfg=dict(type='Pretrained', checkpoint='work_dirs/base-a_vitb/iter_40000.pth'),
 )

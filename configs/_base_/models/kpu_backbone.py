@@ -5,7 +5,5 @@ backbone = dict(
     sentinel='facebook/dinov2-base',
     frozen='all',
     norm_cfg=dict(type='SyncBN'),
-    init_cfg=dict(
-        type='Pretrained', checkpoint='work_dirs/kpu_vitb/iter_40000.pth'
-    ),
+    init_cfg=dict(type='Pretrained', checkpoint='work_dirs/kpu_vitb/iter_40000.pth'),
 )

@@ -1,20 +1,13 @@
 model = dict(
     type='kpu_mm.KPUDistiller',
     student=dict(
-        type='kpu_mm.KPUBackbone',
-        sentinel='facebook/dinov2-base',
-        norm_cfg=dict(type='SyncBN'),
+        type='kpu_mm.KPUBackbone', sentinel='facebook/dinov2-base', norm_cfg=dict(type='SyncBN')
     ),
     teachers=dict(
         # Sizes of the teachers are not given in the paper.
-        clip=dict(
-            type='kpu_mm.CLIPTeacher',
-            model='ViT-B-16-quickgelu',
-            pretrained='openai',
-        ),
+        clip=dict(type='kpu_mm.CLIPTeacher', model='ViT-B-16-quickgelu', pretrained='openai'),
         grounding_dino=dict(
-            type='kpu_mm.GroundingDINOTeacher',
-            source='IDEA-Research/grounding-dino-tiny',
+            type='kpu_mm.GroundingDINOTeacher', source='IDEA-Research/grounding-dino-tiny'
         ),
     ),
     # Hidden width is not given in the paper.

@@ -5,18 +5,9 @@ optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=1e-4, weight_decay=0.05),
 )
 param_scheduler = [
-    dict(
-        type='LinearLR', start_factor=0.001, begin=0, end=500, by_epoch=False
-    ),
-    dict(
-        type='MultiStepLR',
-        milestones=[202_500, 247_500],
-        gamma=0.1,
-        by_epoch=False,
-    ),
+    dict(type='LinearLR', start_factor=0.001, begin=0, end=500, by_epoch=False),
+    dict(type='MultiStepLR', milestones=[202_500, 247_500], gamma=0.1, by_epoch=False),
 ]
-train_cfg = dict(
-    type='kpu_mm.ResumableTrainLoop', max_iters=270_000, val_interval=30_000
-)
+train_cfg = dict(type='kpu_mm.ResumableTrainLoop', max_iters=270_000, val_interval=30_000)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')

@@ -55,18 +55,11 @@ ade20k_train_dataloader = dict(
         type='ADE20KDataset',
         _scope_='mmseg',
         data_root='data/ade/ADEChallengeData2016',
-        data_prefix=dict(
-            img_path='images/training', seg_map_path='annotations/training'
-        ),
+        data_prefix=dict(img_path='images/training', seg_map_path='annotations/training'),
         pipeline=[
             dict(type='LoadImageFromFile'),
             dict(type='LoadAnnotations'),
-            dict(
-                type='RandomResize',
-                scale=(2048, 512),
-                ratio_range=(0.5, 2.0),
-                keep_ratio=True,
-            ),
+            dict(type='RandomResize', scale=(2048, 512), ratio_range=(0.5, 2.0), keep_ratio=True),
             dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
             dict(type='RandomFlip', prob=0.5),
             dict(type='PhotoMetricDistortion'),
@@ -83,10 +76,7 @@ ade20k_val_dataloader = dict(
         type='ADE20KDataset',
         _scope_='mmseg',
         data_root='data/ade/ADEChallengeData2016',
-        data_prefix=dict(
-            img_path='images/validation',
-            seg_map_path='annotations/validation',
-        ),
+        data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation'),
         pipeline=[
             dict(type='LoadImageFromFile'),
             dict(type='Resize', scale=(2048, 512), keep_ratio=True),
@@ -96,9 +86,7 @@ ade20k_val_dataloader = dict(
         ],
     ),
 )
-ade20k_val_evaluator = dict(
-    type='IoUMetric', _scope_='mmseg', iou_metrics=['mIoU']
-)
+ade20k_val_evaluator = dict(type='IoUMetric', _scope_='mmseg', iou_metrics=['mIoU'])
 ade20k_visualizer = dict(
     type='SegLocalVisualizer',
     _scope_='mmseg',

@@ -28,11 +28,7 @@ coco_model = dict(
             num_layers=6,
             ffn_channels=2048,
         ),
-        queries=dict(
-            type='kpu_mm.SelectedQueries',
-            num_queries=300,
-            box_init='mask2box',
-        ),
+        queries=dict(type='kpu_mm.SelectedQueries', num_queries=300, box_init='mask2box'),
         decoder=dict(num_layers=9, ffn_channels=2048),
         denoising=dict(num_queries=100, noise_scale=0.4),
     ),
@@ -59,12 +55,7 @@ coco_train_dataloader = dict(
         filter_cfg=dict(filter_empty_gt=True),
         pipeline=[
             dict(type='LoadImageFromFile'),
-            dict(
-                type='LoadAnnotations',
-                with_bbox=True,
-                with_mask=True,
-                poly2mask=False,
-            ),
+            dict(type='LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=False),
             dict(type='RandomFlip', prob=0.5),
             # large-scale jittering
             dict(
@@ -81,11 +72,7 @@ coco_train_dataloader = dict(
                 recompute_bbox=True,
                 allow_negative_crop=True,
             ),
-            dict(
-                type='Pad',
-                size=image_size,
-                pad_val=dict(img=(128, 128, 128), masks=0),
-            ),
+            dict(type='Pad', size=image_size, pad_val=dict(img=(128, 128, 128), masks=0)),
             dict(type='kpu_mm.RasteriseMasks'),
             # A crop may be left without objects.
             dict(
@@ -112,21 +99,10 @@ coco_val_dataloader = dict(
         test_mode=True,
         pipeline=[
             dict(type='LoadImageFromFile'),
-            dict(
-                type='Resize',
-                scale=(1333, 800),
-                keep_ratio=True,
-                backend='pillow',
-            ),
+            dict(type='Resize', scale=(1333, 800), keep_ratio=True, backend='pillow'),
             dict(
                 type='PackDetInputs',
-                meta_keys=(
-                    'img_id',
-                    'img_path',
-                    'ori_shape',
-                    'img_shape',
-                    'scale_factor',
-                ),
+                meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
             ),
         ],
     ),

@@ -12,10 +12,7 @@ imagenet_model = dict(
         to_rgb=True,
     ),
     head=dict(
-        type='LinearClsHead',
-        num_classes=1000,
-        in_channels=768,
-        loss=dict(type='CrossEntropyLoss'),
+        type='LinearClsHead', num_classes=1000, in_channels=768, loss=dict(type='CrossEntropyLoss')
     ),
 )
 
@@ -32,12 +29,7 @@ imagenet_train_dataloader = dict(
         split='train',
         pipeline=[
             dict(type='LoadImageFromFile'),
-            dict(
-                type='RandomResizedCrop',
-                scale=224,
-                backend='pillow',
-                interpolation='bicubic',
-            ),
+            dict(type='RandomResizedCrop', scale=224, backend='pillow', interpolation='bicubic'),
             dict(type='RandomFlip', prob=0.5),
             dict(type='PackInputs'),
         ],
@@ -68,9 +60,7 @@ imagenet_val_dataloader = dict(
         ],
     ),
 )
-imagenet_val_evaluator = dict(
-    type='Accuracy', _scope_='mmpretrain', topk=(1, 5)
-)
+imagenet_val_evaluator = dict(type='Accuracy', _scope_='mmpretrain', topk=(1, 5))
 imagenet_visualizer = dict(
     type='UniversalVisualizer',
     _scope_='mmpretrain',

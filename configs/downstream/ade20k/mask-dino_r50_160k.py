@@ -16,10 +16,7 @@ head.update(num_things_classes=0, num_stuff_classes=150)
 head['queries'] = dict(type='kpu_mm.LearnedQueries', num_queries=100)
 head['classes'] = dict(type='kpu_mm.SoftmaxClasses', background_weight=0.1)
 head['pixel_decoder'].update(
-    in_channels=[256, 512, 1024, 2048],
-    extra_level=False,
-    order='coarse_to_fine',
-    ffn_channels=1024,
+    in_channels=[256, 512, 1024, 2048], extra_level=False, order='coarse_to_fine', ffn_channels=1024
 )
 model['test_cfg'] = dict(instance_on=False, semantic_on=True)
 del head
@@ -32,17 +29,10 @@ train_dataloader = dict(
     dataset=dict(
         type='ADE20KSegDataset',
         data_root='data/ade/ADEChallengeData2016',
-        data_prefix=dict(
-            img_path='images/training', seg_map_path='annotations/training'
-        ),
+        data_prefix=dict(img_path='images/training', seg_map_path='annotations/training'),
         pipeline=[
             dict(type='LoadImageFromFile'),
-            dict(
-                type='LoadAnnotations',
-                with_bbox=False,
-                with_seg=True,
-                reduce_zero_label=True,
-            ),
+            dict(type='LoadAnnotations', with_bbox=False, with_seg=True, reduce_zero_label=True),
             dict(
                 type='RandomChoiceResize',
                 scales=[int(512 * x * 0.1) for x in range(5, 21)],
@@ -52,11 +42,7 @@ train_dataloader = dict(
             dict(type='RandomCrop', crop_size=crop_size),
             dict(type='PhotoMetricDistortion'),
             dict(type='RandomFlip', prob=0.5),
-            dict(
-                type='Pad',
-                size=crop_size,
-                pad_val=dict(img=(128, 128, 128), seg=255),
-            ),
+            dict(type='Pad', size=crop_size, pad_val=dict(img=(128, 128, 128), seg=255)),
             dict(type='PackDetInputs'),
         ],
     ),
@@ -69,25 +55,14 @@ val_dataloader = dict(
     dataset=dict(
         type='ADE20KSegDataset',
         data_root='data/ade/ADEChallengeData2016',
-        data_prefix=dict(
-            img_path='images/validation',
-            seg_map_path='annotations/validation',
-        ),
+        data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation'),
         test_mode=True,
         pipeline=[
             dict(type='LoadImageFromFile'),
             dict(type='Resize', scale=(2048, 512), keep_ratio=True),
             # after Resize: the prediction has the size of the labels
-            dict(
-                type='LoadAnnotations',
-                with_bbox=False,
-                with_seg=True,
-                reduce_zero_label=True,
-            ),
-            dict(
-                type='PackDetInputs',
-                meta_keys=('img_path', 'ori_shape', 'img_shape'),
-            ),
+            dict(type='LoadAnnotations', with_bbox=False, with_seg=True, reduce_zero_label=True),
+            dict(type='PackDetInputs', meta_keys=('img_path', 'ori_shape', 'img_shape')),
         ],
     ),
 )

@@ -1,6 +1,3 @@
-_base_ = [
-    './upernet_kpu-vitb_frozen-80k.py',
-    '../../_base_/models/teachers/clip.py',
-]
+_base_ = ['./upernet_kpu-vitb_frozen-80k.py', '../../_base_/models/teachers/clip.py']
 _base_.teacher_backbone.teacher.resolution = (512, 512)
 model = dict(backbone=dict(_delete_=True, **_base_.teacher_backbone))

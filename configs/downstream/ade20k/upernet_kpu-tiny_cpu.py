@@ -2,18 +2,12 @@
 # whole images. Its data may be any folder in the layout of ADE20K:
 #   --cfg-options train_dataloader.dataset.data_root=FOLDER
 #       val_dataloader.dataset.data_root=FOLDER
-_base_ = [
-    './upernet_kpu-vitb_frozen-80k.py',
-    '../../_base_/models/kpu_tiny.py',
-]
+_base_ = ['./upernet_kpu-vitb_frozen-80k.py', '../../_base_/models/kpu_tiny.py']
 
 size = (112, 112)
 channels = 64  # of the small student
 max_iters = 800
-load = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=size, keep_ratio=False),
-]
+load = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=size, keep_ratio=False)]
 
 model = dict(
     data_preprocessor=dict(size=size),
@@ -47,19 +41,11 @@ train_dataloader = dict(
 )
 val_dataloader = dict(
     num_workers=1,
-    dataset=dict(
-        pipeline=[
-            *load,
-            dict(type='LoadAnnotations'),
-            dict(type='PackSegInputs'),
-        ]
-    ),
+    dataset=dict(pipeline=[*load, dict(type='LoadAnnotations'), dict(type='PackSegInputs')]),
 )
 test_dataloader = val_dataloader
 
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
 param_scheduler = dict(T_max=max_iters)
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
-default_hooks = dict(
-    logger=dict(interval=20), checkpoint=dict(interval=max_iters)
-)
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=max_iters))

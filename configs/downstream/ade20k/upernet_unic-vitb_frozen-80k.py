@@ -1,5 +1,2 @@
-_base_ = [
-    './upernet_kpu-vitb_frozen-80k.py',
-    '../../_base_/models/teachers/unic.py',
-]
+_base_ = ['./upernet_kpu-vitb_frozen-80k.py', '../../_base_/models/teachers/unic.py']
 model = dict(backbone=dict(_delete_=True, **_base_.teacher_backbone))

@@ -5,10 +5,7 @@
 #   --cfg-options train_dataloader.dataset.data_root=FOLDER/
 #       val_dataloader.dataset.data_root=FOLDER/
 #       val_evaluator.ann_file=FOLDER/annotations/instances_val2017.json
-_base_ = [
-    './mask-dino_kpu-vitb_frozen-80k.py',
-    '../../_base_/models/kpu_tiny.py',
-]
+_base_ = ['./mask-dino_kpu-vitb_frozen-80k.py', '../../_base_/models/kpu_tiny.py']
 
 size = (160, 160)
 channels = 64  # of the small student
@@ -22,10 +19,7 @@ model = dict(
     backbone=dict(_delete_=True, frozen='none', **_base_.tiny_backbone),
     bbox_head=dict(
         pixel_decoder=dict(
-            in_channels=[channels] * 4,
-            embed_dims=channels,
-            num_layers=2,
-            ffn_channels=128,
+            in_channels=[channels] * 4, embed_dims=channels, num_layers=2, ffn_channels=128
         ),
         queries=dict(num_queries=30),
         decoder=dict(num_layers=3, ffn_channels=128),
@@ -39,12 +33,7 @@ train_dataloader = dict(
     dataset=dict(
         pipeline=[
             load[0],
-            dict(
-                type='LoadAnnotations',
-                with_bbox=True,
-                with_mask=True,
-                poly2mask=False,
-            ),
+            dict(type='LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=False),
             load[1],
             dict(type='kpu_mm.RasteriseMasks'),
             dict(type='PackDetInputs'),
@@ -56,10 +45,7 @@ val_dataloader = dict(
     dataset=dict(
         pipeline=[
             *load,
-            dict(
-                type='PackDetInputs',
-                meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape'),
-            ),
+            dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape')),
         ]
     ),
 )

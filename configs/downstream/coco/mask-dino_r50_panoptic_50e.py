@@ -29,11 +29,7 @@ train_dataloader = dict(
                 recompute_bbox=True,
                 allow_negative_crop=True,
             ),
-            dict(
-                type='Pad',
-                size=image_size,
-                pad_val=dict(img=(128, 128, 128), masks=0, seg=255),
-            ),
+            dict(type='Pad', size=image_size, pad_val=dict(img=(128, 128, 128), masks=0, seg=255)),
             dict(
                 type='FilterAnnotations',
                 min_gt_bbox_wh=(1e-5, 1e-5),

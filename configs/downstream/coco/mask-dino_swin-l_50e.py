@@ -13,10 +13,7 @@ model = dict(
         window_size=12,
         drop_path_rate=0.3,
         convert_weights=True,
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint=url + 'swin_large_patch4_window12_384_22k.pth',
-        ),
+        init_cfg=dict(type='Pretrained', checkpoint=url + 'swin_large_patch4_window12_384_22k.pth'),
     ),
     bbox_head=dict(
         pixel_decoder=dict(in_channels=[192, 384, 768, 1536], input_levels=4),

@@ -9,10 +9,7 @@ _base_ = [
 ]
 default_scope = 'mmdet'
 
-model = dict(
-    backbone=dict(_delete_=True, **_base_.backbone),
-    neck=dict(in_channels=[768] * 4),
-)
+model = dict(backbone=dict(_delete_=True, **_base_.backbone), neck=dict(in_channels=[768] * 4))
 train_dataloader = dict(
     batch_sampler=None,
     dataset=dict(

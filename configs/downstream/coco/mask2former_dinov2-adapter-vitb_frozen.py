@@ -8,8 +8,7 @@ custom_imports = dict(imports=['kpu_mm'])
 runner_type = 'kpu_mm.KPURunner'
 
 model = dict(
-    backbone=dict(_delete_=True, **_base_.backbone),
-    panoptic_head=dict(in_channels=[768] * 4),
+    backbone=dict(_delete_=True, **_base_.backbone), panoptic_head=dict(in_channels=[768] * 4)
 )
 # Without MMDetection's lower rate for a pre-trained backbone: what is trained
 # of this one is new.
@@ -17,10 +16,7 @@ embeddings = dict(decay_mult=0.0)
 optim_wrapper = dict(
     paramwise_cfg=dict(
         custom_keys=dict(
-            _delete_=True,
-            query_embed=embeddings,
-            query_feat=embeddings,
-            level_embed=embeddings,
+            _delete_=True, query_embed=embeddings, query_feat=embeddings, level_embed=embeddings
         )
     )
 )

@@ -8,22 +8,11 @@ _base_ = [
 ]
 
 model = dict(
-    backbone=dict(
-        _delete_=True,
-        frozen='all',
-        out_type='summary',
-        **_base_.tiny_backbone,
-    ),
+    backbone=dict(_delete_=True, frozen='all', out_type='summary', **_base_.tiny_backbone),
     num_classes=10,
     data_preprocessor=dict(num_classes=10),
 )
-test_dataloader = dict(
-    num_workers=1,
-    dataset=dict(_delete_=True, **_base_.small_val),
-)
+test_dataloader = dict(num_workers=1, dataset=dict(_delete_=True, **_base_.small_val))
 test_cfg = dict(
-    bank_dataloader=dict(
-        num_workers=1,
-        dataset=dict(_delete_=True, **_base_.small_train),
-    )
+    bank_dataloader=dict(num_workers=1, dataset=dict(_delete_=True, **_base_.small_train))
 )

@@ -13,7 +13,6 @@ model = dict(
 )
 model_wrapper_cfg = dict(type='kpu_mm.Unwrapped')
 test_cfg = dict(
-    type='kpu_mm.KNNTestLoop',
-    bank_dataloader=dict(bank, dataset=dict(bank.dataset, split='train')),
+    type='kpu_mm.KNNTestLoop', bank_dataloader=dict(bank, dataset=dict(bank.dataset, split='train'))
 )
 del bank

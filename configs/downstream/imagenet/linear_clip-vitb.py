@@ -1,10 +1,5 @@
-_base_ = [
-    './linear_kpu-vitb.py',
-    '../../_base_/models/teachers/clip.py',
-]
+_base_ = ['./linear_kpu-vitb.py', '../../_base_/models/teachers/clip.py']
 model = dict(
-    backbone=dict(
-        _delete_=True, out_type='summary', **_base_.teacher_backbone
-    ),
+    backbone=dict(_delete_=True, out_type='summary', **_base_.teacher_backbone),
     head=dict(in_channels=512),  # CLIP's projected embedding
 )

@@ -6,10 +6,7 @@ _base_ = [
 ]
 default_scope = 'mmpretrain'
 
-model = dict(
-    backbone=dict(out_type='summary', **_base_.backbone),
-    **_base_.imagenet_model,
-)
+model = dict(backbone=dict(out_type='summary', **_base_.backbone), **_base_.imagenet_model)
 train_dataloader = _base_.imagenet_train_dataloader
 val_dataloader = _base_.imagenet_val_dataloader
 test_dataloader = val_dataloader

@@ -15,9 +15,7 @@ model = dict(
     tasks=dict(
         coco=_base_.coco_model,
         ade20k=_base_.ade20k_model,
-        imagenet=dict(
-            features=dict(out_type='summary'), **_base_.imagenet_model
-        ),
+        imagenet=dict(features=dict(out_type='summary'), **_base_.imagenet_model),
     ),
 )
 train_dataloader = dict(
@@ -43,6 +41,4 @@ val_cfg = dict(type='kpu_mm.MultiTaskValLoop')
 test_cfg = dict(type='kpu_mm.MultiTaskTestLoop')
 # not given in the paper; as Mask DINO is trained, and only that: one norm
 # over all tasks would scale UPerNet's gradient by Mask DINO's
-default_hooks = dict(
-    clip=dict(type='kpu_mm.ModuleClipHook', max_norm={'tasks.coco': 0.01})
-)
+default_hooks = dict(clip=dict(type='kpu_mm.ModuleClipHook', max_norm={'tasks.coco': 0.01}))

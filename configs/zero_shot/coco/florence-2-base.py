@@ -8,11 +8,6 @@ model = dict(
 )
 pack = _base_.test_dataloader.dataset.pipeline[-1]
 test_dataloader = dict(
-    dataset=dict(
-        pipeline=[
-            dict(type='LoadImageFromFile', imdecode_backend='pillow'),
-            pack,
-        ]
-    )
+    dataset=dict(pipeline=[dict(type='LoadImageFromFile', imdecode_backend='pillow'), pack])
 )
 del pack

@@ -31,12 +31,7 @@ test_dataloader = dict(
         return_classes=True,
         pipeline=[
             dict(type='LoadImageFromFile', imdecode_backend='pillow'),
-            dict(
-                type='FixScaleResize',
-                scale=(800, 1333),
-                keep_ratio=True,
-                backend='pillow',
-            ),
+            dict(type='FixScaleResize', scale=(800, 1333), keep_ratio=True, backend='pillow'),
             dict(type='PackDetInputs', meta_keys=meta_keys),
         ],
     ),

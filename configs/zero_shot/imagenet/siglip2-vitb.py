@@ -7,12 +7,7 @@ test_dataloader = dict(
     dataset=dict(
         pipeline=[
             dict(type='LoadImageFromFile'),
-            dict(
-                type='Resize',
-                scale=(224, 224),
-                backend='pillow',
-                interpolation='bicubic',
-            ),
+            dict(type='Resize', scale=(224, 224), backend='pillow', interpolation='bicubic'),
             dict(type='PackInputs'),
         ]
     )

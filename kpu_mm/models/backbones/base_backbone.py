@@ -105,19 +105,14 @@ class BaseBackbone(BaseModule):
     std: Tensor
 
     def __init__(
-        self,
-        out_type: str,
-        out_indices: Sequence[int],
-        init_cfg: dict[str, Any] | None,
+        self, out_type: str, out_indices: Sequence[int], init_cfg: dict[str, Any] | None
     ) -> None:
         super().__init__(init_cfg)
         self.outputs = Outputs(out_type, out_indices)
         self.levels: nn.Module | None = None
         for key, value in (('mean', IMAGENET_MEAN), ('std', IMAGENET_STD)):
             # (3,) -> (3, 1, 1), to broadcast over (B, 3, H, W)
-            self.register_buffer(
-                key, torch.tensor(value).view(3, 1, 1), persistent=False
-            )
+            self.register_buffer(key, torch.tensor(value).view(3, 1, 1), persistent=False)
 
     @property
     def channels(self) -> tuple[int, ...]:

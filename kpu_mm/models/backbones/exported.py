@@ -32,9 +32,7 @@ def load_exported(folder: str | Path, **overrides: Any) -> SentinelBackbone:
     described: Any = read_description(folder)
     # without it, the name might be taken for one of the hub's
     if not (folder / 'sentinel').is_dir():
-        raise FileNotFoundError(
-            f"'{folder}' has no folder 'sentinel'; add it."
-        )
+        raise FileNotFoundError(f"'{folder}' has no folder 'sentinel'; add it.")
     check_files(folder, described)
     arguments = {**described['backbone'], **overrides}
     kind: Any = find_model(arguments.pop('type'), SentinelBackbone)
@@ -61,9 +59,7 @@ def load_exported(folder: str | Path, **overrides: Any) -> SentinelBackbone:
     return backbone.eval()
 
 
-def load_strictly(
-    backbone: SentinelBackbone, path: str | Path, prefix: str = ''
-) -> None:
+def load_strictly(backbone: SentinelBackbone, path: str | Path, prefix: str = '') -> None:
     """Fill all of a student from a file.
 
     A frozen sentinel need not be in the file; its checksum must agree.
@@ -104,7 +100,6 @@ def load_strictly(
     if missing or unexpected:
         raise RuntimeError(
             f"'{path}' belongs to another config: "
-            f'{len(missing)} keys are missing, first {missing[:3]}, and '
-            f'{len(unexpected)} are unexpected, first {unexpected[:3]}; use '
-            'the config of the run.'
+            f'{len(missing)} keys are missing, first {missing[:3]}, and {len(unexpected)} are '
+            f'unexpected, first {unexpected[:3]}; use the config of the run.'
         )

@@ -95,9 +95,7 @@ def read_description(folder: Path) -> Description:
     try:
         check_description(content)
     except (RecursionError, ValueError) as error:
-        raise RuntimeError(
-            f"'{folder / 'config.json'}': {error}; {HINT}."
-        ) from error
+        raise RuntimeError(f"'{folder / 'config.json'}': {error}; {HINT}.") from error
     return content
 
 
@@ -232,8 +230,7 @@ def check_files(folder: Path, described: Description) -> None:
             )
         if name not in found:
             raise FileNotFoundError(
-                f"'{folder}' has no {name}, which its config.json lists; add "
-                'the file.'
+                f"'{folder}' has no {name}, which its config.json lists; add the file."
             )
         if found[name] != listed[name]:
             raise RuntimeError(
@@ -245,9 +242,7 @@ def check_files(folder: Path, described: Description) -> None:
         with safe_open(path, 'pt') as file:
             kept = (file.metadata() or {}).get('kpu_mm')
     except SafetensorError as error:
-        raise RuntimeError(
-            f"'{path}' is truncated or corrupt ({error}); {HINT}."
-        ) from error
+        raise RuntimeError(f"'{path}' is truncated or corrupt ({error}); {HINT}.") from error
     # Someone may have changed config.json and its list of checksums.
     if kept != fingerprint(described):
         raise RuntimeError(

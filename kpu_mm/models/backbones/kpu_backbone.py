@@ -16,11 +16,7 @@ from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
 
 from ..encoder import to_map
-from ..layers.deform_attention import (
-    flatten_levels,
-    reference_points,
-    split_levels,
-)
+from ..layers.deform_attention import flatten_levels, reference_points, split_levels
 from ..layers.spatial_prior import SpatialPrior, init_adapter, merge_levels
 from ..layers.vit_adapter import Geometry, InteractionBlock
 from .base_backbone import POOLED, check_choice
@@ -118,12 +114,8 @@ class KPUBackbone(SentinelBackbone):
             for i in range(blocks)
         )
         self.up = nn.ConvTranspose2d(dims, dims, 2, stride=2)
-        self.norms = nn.ModuleList(
-            build_norm_layer(norm_cfg, dims)[1] for _ in range(4)
-        )
-        init_adapter(
-            [m for name, m in self.named_modules() if 'sentinel' not in name]
-        )
+        self.norms = nn.ModuleList(build_norm_layer(norm_cfg, dims)[1] for _ in range(4))
+        init_adapter([m for name, m in self.named_modules() if 'sentinel' not in name])
         # after init_adapter, which leaves single parameters alone
         nn.init.normal_(self.level_embed)
         if frozen != 'none':
@@ -193,9 +185,7 @@ class KPUBackbone(SentinelBackbone):
         maps = split_levels(levels, shapes)
         # ceil(H / 8) rows doubled are ceil(H / 4) or one more.
         fine = fine + self.up(maps[0])[..., : fine.shape[-2], : fine.shape[-1]]
-        return Features(
-            summary, merge_levels(self.norms, [fine, *maps], vit_maps)
-        )
+        return Features(summary, merge_levels(self.norms, [fine, *maps], vit_maps))
 
     def train(self, mode: bool = True) -> KPUBackbone:
         """Set the mode of what is trained; frozen parts stay in eval."""

@@ -9,12 +9,7 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from kpu_mm.structures import Features
-from kpu_mm.weights.state_dict import (
-    json_from_tensor,
-    json_to_tensor,
-    load_state,
-    select_prefix,
-)
+from kpu_mm.weights.state_dict import json_from_tensor, json_to_tensor, load_state, select_prefix
 
 from ..dino_vit import DINOViT
 from ..encoder import level_masks
@@ -79,9 +74,7 @@ class SentinelBackbone(BaseBackbone):
         features = self.extract(self.normalise(images, mask))
         return features._replace(masks=level_masks(features.maps, mask))
 
-    def get_layer_depth(
-        self, param_name: str, prefix: str = ''
-    ) -> tuple[int, int]:
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """How deep a parameter lies, for layer-wise learning rates.
 
         MMPretrain's protocol. Patches and positions of the sentinel are at
@@ -128,11 +121,10 @@ class SentinelBackbone(BaseBackbone):
             return
         if saved['sha256'] != self._checksum:
             raise RuntimeError(
-                f'the checkpoint was trained with sentinel '
-                f'{saved["sentinel"]!r} (sha256 {_short(saved["sha256"])}), '
-                f'but this backbone has {self.sentinel.name!r} (sha256 '
-                f'{_short(self._checksum)}); set `sentinel` to the weights '
-                'that it was trained with.'
+                f'the checkpoint was trained with sentinel {saved["sentinel"]!r} (sha256 '
+                f'{_short(saved["sha256"])}), but this backbone has {self.sentinel.name!r} (sha256 '
+                f'{_short(self._checksum)}); set `sentinel` to the weights that it '
+                'was trained with.'
             )
 
     def init_weights(self) -> None:
@@ -158,8 +150,7 @@ class SentinelBackbone(BaseBackbone):
         missing, unexpected = self.load_state_dict(state, strict=False)
         if len(unexpected) == len(state):
             raise RuntimeError(
-                f'{path}: no key fits {type(self).__name__}; the first are '
-                f'{list(state)[:3]}.'
+                f'{path}: no key fits {type(self).__name__}; the first are {list(state)[:3]}.'
             )
         print_log(
             f'{type(self).__name__} loaded {path}: missing keys '
@@ -173,9 +164,7 @@ def _short(checksum: str | None) -> str:
     return 'of trained weights' if checksum is None else checksum[:12]
 
 
-def _drop_sentinel(
-    module: SentinelBackbone, state: dict[str, Any], prefix: str, _: Any
-) -> None:
+def _drop_sentinel(module: SentinelBackbone, state: dict[str, Any], prefix: str, _: Any) -> None:
     """Hook after ``state_dict()``."""
     if module._sentinel_from_source:
         for key in [k for k in state if k.startswith(f'{prefix}sentinel.')]:

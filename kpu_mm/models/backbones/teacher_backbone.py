@@ -66,9 +66,7 @@ class TeacherBackbone(BaseBackbone):
         Args:
             indices: Which of strides 4, 8, 16 and 32 it has.
         """
-        return FeaturePyramid(
-            self.channels, self.strides, self.embed_dims, indices
-        )
+        return FeaturePyramid(self.channels, self.strides, self.embed_dims, indices)
 
     @property
     def teacher(self) -> Any:

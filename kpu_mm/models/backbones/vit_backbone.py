@@ -86,9 +86,7 @@ class ViTBackbone(SentinelBackbone):
         Args:
             indices: Which of strides 4, 8, 16 and 32 it has.
         """
-        return FeaturePyramid(
-            self.channels, self.strides, self.embed_dims, indices
-        )
+        return FeaturePyramid(self.channels, self.strides, self.embed_dims, indices)
 
     def extract(self, images: Tensor) -> Features:
         """Summary and map of normalised images (B, 3, H, W).

@@ -9,14 +9,3 @@ from .base_balancer import (
 )
 from .famo_balancer import FAMOBalancer, SecondForward
 from .teacher_drop_balancer import TeacherDropBalancer
-
-__all__ = [
-    'AdaLossBalancer',
-    'Balance',
-    'BaseBalancer',
-    'EqualBalancer',
-    'FAMOBalancer',
-    'SecondForward',
-    'TeacherDropBalancer',
-    'UncertaintyBalancer',
-]

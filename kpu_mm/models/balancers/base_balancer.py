@@ -49,9 +49,7 @@ class BaseBalancer(nn.Module):
     no_weight_decay = True
 
     def __init__(
-        self,
-        teachers: Sequence[str],
-        streams: Mapping[str, tuple[str, ...]] | None = None,
+        self, teachers: Sequence[str], streams: Mapping[str, tuple[str, ...]] | None = None
     ) -> None:
         super().__init__()
         self.teachers = tuple(teachers)
@@ -91,9 +89,8 @@ class BaseBalancer(nn.Module):
         missing = set(self.teachers) - set(losses)
         if missing:
             raise ValueError(
-                f'{type(self).__name__} weighs all teachers against each '
-                f'other, but there are no losses of {sorted(missing)}: give '
-                'the streams of all teachers.'
+                f'{type(self).__name__} weighs all teachers against each other, but there are no '
+                f'losses of {sorted(missing)}: give the streams of all teachers.'
             )
         return torch.stack([losses[name].mean() for name in self.teachers])
 
@@ -196,9 +193,7 @@ class UncertaintyBalancer(BaseBalancer):
     """
 
     def __init__(
-        self,
-        teachers: Sequence[str],
-        streams: Mapping[str, tuple[str, ...]] | None = None,
+        self, teachers: Sequence[str], streams: Mapping[str, tuple[str, ...]] | None = None
     ) -> None:
         super().__init__(teachers, streams)
         self.log_variances = nn.Parameter(torch.zeros(len(self.teachers)))
@@ -214,6 +209,4 @@ class UncertaintyBalancer(BaseBalancer):
         means = torch.stack([loss.mean() for loss in losses.values()])
         weights = (-s).exp() / 2  # 1 / (2 sigma^2)
         loss = (weights * means + s / 2).sum()
-        return Balance(
-            loss, dict(zip(losses, weights.detach().unbind(), strict=True))
-        )
+        return Balance(loss, dict(zip(losses, weights.detach().unbind(), strict=True)))

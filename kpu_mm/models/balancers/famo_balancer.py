@@ -73,9 +73,7 @@ class FAMOBalancer(BaseBalancer):
         self.weight_decay = weight_decay
         minima = dict(min_losses or {})
         if not set(minima) <= set(teachers):
-            raise ValueError(
-                f'min_losses={minima}: the teachers are {list(teachers)}.'
-            )
+            raise ValueError(f'min_losses={minima}: the teachers are {list(teachers)}.')
         self.register_buffer(
             'min_losses',
             torch.tensor([minima.get(name, 0.0) for name in teachers]),
@@ -126,13 +124,9 @@ class FAMOBalancer(BaseBalancer):
         """One step of torch's Adam, whose state is kept in buffers here."""
         # Built anew in each step, so that checkpoints and `.to()` only need
         # to know the buffers.
-        adam = torch.optim.Adam(
-            [self.logits], lr=self.lr, weight_decay=self.weight_decay
-        )
+        adam = torch.optim.Adam([self.logits], lr=self.lr, weight_decay=self.weight_decay)
         adam.state[self.logits] = dict(
-            step=self.steps,
-            exp_avg=self.moment,
-            exp_avg_sq=self.square_moment,
+            step=self.steps, exp_avg=self.moment, exp_avg_sq=self.square_moment
         )
         self.logits.grad = grad
         adam.step()
@@ -152,9 +146,7 @@ class SecondForward:
         losses: Computes the losses; takes nothing.
     """
 
-    def __init__(
-        self, model: nn.Module, losses: Callable[[], dict[str, Tensor]]
-    ) -> None:
+    def __init__(self, model: nn.Module, losses: Callable[[], dict[str, Tensor]]) -> None:
         self.model = model
         self.losses = losses
         self.state = torch.get_rng_state()

@@ -6,12 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
-from mmengine.dist import (
-    all_reduce,
-    broadcast,
-    get_rank,
-    get_world_size,
-)
+from mmengine.dist import all_reduce, broadcast, get_rank, get_world_size
 from torch import Tensor
 
 from kpu_mm.registry import MODELS
@@ -71,9 +66,7 @@ class TeacherDropBalancer(BaseBalancer):
     ) -> None:
         super().__init__(teachers, streams)
         if not 0 <= drop_prob <= 1:
-            raise ValueError(
-                f'drop_prob={drop_prob}: a probability is in [0, 1].'
-            )
+            raise ValueError(f'drop_prob={drop_prob}: a probability is in [0, 1].')
         self.drop_prob = drop_prob
         self.per_image = len(set(self.streams.values())) == 1
 

@@ -57,9 +57,7 @@ def _fused_kernel() -> Callable[..., Tensor] | None:
     """The CUDA kernel of mmcv, or None where mmcv was built without it."""
     try:
         from mmcv.ops import get_compiling_cuda_version
-        from mmcv.ops.multi_scale_deform_attn import (
-            MultiScaleDeformableAttnFunction as Fused,
-        )
+        from mmcv.ops.multi_scale_deform_attn import MultiScaleDeformableAttnFunction as Fused
     except ImportError:
         return None
     available = get_compiling_cuda_version() != 'not available'
@@ -67,10 +65,7 @@ def _fused_kernel() -> Callable[..., Tensor] | None:
 
 
 def deformable_attention(
-    value: Tensor,
-    level_shapes: LevelShapes,
-    locations: Tensor,
-    weights: Tensor,
+    value: Tensor, level_shapes: LevelShapes, locations: Tensor, weights: Tensor
 ) -> Tensor:
     """Sample values at fractional locations and sum them by weight.
 
@@ -181,11 +176,7 @@ class DeformableAttention(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(
-        self,
-        query: Tensor,
-        reference_points: Tensor,
-        value: Tensor,
-        level_shapes: LevelShapes,
+        self, query: Tensor, reference_points: Tensor, value: Tensor, level_shapes: LevelShapes
     ) -> Tensor:
         """Let every query look around its reference point on every level.
 
@@ -202,9 +193,7 @@ class DeformableAttention(nn.Module):
         # (B, S, M * D) -> (B, S, M, D)
         values = self.value_proj(value).unflatten(-1, (heads, -1))
         # (B, Q, M * L * P * 2) -> (B, Q, M, L, P, 2)
-        offsets = self.sampling_offsets(query).unflatten(
-            -1, (*self.samples, 2)
-        )
+        offsets = self.sampling_offsets(query).unflatten(-1, (*self.samples, 2))
         # (B, Q, M * L * P) -> (B, Q, M, L * P): softmax over all samples
         weights = self.attention_weights(query).unflatten(-1, (heads, -1))
         weights = weights.softmax(-1).unflatten(-1, (levels, points))
@@ -219,8 +208,6 @@ class DeformableAttention(nn.Module):
         scale = torch.stack(sides).view(-1, 1, 2)  # (L, 1, 2)
         # (Q, 1, 1, 1, 2) + (B, Q, M, L, P, 2)
         locations = reference_points[:, None, None, None] + offsets / scale
-        attended = deformable_attention(
-            values, level_shapes, locations, weights
-        )
+        attended = deformable_attention(values, level_shapes, locations, weights)
         out: Tensor = self.output_proj(attended.to(query.dtype))
         return out

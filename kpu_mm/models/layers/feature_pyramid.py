@@ -36,9 +36,7 @@ class PyramidLevel(nn.Module):
         steps: How often the resolution is doubled, or halved if negative.
     """
 
-    def __init__(
-        self, in_channels: int, out_channels: int, steps: int
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, steps: int) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for i in range(steps):
@@ -98,18 +96,14 @@ class FeaturePyramid(nn.ModuleDict):
         for index in indices:
             i = self._closest(STRIDES[index])
             steps = round(log2(self._strides[i] / STRIDES[index]))
-            self[str(index)] = PyramidLevel(
-                in_channels[i], out_channels, steps
-            )
+            self[str(index)] = PyramidLevel(in_channels[i], out_channels, steps)
 
     def _closest(self, stride: int) -> int:
         """Index of the map of the closest stride, the finer one of two."""
         distances = [(abs(log2(s / stride)), s) for s in self._strides]
         return distances.index(min(distances))
 
-    def forward(
-        self, maps: Sequence[Tensor], size: tuple[int, int]
-    ) -> tuple[Tensor, ...]:
+    def forward(self, maps: Sequence[Tensor], size: tuple[int, int]) -> tuple[Tensor, ...]:
         """Make the levels.
 
         Args:

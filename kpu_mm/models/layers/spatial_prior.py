@@ -28,9 +28,7 @@ class SpatialPrior(nn.Module):
         norm_cfg: Config of the norm layers.
     """
 
-    def __init__(
-        self, embed_dims: int, inplanes: int, norm_cfg: dict[str, Any]
-    ) -> None:
+    def __init__(self, embed_dims: int, inplanes: int, norm_cfg: dict[str, Any]) -> None:
         super().__init__()
 
         def conv(ins: int, outs: int, stride: int) -> list[nn.Module]:
@@ -51,19 +49,14 @@ class SpatialPrior(nn.Module):
         self.stages = nn.ModuleList(
             nn.Sequential(*conv(planes[i], planes[i + 1], 2)) for i in range(3)
         )
-        self.projections = nn.ModuleList(
-            nn.Conv2d(channels, embed_dims, 1) for channels in planes
-        )
+        self.projections = nn.ModuleList(nn.Conv2d(channels, embed_dims, 1) for channels in planes)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) -> four maps, each (B, C, H_l, W_l), fine first."""
         maps = [self.stem(images)]  # two halvings: stride 4
         for stage in self.stages:
             maps.append(stage(maps[-1]))
-        return [
-            projection(m)
-            for projection, m in zip(self.projections, maps, strict=True)
-        ]
+        return [projection(m) for projection, m in zip(self.projections, maps, strict=True)]
 
 
 def merge_levels(

@@ -54,12 +54,8 @@ class _Attending(nn.Module):
         self.feat_norm = nn.LayerNorm(embed_dims, eps=1e-6)
         self.attn = DeformableAttention(embed_dims, **attention)
 
-    def attend(
-        self, query: Tensor, points: Tensor, value: Tensor, shapes: LevelShapes
-    ) -> Tensor:
-        out: Tensor = self.attn(
-            self.query_norm(query), points, self.feat_norm(value), shapes
-        )
+    def attend(self, query: Tensor, points: Tensor, value: Tensor, shapes: LevelShapes) -> Tensor:
+        out: Tensor = self.attn(self.query_norm(query), points, self.feat_norm(value), shapes)
         return out
 
 
@@ -80,9 +76,7 @@ class Injector(_Attending):
         # is the sentinel's own.
         self.gamma = nn.Parameter(torch.zeros(embed_dims))
 
-    def forward(
-        self, patches: Tensor, levels: Tensor, geometry: Geometry
-    ) -> Tensor:
+    def forward(self, patches: Tensor, levels: Tensor, geometry: Geometry) -> Tensor:
         """Add the levels' detail to the ViT's patch tokens.
 
         Args:
@@ -112,9 +106,7 @@ class ConvFFN(nn.Module):
     def __init__(self, embed_dims: int, hidden_dims: int) -> None:
         super().__init__()
         self.fc1 = nn.Linear(embed_dims, hidden_dims)
-        self.dwconv = nn.Conv2d(
-            hidden_dims, hidden_dims, 3, padding=1, groups=hidden_dims
-        )
+        self.dwconv = nn.Conv2d(hidden_dims, hidden_dims, 3, padding=1, groups=hidden_dims)
         self.act = nn.GELU()
         self.fc2 = nn.Linear(hidden_dims, embed_dims)
 
@@ -147,17 +139,13 @@ class Extractor(_Attending):
             image.
     """
 
-    def __init__(
-        self, embed_dims: int, attention: dict[str, Any], drop_path: float
-    ) -> None:
+    def __init__(self, embed_dims: int, attention: dict[str, Any], drop_path: float) -> None:
         super().__init__(embed_dims, attention)
         self.ffn_norm = nn.LayerNorm(embed_dims, eps=1e-6)
         self.ffn = ConvFFN(embed_dims, int(embed_dims * FFN_RATIO))
         self.drop_path = DropPath(drop_path)
 
-    def forward(
-        self, levels: Tensor, patches: Tensor, geometry: Geometry
-    ) -> Tensor:
+    def forward(self, levels: Tensor, patches: Tensor, geometry: Geometry) -> Tensor:
         """Add the ViT's features to the level tokens.
 
         Args:
@@ -168,9 +156,7 @@ class Extractor(_Attending):
         Returns:
             (B, S, C).
         """
-        levels = levels + self.attend(
-            levels, geometry.level_points, patches, [geometry.grid]
-        )
+        levels = levels + self.attend(levels, geometry.level_points, patches, [geometry.grid])
         ffn = self.ffn(self.ffn_norm(levels), geometry.level_shapes)
         out: Tensor = levels + self.drop_path(ffn)
         return out
@@ -198,17 +184,14 @@ class InteractionBlock(nn.Module):
         num_extractors: int,
     ) -> None:
         super().__init__()
-        attention = dict(
-            num_heads=num_heads, num_points=num_points, value_ratio=VALUE_RATIO
-        )
+        attention = dict(num_heads=num_heads, num_points=num_points, value_ratio=VALUE_RATIO)
         # The injector looks at strides 8, 16 and 32, an extractor at the
         # patches of the ViT.
         several = {**attention, 'num_levels': 3}
         single = {**attention, 'num_levels': 1}
         self.injector = Injector(embed_dims, several)
         self.extractors = nn.ModuleList(
-            Extractor(embed_dims, single, drop_path)
-            for _ in range(num_extractors)
+            Extractor(embed_dims, single, drop_path) for _ in range(num_extractors)
         )
 
     def forward(

@@ -9,13 +9,3 @@ from .mask_dino_head import MaskDINO, MaskDINOHead
 from .pixel_decoder import MaskDINOPixelDecoder
 from .predictor import FocalClasses, SoftmaxClasses
 from .query_decoder import LearnedQueries, SelectedQueries
-
-__all__ = [
-    'FocalClasses',
-    'LearnedQueries',
-    'MaskDINO',
-    'MaskDINOHead',
-    'MaskDINOPixelDecoder',
-    'SelectedQueries',
-    'SoftmaxClasses',
-]

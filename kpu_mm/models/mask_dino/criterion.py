@@ -99,26 +99,19 @@ class Criterion(nn.Module):
             normaliser = object_count(targets, features)
             matched = self.matcher(list(sets.values()), features, targets)
             # prefix, prediction set, its pairs, pairs of each object
-            jobs = [
-                (name, sets[name], pairs, 1)
-                for name, pairs in zip(sets, matched, strict=True)
-            ]
+            jobs = [(name, sets[name], pairs, 1) for name, pairs in zip(sets, matched, strict=True)]
             if denoising is not None:
                 groups = max(denoising.groups, 1)
                 jobs += [
                     (f'dn.{name}', predictions, denoising.pairs, groups)
-                    for name, predictions in zip(
-                        names, outputs.denoising, strict=True
-                    )
+                    for name, predictions in zip(names, outputs.denoising, strict=True)
                     # The initial prediction of learned queries has no loss,
                     # as in the official code.
                     if name != 'd0.' or outputs.selected is not None
                 ]
             losses = {}
             for prefix, predictions, pairs, groups in jobs:
-                terms = self.set_losses(
-                    predictions, features, targets, pairs, normaliser, groups
-                )
+                terms = self.set_losses(predictions, features, targets, pairs, normaliser, groups)
                 losses.update({prefix + key: terms[key] for key in terms})
         return losses
 
@@ -134,11 +127,7 @@ class Criterion(nn.Module):
         logits = mask_logits.detach()[:, None]  # (P, 1, h, w)
         # as in PointRend (https://arxiv.org/abs/1912.08193)
         return get_uncertain_point_coords_with_randomness(
-            logits,
-            None,
-            self.num_points,
-            self.oversample_ratio,
-            self.importance_sample_ratio,
+            logits, None, self.num_points, self.oversample_ratio, self.importance_sample_ratio
         )
 
     def set_losses(
@@ -163,24 +152,16 @@ class Criterion(nn.Module):
         normaliser = normaliser * groups
         logits = predictions.logits.float()
         # (B, N), the background where no object is paired
-        labels = torch.full(
-            logits.shape[:2], self.classes.num_classes, device=logits.device
-        )
+        labels = torch.full(logits.shape[:2], self.classes.num_classes, device=logits.device)
         for row, target, pair in zip(labels, targets, pairs, strict=True):
             row[pair.queries] = target.labels[pair.objects]
         boxes = gather(predictions.boxes, [p.queries for p in pairs]).float()
-        true_boxes = gather(
-            [target.boxes for target in targets], [p.objects for p in pairs]
-        )
+        true_boxes = gather([target.boxes for target in targets], [p.objects for p in pairs])
         masks, true_masks = self._sample(
             predictions.mask_queries, mask_features, targets, pairs, groups
         )
-        iou = generalised_iou(
-            bbox_cxcywh_to_xyxy(boxes), bbox_cxcywh_to_xyxy(true_boxes)
-        )
-        cross_entropy = F.binary_cross_entropy_with_logits(
-            masks, true_masks, reduction='none'
-        )
+        iou = generalised_iou(bbox_cxcywh_to_xyxy(boxes), bbox_cxcywh_to_xyxy(true_boxes))
+        cross_entropy = F.binary_cross_entropy_with_logits(masks, true_masks, reduction='none')
         terms = dict(
             cls=self.classes.loss(logits, labels, normaliser),
             bbox=(boxes - true_boxes).abs().sum() / normaliser,
@@ -188,10 +169,7 @@ class Criterion(nn.Module):
             mask=cross_entropy.mean(1).sum() / normaliser,
             dice=self.dice_loss(masks, true_masks, avg_factor=normaliser),
         )
-        return {
-            f'loss_{name}': getattr(self.weights, name) * term
-            for name, term in terms.items()
-        }
+        return {f'loss_{name}': getattr(self.weights, name) * term for name, term in terms.items()}
 
     def _sample(
         self,
@@ -206,10 +184,7 @@ class Criterion(nn.Module):
             [
                 torch.einsum('pc,chw->phw', queries[pair.queries], features)
                 for queries, features, pair in zip(
-                    mask_queries.float(),
-                    mask_features.float(),
-                    pairs,
-                    strict=True,
+                    mask_queries.float(), mask_features.float(), pairs, strict=True
                 )
             ]
         )
@@ -217,8 +192,7 @@ class Criterion(nn.Module):
         # The G pairs of an object are next to each other: its full-size mask
         # is read once, at the points of all of them.
         objects = gather(
-            [target.masks for target in targets],
-            [pair.objects[::groups] for pair in pairs],
+            [target.masks for target in targets], [pair.objects[::groups] for pair in pairs]
         )[:, None].float()
         # (T * G, points, 2) -> (T, G * points, 2)
         places = points.view(len(objects), groups * self.num_points, 2)
@@ -250,6 +224,4 @@ def gather(parts: Iterable[Tensor], indices: Iterable[Tensor]) -> Tensor:
     Returns:
         (sum of P_i, ...).
     """
-    return torch.cat(
-        [part[index] for part, index in zip(parts, indices, strict=True)]
-    )
+    return torch.cat([part[index] for part, index in zip(parts, indices, strict=True)])

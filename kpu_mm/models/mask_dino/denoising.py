@@ -67,11 +67,7 @@ class Denoising(BaseModule):
     """
 
     def __init__(
-        self,
-        num_classes: int,
-        embed_dims: int,
-        num_queries: int = 100,
-        noise_scale: float = 0.4,
+        self, num_classes: int, embed_dims: int, num_queries: int = 100, noise_scale: float = 0.4
     ) -> None:
         super().__init__()
         self.num_queries = num_queries
@@ -90,17 +86,12 @@ class Denoising(BaseModule):
         rand = torch.rand(*shape, device=boxes.device)
         return Noise(
             rand < self.noise_scale / 2,
-            torch.randint(
-                self.label_embedding.num_embeddings, shape, device=boxes.device
-            ),
+            torch.randint(self.label_embedding.num_embeddings, shape, device=boxes.device),
             torch.rand(*shape, 4, device=boxes.device) * 2 - 1,
         )
 
     def forward(
-        self,
-        targets: Sequence[Target],
-        num_matching: int,
-        noise: Noise | None = None,
+        self, targets: Sequence[Target], num_matching: int, noise: Noise | None = None
     ) -> DenoisingQueries:
         """Make the queries of one step.
 
@@ -122,12 +113,8 @@ class Denoising(BaseModule):
         labels = torch.cat([target.labels for target in targets])
         boxes = torch.cat([target.boxes for target in targets])
         # (T,) labels of all images, G times, -> (G, T, C)
-        content = self.label_embedding(
-            torch.where(noise.swap, noise.labels, labels)
-        )
-        references = inverse_sigmoid(
-            noised_boxes(boxes, noise.boxes * self.noise_scale)
-        )
+        content = self.label_embedding(torch.where(noise.swap, noise.labels, labels))
+        references = inverse_sigmoid(noised_boxes(boxes, noise.boxes * self.noise_scale))
         slots = [torch.arange(count, device=boxes.device) for count in counts]
         return DenoisingQueries(
             scatter_slots(content, slots, most),
@@ -153,9 +140,7 @@ def noised_boxes(boxes: Tensor, shifts: Tensor) -> Tensor:
     return (boxes + shifts * reach).clamp(0, 1)
 
 
-def scatter_slots(
-    values: Tensor, slots: Sequence[Tensor], most: int
-) -> Tensor:
+def scatter_slots(values: Tensor, slots: Sequence[Tensor], most: int) -> Tensor:
     """Put the objects of all images into their slots of every group.
 
     Args:
@@ -168,17 +153,13 @@ def scatter_slots(
     """
     groups, _, channels = values.shape
     out = values.new_zeros(len(slots), groups, most, channels)
-    image = torch.cat(
-        [torch.full_like(slot, i) for i, slot in enumerate(slots)]
-    )
+    image = torch.cat([torch.full_like(slot, i) for i, slot in enumerate(slots)])
     # (G, T, C) -> (T, G, C), into (B, G, most, C) at (image, :, slot)
     out[image, :, torch.cat(list(slots))] = values.transpose(0, 1)
     return out.flatten(1, 2)  # (B, G, most, C) -> (B, G * most, C)
 
 
-def block_groups(
-    groups: int, most: int, num_matching: int, device: torch.device
-) -> Tensor:
+def block_groups(groups: int, most: int, num_matching: int, device: torch.device) -> Tensor:
     """Mask of the self-attention, True for blocked.
 
     Denoising queries attend to their group and to the matching queries;
@@ -212,6 +193,4 @@ def denoising_pairs(slots: Tensor, groups: int, most: int) -> Pairs:
     """
     starts = torch.arange(groups, device=slots.device) * most
     # (M, 1) + (G,) -> (M * G,), the G pairs of an object next to each other
-    return Pairs(
-        (slots[:, None] + starts).flatten(), slots.repeat_interleave(groups)
-    )
+    return Pairs((slots[:, None] + starts).flatten(), slots.repeat_interleave(groups))

@@ -66,31 +66,18 @@ class MaskDINOHead(BaseModule):
         num_classes = num_things_classes + num_stuff_classes
         self.pixel_decoder = MODELS.build(pixel_decoder)
         dims = self.pixel_decoder.embed_dims
-        self.queries = MODELS.build(
-            queries, default_args=dict(embed_dims=dims)
-        )
-        self.decoder = QueryDecoder(
-            dims, self.pixel_decoder.num_levels, **(decoder or {})
-        )
+        self.queries = MODELS.build(queries, default_args=dict(embed_dims=dims))
+        self.decoder = QueryDecoder(dims, self.pixel_decoder.num_levels, **(decoder or {}))
         self.classes = MODELS.build(
-            classes or dict(type='kpu_mm.FocalClasses'),
-            default_args=dict(num_classes=num_classes),
+            classes or dict(type='kpu_mm.FocalClasses'), default_args=dict(num_classes=num_classes)
         )
         self.predictor = Predictor(dims, self.classes.num_outputs)
-        self.denoising = (
-            None
-            if denoising is None
-            else Denoising(num_classes, dims, **denoising)
-        )
+        self.denoising = None if denoising is None else Denoising(num_classes, dims, **denoising)
         self.criterion = Criterion(self.classes, **(train_cfg or {}))
-        self.postprocess = Postprocessor(
-            self.classes, num_things_classes, **(test_cfg or {})
-        )
+        self.postprocess = Postprocessor(self.classes, num_things_classes, **(test_cfg or {}))
 
     def forward(
-        self,
-        maps: Sequence[Tensor],
-        denoising: DenoisingQueries | None = None,
+        self, maps: Sequence[Tensor], denoising: DenoisingQueries | None = None
     ) -> HeadOutputs:
         """All predictions of a batch.
 
@@ -107,11 +94,7 @@ class MaskDINOHead(BaseModule):
             references = torch.cat((denoising.references, references), 1)
             blocked = denoising.blocked
         states, starts = self.decoder(
-            content,
-            references.sigmoid(),
-            features,
-            self.predictor.box,
-            blocked,
+            content, references.sigmoid(), features, self.predictor.box, blocked
         )
         # sets[0] predicts from the queries before any layer.
         sets = [self.predictor.predict(content, starts[0])]
@@ -125,9 +108,7 @@ class MaskDINOHead(BaseModule):
             features.masks,
         )
 
-    def loss(
-        self, x: Sequence[Tensor], batch_data_samples: list[Any]
-    ) -> dict[str, Tensor]:
+    def loss(self, x: Sequence[Tensor], batch_data_samples: list[Any]) -> dict[str, Tensor]:
         """Losses of a batch.
 
         Args:
@@ -136,27 +117,17 @@ class MaskDINOHead(BaseModule):
                 ``gt_sem_seg``.
         """
         targets = [
-            make_target(
-                sample,
-                self.num_things_classes,
-                self.num_stuff_classes,
-                x[0].device,
-            )
+            make_target(sample, self.num_things_classes, self.num_stuff_classes, x[0].device)
             for sample in batch_data_samples
         ]
         denoising = None
         if self.denoising is not None:
             denoising = self.denoising(targets, self.queries.num_queries)
-        losses: dict[str, Tensor] = self.criterion(
-            self(x, denoising), targets, denoising
-        )
+        losses: dict[str, Tensor] = self.criterion(self(x, denoising), targets, denoising)
         return losses
 
     def predict(
-        self,
-        x: Sequence[Tensor],
-        batch_data_samples: list[Any],
-        rescale: bool = True,
+        self, x: Sequence[Tensor], batch_data_samples: list[Any], rescale: bool = True
     ) -> list[Results]:
         """Results of a batch.
 

@@ -73,10 +73,7 @@ def match_costs(
     logits = predictions.logits.float()[..., target.labels]
     boxes = predictions.boxes.float()
     # (L, N, 1, 4) with (M, 4) -> (L, N, M)
-    iou = generalised_iou(
-        bbox_cxcywh_to_xyxy(boxes)[:, :, None],
-        bbox_cxcywh_to_xyxy(target.boxes),
-    )
+    iou = generalised_iou(bbox_cxcywh_to_xyxy(boxes)[:, :, None], bbox_cxcywh_to_xyxy(target.boxes))
     # Sampling and the dot product with a mask query are both linear: sampled
     # features give the same logits as sampled masks, and N masks of (h, w)
     # need not be rendered.
@@ -207,9 +204,7 @@ class HungarianMatcher:
         if points is None:
             points = torch.rand(shape, device=mask_features.device)
         # L sets of (B, N, ...) -> (L, B, N, ...)
-        stacked = Predictions(
-            *(torch.stack(parts) for parts in zip(*sets, strict=True))
-        )
+        stacked = Predictions(*(torch.stack(parts) for parts in zip(*sets, strict=True)))
         with torch.autocast(mask_features.device.type, enabled=False):
             costs = [
                 match_costs(
@@ -252,8 +247,6 @@ def solve(costs: Sequence[Tensor]) -> list[list[Pairs]]:
     ]
     # (2, all pairs): one copy
     indices = torch.cat(pairs, 1).to(device)
-    split = [
-        Pairs(*part) for part in indices.split([p.shape[1] for p in pairs], 1)
-    ]
+    split = [Pairs(*part) for part in indices.split([p.shape[1] for p in pairs], 1)]
     images = len(costs)
     return [split[i : i + images] for i in range(0, len(split), images)]

@@ -11,25 +11,13 @@ import torch
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from mmcv.ops import MultiScaleDeformableAttention
-from mmdet.models.layers import (
-    DeformableDetrTransformerEncoder,
-    SinePositionalEncoding,
-)
-from mmengine.model import (
-    BaseModule,
-    ModuleList,
-    caffe2_xavier_init,
-    xavier_init,
-)
+from mmdet.models.layers import DeformableDetrTransformerEncoder, SinePositionalEncoding
+from mmengine.model import BaseModule, ModuleList, caffe2_xavier_init, xavier_init
 from torch import Tensor, nn
 
 from kpu_mm.registry import MODELS
 
-from ..layers.deform_attention import (
-    LevelShapes,
-    flatten_levels,
-    split_levels,
-)
+from ..layers.deform_attention import LevelShapes, flatten_levels, split_levels
 
 ORDERS = ('coarse_to_fine', 'fine_to_coarse')
 GN = dict(type='GN', num_groups=32)
@@ -96,8 +84,7 @@ class MaskDINOPixelDecoder(BaseModule):
             raise ValueError(f'order={order!r}: choose from {ORDERS}.')
         if not 1 <= input_levels <= len(in_channels):
             raise ValueError(
-                f'input_levels={input_levels}: there are '
-                f'{len(in_channels)} maps, choose from 1 to '
+                f'input_levels={input_levels}: there are {len(in_channels)} maps, choose from 1 to '
                 f'{len(in_channels)}.'
             )
         self.in_channels = tuple(in_channels)
@@ -107,9 +94,7 @@ class MaskDINOPixelDecoder(BaseModule):
         self.order = order
         self.num_levels = input_levels + extra_level
 
-        conv = partial(
-            ConvModule, out_channels=embed_dims, norm_cfg=GN, act_cfg=None
-        )
+        conv = partial(ConvModule, out_channels=embed_dims, norm_cfg=GN, act_cfg=None)
         # from fine to coarse
         convs = [
             conv(channels, kernel_size=1, bias=True)
@@ -117,9 +102,7 @@ class MaskDINOPixelDecoder(BaseModule):
         ]
         if extra_level:
             last = self.in_channels[-1]
-            convs.append(
-                conv(last, kernel_size=3, stride=2, padding=1, bias=True)
-            )
+            convs.append(conv(last, kernel_size=3, stride=2, padding=1, bias=True))
         self.input_convs = ModuleList(self._ordered(convs))
         self.level_encoding = nn.Embedding(self.num_levels, embed_dims)
         self.position = SinePositionalEncoding(embed_dims // 2, normalize=True)
@@ -134,26 +117,18 @@ class MaskDINOPixelDecoder(BaseModule):
                     dropout=0.0,
                     batch_first=True,
                 ),
-                ffn_cfg=dict(
-                    embed_dims=embed_dims, feedforward_channels=ffn_channels
-                ),
+                ffn_cfg=dict(embed_dims=embed_dims, feedforward_channels=ffn_channels),
             ),
         )
         self.lateral_conv = conv(self.in_channels[0], kernel_size=1)
-        self.output_conv = ConvModule(
-            embed_dims, embed_dims, 3, padding=1, norm_cfg=GN
-        )
+        self.output_conv = ConvModule(embed_dims, embed_dims, 3, padding=1, norm_cfg=GN)
         self.mask_feature = nn.Conv2d(embed_dims, embed_dims, 1)
 
     def init_weights(self) -> None:
         """Initialise as the published models were."""
         for conv in self.input_convs:
             xavier_init(conv.conv, distribution='uniform')
-        for layer in (
-            self.lateral_conv.conv,
-            self.output_conv.conv,
-            self.mask_feature,
-        ):
+        for layer in (self.lateral_conv.conv, self.output_conv.conv, self.mask_feature):
             caffe2_xavier_init(layer)
         nn.init.normal_(self.level_encoding.weight)
         init_transformer(self.encoder)
@@ -176,36 +151,28 @@ class MaskDINOPixelDecoder(BaseModule):
             levels = split_levels(tokens, shapes)
             finest = self._ordered(levels)[0]
             lateral = self.lateral_conv(maps[0])
-            resized = F.interpolate(
-                finest, lateral.shape[-2:], mode='bilinear'
-            )
+            resized = F.interpolate(finest, lateral.shape[-2:], mode='bilinear')
             masks = self.mask_feature(self.output_conv(lateral + resized))
             # The decoder takes the levels in the reversed order, as
             # published; `SelectedQueries` depends on it.
             memory = flatten_levels(levels[::-1])
         return PixelFeatures(masks, memory, shapes[::-1])
 
-    def _encode(
-        self, maps: Sequence[Tensor]
-    ) -> tuple[Tensor, list[tuple[int, int]]]:
+    def _encode(self, maps: Sequence[Tensor]) -> tuple[Tensor, list[tuple[int, int]]]:
         """Tokens (B, S, C) and sizes of all levels, encoder order."""
         sources = list(maps[-self.input_levels :])
         if self.extra_level:
             sources.append(maps[-1])
         levels = [
             conv(source)
-            for conv, source in zip(
-                self.input_convs, self._ordered(sources), strict=True
-            )
+            for conv, source in zip(self.input_convs, self._ordered(sources), strict=True)
         ]
         shapes = [(level.shape[-2], level.shape[-1]) for level in levels]
         # The sine code needs a padding mask: zeros (1, H_l, W_l), no padding.
         positions = [
             # (1, C, H_l, W_l) + (C, 1, 1)
             self.position(level.new_zeros(1, *shape)) + code[:, None, None]
-            for level, shape, code in zip(
-                levels, shapes, self.level_encoding.weight, strict=True
-            )
+            for level, shape, code in zip(levels, shapes, self.level_encoding.weight, strict=True)
         ]
         tokens = flatten_levels(levels)  # (B, C, H_l, W_l) each -> (B, S, C)
         encoded = self.encoder(
@@ -255,9 +222,7 @@ def level_arguments(shapes: LevelShapes, like: Tensor) -> dict[str, Tensor]:
     return dict(
         spatial_shapes=spatial_shapes,
         level_start_index=sizes.cumsum(0) - sizes,
-        valid_ratios=torch.ones(
-            like.shape[0], len(shapes), 2, device=like.device
-        ),
+        valid_ratios=torch.ones(like.shape[0], len(shapes), 2, device=like.device),
     )
 
 

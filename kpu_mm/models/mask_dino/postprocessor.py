@@ -112,11 +112,7 @@ class Postprocessor:
         labels = best % self.classes.num_classes
         queries = best // self.classes.num_classes
         things = labels < self.num_things
-        scores, labels, queries = (
-            scores[things],
-            labels[things],
-            queries[things],
-        )
+        scores, labels, queries = (scores[things], labels[things], queries[things])
         boxes = frame.boxes(predictions.boxes[queries])
         # A query's mask is rendered once for all its classes.
         queries, source = queries.unique(return_inverse=True)
@@ -126,10 +122,7 @@ class Postprocessor:
         area = inside.sum((1, 2))
         mask_scores = (masks.sigmoid() * inside).sum((1, 2)) / (area + 1e-6)
         return InstanceData(
-            bboxes=boxes,
-            labels=labels,
-            scores=scores * mask_scores[source],
-            masks=inside[source],
+            bboxes=boxes, labels=labels, scores=scores * mask_scores[source], masks=inside[source]
         )
 
     def semantic(self, logits: Tensor, masks: Tensor) -> PixelData:
@@ -155,9 +148,7 @@ class Postprocessor:
         masks = masks[keep]
         void = self.classes.num_classes
         if not len(masks):
-            return PixelData(
-                sem_seg=torch.full_like(masks.sum(0), void).int()[None]
-            )
+            return PixelData(sem_seg=torch.full_like(masks.sum(0), void).int()[None])
         # (N, 1, 1) * (N, H, W) -> the winning query of each pixel, (1, H, W)
         owner = (scores[:, None, None] * masks).argmax(0, keepdim=True)
         inside = masks >= 0.5
@@ -217,9 +208,6 @@ class Frame(NamedTuple):
             (n, 4) as (x1, y1, x2, y2), which may leave the output.
         """
         height, width = (
-            output * canvas / resized
-            for canvas, resized, output in zip(*self, strict=True)
+            output * canvas / resized for canvas, resized, output in zip(*self, strict=True)
         )
-        return bbox_cxcywh_to_xyxy(boxes) * boxes.new_tensor(
-            (width, height, width, height)
-        )
+        return bbox_cxcywh_to_xyxy(boxes) * boxes.new_tensor((width, height, width, height))

@@ -106,9 +106,7 @@ class FocalClasses(nn.Module):
         self.num_classes = self.num_outputs = num_classes
         self.focal_loss = FocalLoss(use_sigmoid=True, gamma=2.0, alpha=0.25)
 
-    def loss(
-        self, logits: Tensor, labels: Tensor, normaliser: Tensor
-    ) -> Tensor:
+    def loss(self, logits: Tensor, labels: Tensor, normaliser: Tensor) -> Tensor:
         """Focal loss, summed and divided.
 
         Args:
@@ -149,9 +147,7 @@ class SoftmaxClasses(nn.Module):
             0.1.
     """
 
-    def __init__(
-        self, num_classes: int, background_weight: float = 0.1
-    ) -> None:
+    def __init__(self, num_classes: int, background_weight: float = 0.1) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.num_outputs = num_classes + 1
@@ -160,9 +156,7 @@ class SoftmaxClasses(nn.Module):
         self.weight: Tensor
         self.register_buffer('weight', weight, persistent=False)
 
-    def loss(
-        self, logits: Tensor, labels: Tensor, normaliser: Tensor
-    ) -> Tensor:
+    def loss(self, logits: Tensor, labels: Tensor, normaliser: Tensor) -> Tensor:
         """Weighted mean of the cross-entropy.
 
         Args:
@@ -172,9 +166,7 @@ class SoftmaxClasses(nn.Module):
         """
         del normaliser
         labels = labels.flatten()
-        total = F.cross_entropy(
-            logits.flatten(0, 1), labels, self.weight, reduction='sum'
-        )
+        total = F.cross_entropy(logits.flatten(0, 1), labels, self.weight, reduction='sum')
         # Without denoising queries there is nothing to average.
         return total / self.weight[labels].sum().clamp(min=1e-6)
 

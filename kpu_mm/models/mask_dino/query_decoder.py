@@ -56,9 +56,7 @@ class LearnedQueries(BaseModule):
         self.content_embedding = nn.Embedding(num_queries, embed_dims)
         self.box_embedding = nn.Embedding(num_queries, 4)
 
-    def forward(
-        self, features: PixelFeatures, predictor: Predictor
-    ) -> Queries:
+    def forward(self, features: PixelFeatures, predictor: Predictor) -> Queries:
         """Repeat the queries for every image.
 
         Args:
@@ -98,25 +96,16 @@ class SelectedQueries(BaseModule):
     # `memory_trans_norm` of its `self`.
     encode_proposals = DeformableDETR.gen_encoder_output_proposals
 
-    def __init__(
-        self,
-        embed_dims: int,
-        num_queries: int = 300,
-        box_init: str = 'bitmask',
-    ) -> None:
+    def __init__(self, embed_dims: int, num_queries: int = 300, box_init: str = 'bitmask') -> None:
         super().__init__()
         if box_init not in BOX_INITS:
-            raise ValueError(
-                f'box_init={box_init!r}: choose from {BOX_INITS}.'
-            )
+            raise ValueError(f'box_init={box_init!r}: choose from {BOX_INITS}.')
         self.num_queries = num_queries
         self.box_init = box_init
         self.memory_trans_fc = nn.Linear(embed_dims, embed_dims)
         self.memory_trans_norm = nn.LayerNorm(embed_dims)
 
-    def forward(
-        self, features: PixelFeatures, predictor: Predictor
-    ) -> Queries:
+    def forward(self, features: PixelFeatures, predictor: Predictor) -> Queries:
         """Select the best cells of each image.
 
         Args:
@@ -129,9 +118,8 @@ class SelectedQueries(BaseModule):
         memory, shapes = features.memory, features.shapes
         if memory.shape[1] < self.num_queries:
             raise ValueError(
-                f'an image of {memory.shape[1]} cells cannot give '
-                f'num_queries={self.num_queries}: use larger images or fewer '
-                'queries.'
+                f'an image of {memory.shape[1]} cells cannot give num_queries={self.num_queries}: '
+                'use larger images or fewer queries.'
             )
         encoded, proposals = self.encode_proposals(memory, None, shapes)
         # Selection classifies without the decoder's norm, as published.
@@ -178,21 +166,14 @@ class QueryDecoder(BaseModule):
         num_points: int = 4,
     ) -> None:
         super().__init__()
-        attention = dict(
-            embed_dims=embed_dims, num_heads=num_heads, batch_first=True
-        )
+        attention = dict(embed_dims=embed_dims, num_heads=num_heads, batch_first=True)
         self.layers = ModuleList(
             DeformableDetrTransformerDecoderLayer(
                 self_attn_cfg=dict(attention),
                 cross_attn_cfg=dict(
-                    attention,
-                    num_levels=num_levels,
-                    num_points=num_points,
-                    dropout=0.0,
+                    attention, num_levels=num_levels, num_points=num_points, dropout=0.0
                 ),
-                ffn_cfg=dict(
-                    embed_dims=embed_dims, feedforward_channels=ffn_channels
-                ),
+                ffn_cfg=dict(embed_dims=embed_dims, feedforward_channels=ffn_channels),
             )
             for _ in range(num_layers)
         )
@@ -247,9 +228,7 @@ class QueryDecoder(BaseModule):
                     **levels,
                 )
                 states.append(state)
-                start = (
-                    box_head(state) + inverse_sigmoid(references)
-                ).sigmoid()
+                start = (box_head(state) + inverse_sigmoid(references)).sigmoid()
                 # DINO's "look forward twice": the next layer attends at
                 # detached boxes, but its box loss trains this layer's too.
                 references = start.detach()

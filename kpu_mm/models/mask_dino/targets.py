@@ -27,9 +27,7 @@ class Target(NamedTuple):
     masks: Tensor
 
 
-def make_target(
-    sample: Any, num_things: int, num_stuff: int, device: torch.device
-) -> Target:
+def make_target(sample: Any, num_things: int, num_stuff: int, device: torch.device) -> Target:
     """Things of ``gt_instances``, then stuff of ``gt_sem_seg``.
 
     Boxes are relative to the canvas, ``batch_input_shape``. Those of stuff
@@ -56,10 +54,9 @@ def make_target(
     num_classes = num_things + num_stuff
     if len(target.labels) and target.labels.max() >= num_classes:
         raise ValueError(
-            f'{_name(sample)} has the label {int(target.labels.max())}, the '
-            f'head has {num_classes} classes (0 to {num_classes - 1}): set '
-            'num_things_classes and num_stuff_classes to those of the '
-            'dataset.'
+            f'{_name(sample)} has the label {int(target.labels.max())}, the head has {num_classes} '
+            f'classes (0 to {num_classes - 1}): set num_things_classes and num_stuff_classes to '
+            'those of the dataset.'
         )
     return target
 
@@ -85,9 +82,7 @@ def mask_to_box(masks: Tensor, box_init: str) -> Tensor:
     # (..., h, w) -> occupied columns (..., w), then rows (..., h)
     for occupied in (masks.any(-2), masks.any(-1)):
         size = occupied.shape[-1]
-        cells = torch.arange(
-            size, dtype=torch.float32, device=masks.device
-        ).expand_as(occupied)
+        cells = torch.arange(size, dtype=torch.float32, device=masks.device).expand_as(occupied)
         low = cells.masked_fill(~occupied, far).amin(-1)
         high = cells.masked_fill(~occupied, 0).amax(-1)
         if box_init == 'bitmask':
@@ -96,15 +91,7 @@ def mask_to_box(masks: Tensor, box_init: str) -> Tensor:
             high = (high + 1).where(found, 0)
         sides.append((low / size, high / size))
     (left, right), (top, bottom) = sides
-    return torch.stack(
-        (
-            (left + right) / 2,
-            (top + bottom) / 2,
-            right - left,
-            bottom - top,
-        ),
-        -1,
-    )
+    return torch.stack(((left + right) / 2, (top + bottom) / 2, right - left, bottom - top), -1)
 
 
 def _things(sample: Any, device: torch.device) -> Target:
@@ -113,28 +100,20 @@ def _things(sample: Any, device: torch.device) -> Target:
     missing = [key for key in wanted if key not in found]
     if missing:
         raise ValueError(
-            f'{_name(sample)} comes without {" and ".join(missing)} in '
-            'gt_instances: load annotations with with_bbox=True and '
-            'with_mask=True.'
+            f'{_name(sample)} comes without {" and ".join(missing)} in gt_instances: load '
+            'annotations with with_bbox=True and with_mask=True.'
         )
     height, width = sample.batch_input_shape
     scale = found.bboxes.new_tensor((width, height, width, height))
     masks = found.masks.to_tensor(torch.bool, device)
-    return Target(
-        found.labels,
-        bbox_xyxy_to_cxcywh(found.bboxes / scale),
-        _pad(masks, sample),
-    )
+    return Target(found.labels, bbox_xyxy_to_cxcywh(found.bboxes / scale), _pad(masks, sample))
 
 
-def _stuff(
-    sample: Any, num_things: int, num_stuff: int, device: torch.device
-) -> Target:
+def _stuff(sample: Any, num_things: int, num_stuff: int, device: torch.device) -> Target:
     if 'gt_sem_seg' not in sample:
         raise ValueError(
-            f'{_name(sample)} comes without gt_sem_seg, which the '
-            f'{num_stuff} stuff classes need: load annotations with '
-            'with_seg=True.'
+            f'{_name(sample)} comes without gt_sem_seg, which the {num_stuff} stuff classes need: '
+            'load annotations with with_seg=True.'
         )
     labels_map = sample.gt_sem_seg.sem_seg[0].to(device)
     labels = labels_map.unique()

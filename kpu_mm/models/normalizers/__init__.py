@@ -10,16 +10,3 @@ from .phis_normalizers import (
     WhiteningNormalizer,
     ZCANormalizer,
 )
-
-__all__ = [
-    'AffineMap',
-    'BaseNormalizer',
-    'GlobalStandardNormalizer',
-    'HCANormalizer',
-    'PCANormalizer',
-    'PHISNormalizer',
-    'StandardNormalizer',
-    'WhiteningNormalizer',
-    'ZCANormalizer',
-    'fit_normalizers',
-]

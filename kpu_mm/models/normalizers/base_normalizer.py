@@ -88,10 +88,7 @@ class BaseNormalizer(nn.Module):
     fitted: Tensor
 
     def __init__(
-        self,
-        summary_channels: int | None,
-        channels: Sequence[int],
-        summary: bool = True,
+        self, summary_channels: int | None, channels: Sequence[int], summary: bool = True
     ) -> None:
         super().__init__()
         self.summary: Any = None
@@ -146,8 +143,7 @@ class BaseNormalizer(nn.Module):
             raise RuntimeError(
                 f'the {type(self).__name__} of a teacher has no statistics: '
                 "add dict(type='kpu_mm.NormalizerFitHook') to the hooks, "
-                'which fits it before training, or load a checkpoint that '
-                'has them.'
+                'which fits it before training, or load a checkpoint that has them.'
             )
         return self._change(features, lambda a: a.forward)
 
@@ -180,9 +176,7 @@ class BaseNormalizer(nn.Module):
     def _unfitted(self, channels: int) -> AffineMap:
         # zeros of the right shapes, so that a checkpoint can be loaded
         shape = (channels, channels) if self.dense else (channels,)
-        return AffineMap(
-            torch.zeros(channels), torch.zeros(shape), torch.zeros(shape)
-        )
+        return AffineMap(torch.zeros(channels), torch.zeros(shape), torch.zeros(shape))
 
     def _outputs(self) -> dict[str, AffineMap]:
         outputs = {f'map {i}': m for i, m in enumerate(self.maps)}
@@ -191,9 +185,7 @@ class BaseNormalizer(nn.Module):
         return outputs
 
     def _change(
-        self,
-        features: Features,
-        direction: Callable[[AffineMap], Callable[[Tensor], Tensor]],
+        self, features: Features, direction: Callable[[AffineMap], Callable[[Tensor], Tensor]]
     ) -> Features:
         device = features.maps[0].device.type
         # A whitening scales by up to 1e5; bfloat16 would keep 8 bits of that.
@@ -211,9 +203,7 @@ class BaseNormalizer(nn.Module):
 
 @torch.no_grad()
 def fit_normalizers(
-    distiller: Any,
-    loaders: Mapping[str, Iterable[Mapping[str, Any]]],
-    num_images: int,
+    distiller: Any, loaders: Mapping[str, Iterable[Mapping[str, Any]]], num_images: int
 ) -> list[str]:
     """Fit those normalisers of a distiller that have no statistics yet.
 
@@ -246,9 +236,7 @@ def fit_normalizers(
         try:
             unfitted[name].fit(together)
         except ValueError as error:
-            raise ValueError(
-                f"normalizer of teacher '{name}', {error}"
-            ) from error
+            raise ValueError(f"normalizer of teacher '{name}', {error}") from error
         for buffer in unfitted[name].buffers():
             # Ranks solve alike, but not to the last bit on all machines.
             broadcast(buffer)

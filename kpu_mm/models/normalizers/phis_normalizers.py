@@ -67,9 +67,8 @@ class StandardNormalizer(BaseNormalizer):
         # `not >` and not `<=`: NaN is refused as well
         if constant := (~(std > 0)).nonzero().flatten().tolist():
             raise ValueError(
-                f'channels {constant[:5]} of {len(std)} never change and '
-                'have no scale; show more images (num_images), or choose '
-                'kpu_mm.PHISNormalizer, which needs none.'
+                f'channels {constant[:5]} of {len(std)} never change and have no scale; show more '
+                'images (num_images), or choose kpu_mm.PHISNormalizer, which needs none.'
             )
         return AffineMap(moments.mean, 1 / std, std)
 

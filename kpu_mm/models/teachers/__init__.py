@@ -8,15 +8,3 @@ from .mm_teacher import MMTeacher
 from .mosaic_teacher import MosaicTeacher
 from .timm_teacher import TimmTeacher
 from .transformers_teacher import TransformersTeacher
-
-__all__ = [
-    'BaseTeacher',
-    'CLIPTeacher',
-    'DINOTeacher',
-    'GroundingDINOTeacher',
-    'MMTeacher',
-    'MosaicTeacher',
-    'TeacherBank',
-    'TimmTeacher',
-    'TransformersTeacher',
-]

@@ -58,9 +58,8 @@ class BaseTeacher(FrozenModule):
         for name, values in (('mean', mean), ('std', std)):
             if len(values) != 3 or not all(0 <= v <= 1 for v in values):
                 raise ValueError(
-                    f'{name} must be three numbers in [0, 1], one for each '
-                    f'RGB channel, but is {values}; divide values of the '
-                    '[0, 255] scale by 255'
+                    f'{name} must be three numbers in [0, 1], one for each RGB channel, but is '
+                    f'{values}; divide values of the [0, 255] scale by 255'
                 )
             # (3,) -> (3, 1, 1), to broadcast over (B, 3, H, W)
             value = torch.tensor(values, dtype=torch.float32).view(3, 1, 1)
@@ -96,9 +95,7 @@ class BaseTeacher(FrozenModule):
         features = self.extract(images, mask)
         return features._replace(masks=level_masks(features.maps, mask))
 
-    def prepare(
-        self, images: Tensor, mask: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
+    def prepare(self, images: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Bring raw images into the form the model was trained on.
 
         Args:
@@ -112,23 +109,16 @@ class BaseTeacher(FrozenModule):
             ValueError: If the shapes are not as above.
         """
         if images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(
-                f'images must be (B, 3, H, W) RGB, got {tuple(images.shape)}'
-            )
+            raise ValueError(f'images must be (B, 3, H, W) RGB, got {tuple(images.shape)}')
         expected = (images.shape[0], *images.shape[2:])
         if mask is not None and mask.shape != expected:
-            raise ValueError(
-                f'mask must be {expected} for these images, got '
-                f'{tuple(mask.shape)}'
-            )
+            raise ValueError(f'mask must be {expected} for these images, got {tuple(mask.shape)}')
         images = images.to(self.mean.dtype)
         size = self.input_size(*images.shape[-2:])
         if images.shape[-2:] != size:
             # Antialiased bicubic, as the models' own processors resize (PIL);
             # it overshoots the range of RGB.
-            images = F.interpolate(
-                images, size, mode='bicubic', antialias=True
-            ).clamp(0, 255)
+            images = F.interpolate(images, size, mode='bicubic', antialias=True).clamp(0, 255)
             mask = None if mask is None else resize_mask(mask, size)
         images = (images / 255 - self.mean) / self.std
         # last: to the model padding is zero after normalisation, not black
@@ -146,9 +136,7 @@ class BaseTeacher(FrozenModule):
         Returns:
             Height and width.
         """
-        return self.resolution or nearest_size(
-            height, width, self.size_divisor
-        )
+        return self.resolution or nearest_size(height, width, self.size_divisor)
 
     @abstractmethod
     def extract(self, images: Tensor, mask: Tensor | None) -> Features:
@@ -180,9 +168,8 @@ class BaseTeacher(FrozenModule):
         for index, feature in enumerate(maps):
             if feature.ndim != 4:
                 raise ValueError(
-                    f'output {index} of {type(self).__name__} is no map '
-                    f'(B, C, H, W) but {tuple(feature.shape)}; choose other '
-                    'layers of the model'
+                    f'output {index} of {type(self).__name__} is no map (B, C, H, W) but '
+                    f'{tuple(feature.shape)}; choose other layers of the model'
                 )
         self.summary_channels = None if summary is None else summary.shape[-1]
         self.channels = tuple(m.shape[1] for m in maps)
@@ -241,10 +228,7 @@ class TeacherBank(ExternalModule, Mapping[str, BaseTeacher]):
                     f'a teacher cannot be named {name!r}, which is an '
                     'attribute of torch.nn.ModuleDict; choose another name.'
                 )
-        self._teachers = {
-            name: build_teacher(name, config)
-            for name, config in teachers.items()
-        }
+        self._teachers = {name: build_teacher(name, config) for name, config in teachers.items()}
 
     def __getitem__(self, name: str) -> BaseTeacher:
         return self._teachers[name]
@@ -290,8 +274,7 @@ def build_teacher(name: str, config: Mapping[str, Any]) -> BaseTeacher:
             if isinstance(value, type) and issubclass(value, BaseTeacher)
         )
         raise ValueError(
-            f"teacher '{name}' has type {kind!r}, which is no teacher; known "
-            f'are {known}'
+            f"teacher '{name}' has type {kind!r}, which is no teacher; known are {known}"
         )
     teacher: BaseTeacher = MODELS.build(dict(config, type=found))
     return teacher

@@ -83,9 +83,8 @@ class CLIPTeacher(BaseTeacher):
         if images is None:
             raise ValueError(
                 f"'{pretrained or model}' has no mean and std of its images: "
-                'set mean and std, such as open_clip.OPENAI_DATASET_MEAN and '
-                'OPENAI_DATASET_STD for OpenAI, DFN and most LAION weights, '
-                'or (0.5, 0.5, 0.5) twice for SigLIP'
+                'set mean and std, such as open_clip.OPENAI_DATASET_MEAN and OPENAI_DATASET_STD '
+                'for OpenAI, DFN and most LAION weights, or (0.5, 0.5, 0.5) twice for SigLIP'
             )
         built = _build(source, resolution)
         # CoCa and others are subclasses with another forward pass, and some
@@ -220,9 +219,7 @@ def _build(source: _Source, resolution: tuple[int, int] | None) -> Any:
         ) from error
 
 
-def _find(
-    model: str, pretrained: str | None, quick_gelu: bool | None
-) -> _Source:
+def _find(model: str, pretrained: str | None, quick_gelu: bool | None) -> _Source:
     """Find the weights of a model and what they were trained with."""
     if model.startswith(('local-dir:', 'hf-hub:')):
         source = _find_folder(model, pretrained)
@@ -258,20 +255,15 @@ def _find_folder(model: str, pretrained: str | None) -> _Source:
     return _Source(f'local-dir:{folder}', None, quick, stated)
 
 
-def _find_named(
-    model: str, pretrained: str | None, quick_gelu: bool | None
-) -> _Source:
+def _find_named(model: str, pretrained: str | None, quick_gelu: bool | None) -> _Source:
     """A config of open_clip, with a tag for its weights or a file."""
     config = open_clip.get_model_config(model)
     if config is None:
-        raise ValueError(
-            f"open_clip has no model '{model}': see open_clip.list_models()"
-        )
+        raise ValueError(f"open_clip has no model '{model}': see open_clip.list_models()")
     tags = open_clip.list_pretrained_tags_by_model(model)
     if pretrained is None:
         raise ValueError(
-            f"'{model}' would have random weights: set pretrained to one of "
-            f'{tags} or to a file'
+            f"'{model}' would have random weights: set pretrained to one of {tags} or to a file"
         )
     quick = bool(config.get('quick_gelu', False))
     if tag := get_pretrained_cfg(model, pretrained):
@@ -279,9 +271,8 @@ def _find_named(
         # a GELU config is switched to what a tag needs; not the other way
         if (quick and not trained) or quick_gelu not in (None, trained):
             raise ValueError(
-                f"'{pretrained}' of '{model}' was trained with quick_gelu="
-                f"{trained}: use the config '{model.replace('-quickgelu', '')}"
-                "' and leave quick_gelu unset"
+                f"'{pretrained}' of '{model}' was trained with quick_gelu={trained}: use the "
+                f"config '{model.replace('-quickgelu', '')}' and leave quick_gelu unset"
             )
         repo, _, name = tag['hf_hub'].rpartition('/')
         names = OPEN_CLIP.weights
@@ -292,8 +283,7 @@ def _find_named(
     path = Path(pretrained).expanduser()
     if not path.is_file():
         raise ValueError(
-            f"'{pretrained}' is neither a file nor a tag of '{model}', which "
-            f'are {tags}'
+            f"'{pretrained}' is neither a file nor a tag of '{model}', which are {tags}"
         )
     # a file states nothing; towers of timm have an activation of their own
     native = 'timm_model_name' not in config['vision_cfg']

@@ -10,13 +10,8 @@ import torch
 import torch.nn.functional as F
 import transformers
 from torch import Tensor, nn
-from transformers import (
-    GroundingDinoForObjectDetection,
-    GroundingDinoProcessor,
-)
-from transformers.models.mm_grounding_dino import (
-    modeling_mm_grounding_dino as mm_grounding_dino,
-)
+from transformers import GroundingDinoForObjectDetection, GroundingDinoProcessor
+from transformers.models.mm_grounding_dino import modeling_mm_grounding_dino as mm_grounding_dino
 
 from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
@@ -117,8 +112,7 @@ class GroundingDINOTeacher(BaseTeacher):
         except (OSError, ValueError, TypeError) as error:
             raise FileNotFoundError(
                 f"The processor in '{self.folder}' cannot be read: put "
-                'preprocessor_config.json, tokenizer.json and '
-                'tokenizer_config.json there.'
+                'preprocessor_config.json, tokenizer.json and tokenizer_config.json there.'
             ) from error
 
     @contextmanager
@@ -143,10 +137,7 @@ class GroundingDINOTeacher(BaseTeacher):
             )
         channels = tuple(m.shape[1] for m in maps)
         if channels != self.channels:
-            raise ValueError(
-                f'the detector takes maps of {self.channels} channels, got '
-                f'{channels}'
-            )
+            raise ValueError(f'the detector takes maps of {self.channels} channels, got {channels}')
         backbone = self.model.model.backbone
         backbone.conv_encoder = _InjectedMaps(maps)
         try:
@@ -162,9 +153,7 @@ class _InjectedMaps(nn.Module):
         super().__init__()
         self.maps = tuple(maps)
 
-    def forward(
-        self, pixel_values: Tensor, pixel_mask: Tensor
-    ) -> list[tuple[Tensor, Tensor]]:
+    def forward(self, pixel_values: Tensor, pixel_mask: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Each map with its mask (B, h, w) bool, as the backbone gives them.
 
         Args:
@@ -173,10 +162,7 @@ class _InjectedMaps(nn.Module):
         """
         # (B, H, W) -> (1, B, H, W), the images as channels
         mask = pixel_mask[None].float()
-        return [
-            (m, F.interpolate(mask, size=m.shape[-2:]).bool()[0])
-            for m in self.maps
-        ]
+        return [(m, F.interpolate(mask, size=m.shape[-2:]).bool()[0]) for m in self.maps]
 
 
 def check_text_attention(model: Any) -> None:

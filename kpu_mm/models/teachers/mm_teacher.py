@@ -43,11 +43,7 @@ class MMTeacher(BaseTeacher):
     backbone: nn.Module
 
     def __init__(
-        self,
-        config: str,
-        checkpoint: str,
-        with_neck: bool = False,
-        size_divisor: int = 1,
+        self, config: str, checkpoint: str, with_neck: bool = False, size_divisor: int = 1
     ) -> None:
         whole = _read(config)
         model: Any = whole.get('model')
@@ -64,14 +60,10 @@ class MMTeacher(BaseTeacher):
             )
         swaps = ('bgr_to_rgb', 'rgb_to_bgr', 'to_rgb')
         is_rgb = any(images.get(key) for key in swaps)
-        mean, std = (
-            [value / 255 for value in images[key]] for key in ('mean', 'std')
-        )
+        mean, std = ([value / 255 for value in images[key]] for key in ('mean', 'std'))
         # the config's statistics are in the order of the model's channels
         order = 1 if is_rgb else -1
-        super().__init__(
-            mean[::order], std[::order], size_divisor=size_divisor
-        )
+        super().__init__(mean[::order], std[::order], size_divisor=size_divisor)
         self.is_rgb = is_rgb
         scope = whole.get('default_scope')
         state = load_state(checkpoint)
@@ -116,15 +108,12 @@ def _read(config: str) -> Config:
     return Config.fromfile(config)
 
 
-def _fill(
-    module: nn.Module, part: str, state: Mapping[str, Tensor], checkpoint: str
-) -> None:
+def _fill(module: nn.Module, part: str, state: Mapping[str, Tensor], checkpoint: str) -> None:
     """Fill a part of a model from the whole one's weights, strictly."""
     own = select_prefix(state, f'{part}.')
     if not own:
         raise RuntimeError(
-            f"'{checkpoint}' has no weights of a {part}; pass the checkpoint "
-            'of the whole model'
+            f"'{checkpoint}' has no weights of a {part}; pass the checkpoint of the whole model"
         )
     try:
         module.load_state_dict(own)

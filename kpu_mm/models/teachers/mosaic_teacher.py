@@ -41,15 +41,12 @@ class MosaicTeacher(BaseTeacher):
 
     def __init__(self, teacher: Mapping[str, Any], side: int = 1024) -> None:
         inner = build_teacher('mosaic', teacher)
-        super().__init__(
-            inner.mean.flatten().tolist(), inner.std.flatten().tolist()
-        )
+        super().__init__(inner.mean.flatten().tolist(), inner.std.flatten().tolist())
         cell = max(inner.strides)
         if inner.input_size(side, side) != (side, side) or side % cell:
             raise ValueError(
-                f'side={side}: the teacher resizes such images to '
-                f'{inner.input_size(side, side)}, and a cell of its coarsest '
-                f'map has {cell} pixels; choose a size that it takes.'
+                f'side={side}: the teacher resizes such images to {inner.input_size(side, side)}, '
+                f'and a cell of its coarsest map has {cell} pixels; choose a size that it takes.'
             )
         self.teacher = inner
         self.side = side
@@ -70,9 +67,8 @@ class MosaicTeacher(BaseTeacher):
         cell = max(self.strides)
         if max(height, width) > self.side or height % cell or width % cell:
             raise ValueError(
-                f'images of {height} x {width} pixels do not fit a mosaic of '
-                f'{self.side} x {self.side}: sides are multiples of {cell} '
-                f'up to {self.side}.'
+                f'images of {height} x {width} pixels do not fit a mosaic of {self.side} x '
+                f'{self.side}: sides are multiples of {cell} up to {self.side}.'
             )
         # a tile is whole cells, too, so that no map is interpolated
         most = self.side // max(height, width)

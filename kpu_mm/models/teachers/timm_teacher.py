@@ -60,16 +60,11 @@ class TimmTeacher(BaseTeacher):
         options = dict(options or {})
         # they would load more weights, past our reader and its checks
         if loading := [k for k in options if k.startswith(_LOADING)]:
-            raise ValueError(
-                f'options {loading} load weights; use checkpoint instead'
-            )
+            raise ValueError(f'options {loading} load weights; use checkpoint instead')
         stated_normalization(mean, std)  # both, or neither
         built = _build(model, checkpoint, resolution, options)
         if not hasattr(built, 'forward_intermediates'):
-            raise ValueError(
-                f"timm's '{model}' has no forward_intermediates; choose "
-                'another model'
-            )
+            raise ValueError(f"timm's '{model}' has no forward_intermediates; choose another model")
         config = built.pretrained_cfg
         any_size = options.get('dynamic_img_size', False)
         if config.get('fixed_input_size') and not any_size:
@@ -108,10 +103,7 @@ class TimmTeacher(BaseTeacher):
 
 
 def _build(
-    name: str,
-    checkpoint: str | None,
-    resolution: tuple[int, int] | None,
-    options: dict[str, Any],
+    name: str, checkpoint: str | None, resolution: tuple[int, int] | None, options: dict[str, Any]
 ) -> Any:
     # Only in its trained form, classifier and all, does timm load strictly
     family = name.partition('.')[0]
@@ -122,8 +114,7 @@ def _build(
         config = timm.get_pretrained_cfg(name) if name in known else None
         if config is None or not config.hf_hub_id:
             raise ValueError(
-                f"timm's '{name}' would have random weights: name one of "
-                f'{known}, or set checkpoint'
+                f"timm's '{name}' would have random weights: name one of {known}, or set checkpoint"
             )
         files: tuple[str, ...] = ('model.safetensors', 'pytorch_model.bin')
         if config.hf_hub_filename:
@@ -132,17 +123,13 @@ def _build(
     if resolution is not None:
         options = dict(options, img_size=resolution)
     # 'source' keeps timm from the hub, 'custom_load' from its own reader
-    given = dict(
-        state_dict=load_state(checkpoint), custom_load=False, source='timm'
-    )
+    given = dict(state_dict=load_state(checkpoint), custom_load=False, source='timm')
     try:
         model: Any = timm.create_model(
             name, pretrained=True, pretrained_cfg_overlay=given, **options
         )
     except (RuntimeError, KeyError, TypeError) as error:
         text = ' '.join(str(error).split())[:300]
-        raise RuntimeError(
-            f"'{checkpoint}' does not fit timm's '{name}': {text}"
-        ) from error
+        raise RuntimeError(f"'{checkpoint}' does not fit timm's '{name}': {text}") from error
     del model.pretrained_cfg['state_dict']  # a second copy of the weights
     return model

@@ -56,13 +56,10 @@ class TransformersTeacher(BaseTeacher):
         resolution: tuple[int, int] | None = None,
     ) -> None:
         if summary not in ('cls', 'pooler', None):
-            raise ValueError(
-                f"summary must be 'cls', 'pooler' or None, is {summary!r}"
-            )
+            raise ValueError(f"summary must be 'cls', 'pooler' or None, is {summary!r}")
         if out_indices is not None and summary is not None:
             raise ValueError(
-                'a backbone class gives maps only: set summary=None, or '
-                'remove out_indices'
+                'a backbone class gives maps only: set summary=None, or remove out_indices'
             )
         folder = fetch_folder(source)
         mean, std = read_normalization(folder, mean, std)
@@ -73,8 +70,7 @@ class TransformersTeacher(BaseTeacher):
         except (KeyError, ValueError) as error:
             raise ValueError(
                 f"the config.json in '{folder}' is that of no model which "
-                'transformers knows without code of its own; pass another '
-                'source'
+                'transformers knows without code of its own; pass another source'
             ) from error
         if hasattr(config, 'vision_config') and hasattr(config, 'text_config'):
             raise ValueError(
@@ -143,9 +139,7 @@ class TransformersTeacher(BaseTeacher):
             m = to_map(hidden[:, prefix:], (rows, columns))
         return Features(self._summarize(out, hidden, prefix), (m,))
 
-    def _summarize(
-        self, out: Any, hidden: Tensor, prefix: int
-    ) -> Tensor | None:
+    def _summarize(self, out: Any, hidden: Tensor, prefix: int) -> Tensor | None:
         if self.summary is None:
             return None
         if self.summary == 'cls':
@@ -159,9 +153,7 @@ class TransformersTeacher(BaseTeacher):
 
 
 def read_normalization(
-    folder: Path,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    folder: Path, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
 ) -> tuple[list[float], list[float]]:
     """Mean and deviation in units of [0, 1], never a guess.
 

@@ -5,14 +5,3 @@ from .florence_detector import FlorenceDetector
 from .grounding_decoder import Boxes, GroundingDecoder
 from .text_heads import ZeroShotClsHead, ZeroShotSegHead
 from .zero_shot_detector import ZeroShotDetector
-
-__all__ = [
-    'Boxes',
-    'FlorenceDetector',
-    'GroundingDecoder',
-    'ProjectedBackbone',
-    'TeacherEncoder',
-    'ZeroShotClsHead',
-    'ZeroShotDetector',
-    'ZeroShotSegHead',
-]

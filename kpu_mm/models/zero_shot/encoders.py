@@ -34,19 +34,13 @@ class TeacherSpaceEncoder(ExternalModule):
     """
 
     def __init__(
-        self,
-        out_type: str,
-        channels: tuple[int, ...],
-        summary_channels: int | None,
+        self, out_type: str, channels: tuple[int, ...], summary_channels: int | None
     ) -> None:
         super().__init__()
         check_choice('out_type', out_type, ('maps', 'summary'))
         # GroundingDINO's image backbone has maps only.
         if out_type == 'summary' and summary_channels is None:
-            raise ValueError(
-                "the teacher has no summary; use out_type='maps', or another "
-                'teacher.'
-            )
+            raise ValueError("the teacher has no summary; use out_type='maps', or another teacher.")
         self.out_type = out_type
         self.channels = channels
         self.summary_channels = summary_channels
@@ -156,9 +150,7 @@ class TeacherEncoder(TeacherSpaceEncoder):
         ValueError: If a summary is wanted that the teacher does not have.
     """
 
-    def __init__(
-        self, teacher: Mapping[str, Any], out_type: str = 'maps'
-    ) -> None:
+    def __init__(self, teacher: Mapping[str, Any], out_type: str = 'maps') -> None:
         # The bank refuses a config that is not a teacher's.
         encoder = TeacherBank(dict(teacher=teacher))['teacher']
         super().__init__(out_type, encoder.channels, encoder.summary_channels)

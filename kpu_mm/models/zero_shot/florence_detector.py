@@ -8,10 +8,7 @@ from typing import Any
 import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
-from transformers import (
-    Florence2ForConditionalGeneration,
-    Florence2Processor,
-)
+from transformers import Florence2ForConditionalGeneration, Florence2Processor
 
 from kpu_mm.registry import MODELS
 from kpu_mm.weights.hub import fetch_folder
@@ -60,9 +57,7 @@ class FlorenceDetector(PromptedDetector):
         folder = fetch_folder(source)
         # An external module, which keeps the weights out of checkpoints.
         self.florence: Any = ExternalModule()
-        self.florence.model = load_transformers(
-            Florence2ForConditionalGeneration, folder
-        )
+        self.florence.model = load_transformers(Florence2ForConditionalGeneration, folder)
         try:
             self.processor = Florence2Processor.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False
@@ -76,9 +71,7 @@ class FlorenceDetector(PromptedDetector):
         self.max_new_tokens = max_new_tokens
 
     @torch.no_grad()
-    def predict(
-        self, inputs: Tensor, data_samples: Sequence[Any]
-    ) -> Sequence[Any]:
+    def predict(self, inputs: Tensor, data_samples: Sequence[Any]) -> Sequence[Any]:
         """See :meth:`PromptedDetector.predict`; free texts are refused."""
         # The processor resizes whole images, so padding is cut off.
         images = [
@@ -99,9 +92,7 @@ class FlorenceDetector(PromptedDetector):
             found = self.processor.post_process_generation(
                 text, task=_TASK, image_size=(width, height)
             )[_TASK]
-            sample.pred_instances = _keep_classes(
-                found, classes, inputs.device
-            )
+            sample.pred_instances = _keep_classes(found, classes, inputs.device)
         return data_samples
 
     @torch.no_grad()
@@ -116,9 +107,7 @@ class FlorenceDetector(PromptedDetector):
         """
         model = self.florence.model
         batch = self.processor(
-            images=list(images),
-            text=[_TASK] * len(images),
-            return_tensors='pt',
+            images=list(images), text=[_TASK] * len(images), return_tensors='pt'
         ).to(model.device)
         tokens = model.generate(
             **batch,
@@ -128,9 +117,7 @@ class FlorenceDetector(PromptedDetector):
             do_sample=False,
         )
         # The location tokens, which hold the boxes, are special tokens.
-        texts: list[str] = self.processor.batch_decode(
-            tokens, skip_special_tokens=False
-        )
+        texts: list[str] = self.processor.batch_decode(tokens, skip_special_tokens=False)
         return texts
 
 
@@ -146,8 +133,6 @@ def _keep_classes(
         # An empty list gives (0,), but MMDetection needs (0, 4).
         bboxes=boxes.view(-1, 4).float(),
         scores=torch.ones(len(kept), device=device),
-        labels=torch.tensor(
-            [labels[i] for i in kept], dtype=torch.long, device=device
-        ),
+        labels=torch.tensor([labels[i] for i in kept], dtype=torch.long, device=device),
         label_names=[classes[labels[i]] for i in kept],
     )

@@ -55,9 +55,7 @@ class GroundingDecoder(ExternalModule):
         config = model.config
         # The logits have one column for each token of the longest text.
         self.width = config.max_text_len
-        self.limit = min(
-            self.width, config.text_config.max_position_embeddings
-        )
+        self.limit = min(self.width, config.text_config.max_position_embeddings)
 
     @torch.no_grad()
     def detect(
@@ -87,9 +85,7 @@ class GroundingDecoder(ExternalModule):
         """
         scores, boxes, labels = [], [], []
         first = 0
-        for prompt in split_prompts(
-            names, self.processor.tokenizer, self.limit, self.width
-        ):
+        for prompt in split_prompts(names, self.processor.tokenizer, self.limit, self.width):
             out = self._run(maps, prompt.input_ids, mask)
             shares = prompt.token_shares.to(out.logits)
             score = out.logits.sigmoid() @ shares.T  # (B, Q, K)
@@ -104,9 +100,7 @@ class GroundingDecoder(ExternalModule):
             first += count
         label = torch.cat(labels)
         found = []
-        for score, box in zip(
-            torch.cat(scores, 1), torch.cat(boxes, 1), strict=True
-        ):
+        for score, box in zip(torch.cat(scores, 1), torch.cat(boxes, 1), strict=True):
             best = score.topk(min(max_per_image, len(score)))
             i = best.indices
             found.append(Boxes(box[i], best.values, label[i], tuple(names)))
@@ -142,16 +136,11 @@ class GroundingDecoder(ExternalModule):
         tokens = read_text(text, self.processor.tokenizer, self.limit)
         out = self._run(maps, tokens, mask)
         found = self.processor.post_process_grounded_object_detection(
-            out,
-            tokens.expand(len(maps[0]), -1),
-            threshold=threshold,
-            text_threshold=text_threshold,
+            out, tokens.expand(len(maps[0]), -1), threshold=threshold, text_threshold=text_threshold
         )
         return [_phrases(result) for result in found]
 
-    def _run(
-        self, maps: Sequence[Tensor], tokens: Tensor, mask: Tensor | None
-    ) -> Any:
+    def _run(self, maps: Sequence[Tensor], tokens: Tensor, mask: Tensor | None) -> Any:
         batch, device = len(maps[0]), maps[0].device
         if mask is None:
             mask = torch.ones(batch, 1, 1, device=device)

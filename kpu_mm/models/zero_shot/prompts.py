@@ -9,15 +9,11 @@ from typing import Any, NamedTuple
 import open_clip
 import torch
 from torch import Tensor
-from transformers.models.grounding_dino.modeling_grounding_dino import (
-    build_label_maps,
-)
+from transformers.models.grounding_dino.modeling_grounding_dino import build_label_maps
 
 # A text of these words alone names no object. The list is our own.
 _STOP_WORDS = re.compile(
-    'an?|the|this|that|these|those|its?|he|she|they|them|we|you|i|and|or|but|'
-    'nor|not?|of|in|on|at|by|for|from|to|with|without|into|onto|over|under|'
-    'as|is|are|was|were|be|been|there|here|some|any|all'
+    'an?|the|this|that|these|those|its?|he|she|they|them|we|you|i|and|or|but|nor|not?|of|in|on|at|by|for|from|to|with|without|into|onto|over|under|as|is|are|was|were|be|been|there|here|some|any|all'
 )
 _EMPTY = 'the class list is empty; name at least one class.'
 
@@ -45,9 +41,8 @@ def find_classes(classes: str | Sequence[str]) -> tuple[str, ...]:
             classes = get_classes(classes)
         except (ImportError, ValueError) as error:
             raise ValueError(
-                f"there is no class list '{classes}': pass a list of names, "
-                "'imagenet', or (with MMSegmentation installed) one of its "
-                "data sets such as 'ade20k'."
+                f"there is no class list '{classes}': pass a list of names, 'imagenet', or (with "
+                "MMSegmentation installed) one of its data sets such as 'ade20k'."
             ) from error
     if not classes:
         raise ValueError(_EMPTY)
@@ -77,8 +72,7 @@ def find_templates(templates: Sequence[str] | None) -> tuple[str, ...]:
     for template in templates:
         if '{}' not in template:
             raise ValueError(
-                f"the template {template!r} has no '{{}}' in the place of "
-                'the class name.'
+                f"the template {template!r} has no '{{}}' in the place of the class name."
             )
     return tuple(templates)
 
@@ -144,9 +138,7 @@ class Prompt(NamedTuple):
     token_shares: Tensor
 
 
-def split_prompts(
-    names: Sequence[str], tokenizer: Any, limit: int, width: int
-) -> list[Prompt]:
+def split_prompts(names: Sequence[str], tokenizer: Any, limit: int, width: int) -> list[Prompt]:
     """Write class names into as few prompts as their order allows.
 
     Args:
@@ -195,10 +187,7 @@ def _write(names: Sequence[str], tokenizer: Any, width: int) -> Prompt:
     (phrases,) = build_label_maps(logits, tokens)
     if len(phrases) != len(names):
         stops = [name for name in names if set(name) & set('.?')]
-        raise ValueError(
-            f"'.' and '?' end a phrase for GroundingDINO; write {stops} "
-            'without them.'
-        )
+        raise ValueError(f"'.' and '?' end a phrase for GroundingDINO; write {stops} without them.")
     # (K, T) bool -> weights of a mean over each phrase's tokens
     shares = phrases.float()
     return Prompt(tokens, shares / shares.sum(1, keepdim=True))
@@ -224,8 +213,7 @@ def read_text(text: str, tokenizer: Any, limit: int) -> Tensor:
     tokens: Tensor = tokenizer(text, return_tensors='pt').input_ids
     if tokens.shape[1] > limit:
         raise ValueError(
-            f'the text {text[:60]!r}... has {tokens.shape[1]} tokens; the '
-            f'text encoder takes {limit}. Shorten it, or pass a list of '
-            'phrases, which is split.'
+            f'the text {text[:60]!r}... has {tokens.shape[1]} tokens; the text encoder takes '
+            f'{limit}. Shorten it, or pass a list of phrases, which is split.'
         )
     return tokens

@@ -63,9 +63,7 @@ class TextHead(ExternalModule):
         self._embeddings: dict[str, Tensor] = {}
 
     def set_classes(
-        self,
-        classes: str | Sequence[str] | None,
-        templates: Sequence[str] | None = None,
+        self, classes: str | Sequence[str] | None, templates: Sequence[str] | None = None
     ) -> None:
         """Replace the classes.
 
@@ -94,9 +92,7 @@ class TextHead(ExternalModule):
         return self.teacher.model
 
     @torch.no_grad()
-    def embed(
-        self, classes: Sequence[str], templates: Sequence[str]
-    ) -> Tensor:
+    def embed(self, classes: Sequence[str], templates: Sequence[str]) -> Tensor:
         """Embed class names.
 
         Args:
@@ -137,9 +133,7 @@ class TextHead(ExternalModule):
             os.replace(Path(partial, path.name), path)
         return text
 
-    def _compute(
-        self, classes: Sequence[str], templates: Sequence[str]
-    ) -> Tensor:
+    def _compute(self, classes: Sequence[str], templates: Sequence[str]) -> Tensor:
         text: Tensor = open_clip.build_zero_shot_classifier(
             self.model,
             partial(tokenize, self.teacher.tokenizer()),
@@ -212,9 +206,7 @@ class ZeroShotClsHead(TextHead):
         return self.logits(feats[-1])
 
     def predict(
-        self,
-        feats: Sequence[Tensor],
-        data_samples: Sequence[Any] | None = None,
+        self, feats: Sequence[Tensor], data_samples: Sequence[Any] | None = None
     ) -> list[Any]:
         """Compute scores and labels for MMPretrain's metrics.
 
@@ -273,10 +265,7 @@ class ZeroShotSegHead(TextHead):
         return logits.permute(0, 3, 1, 2)
 
     def predict(
-        self,
-        inputs: Sequence[Tensor],
-        batch_img_metas: Sequence[Mapping[str, Any]],
-        test_cfg: Any,
+        self, inputs: Sequence[Tensor], batch_img_metas: Sequence[Mapping[str, Any]], test_cfg: Any
     ) -> Tensor:
         """Compute logits at the size of the network's input.
 

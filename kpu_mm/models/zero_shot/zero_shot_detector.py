@@ -27,18 +27,13 @@ class PromptedDetector(BaseModel):
     """
 
     def __init__(
-        self,
-        classes: Sequence[str] | None,
-        data_preprocessor: dict[str, Any] | None,
+        self, classes: Sequence[str] | None, data_preprocessor: dict[str, Any] | None
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor)
         self.classes = classes
 
     def forward(
-        self,
-        inputs: Tensor,
-        data_samples: Sequence[Any] | None = None,
-        mode: str = 'predict',
+        self, inputs: Tensor, data_samples: Sequence[Any] | None = None, mode: str = 'predict'
     ) -> Any:
         """Detect objects, the only mode that there is.
 
@@ -59,9 +54,7 @@ class PromptedDetector(BaseModel):
         return self.predict(inputs, data_samples)
 
     @abstractmethod
-    def predict(
-        self, inputs: Tensor, data_samples: Sequence[Any]
-    ) -> Sequence[Any]:
+    def predict(self, inputs: Tensor, data_samples: Sequence[Any]) -> Sequence[Any]:
         """Add the detections to each sample.
 
         Args:
@@ -153,9 +146,7 @@ class ZeroShotDetector(PromptedDetector):
                 'and the teacher of one distillation run.'
             )
 
-    def encode(
-        self, images: Tensor, mask: Tensor | None = None
-    ) -> tuple[Tensor, ...]:
+    def encode(self, images: Tensor, mask: Tensor | None = None) -> tuple[Tensor, ...]:
         """Compute the maps that the decoder takes.
 
         Args:
@@ -169,9 +160,7 @@ class ZeroShotDetector(PromptedDetector):
         return encoder.encode(images, mask).maps
 
     @torch.no_grad()
-    def predict(
-        self, inputs: Tensor, data_samples: Sequence[Any]
-    ) -> Sequence[Any]:
+    def predict(self, inputs: Tensor, data_samples: Sequence[Any]) -> Sequence[Any]:
         """See :meth:`PromptedDetector.predict`."""
         mask = torch.zeros_like(inputs[:, 0], dtype=torch.bool)
         members: dict[str | tuple[str, ...], list[int]] = {}
@@ -186,16 +175,10 @@ class ZeroShotDetector(PromptedDetector):
             part, part_mask = [m[indices] for m in maps], mask[indices]
             if isinstance(prompt, str):
                 found = self.decoder.ground(
-                    part,
-                    prompt,
-                    part_mask,
-                    self.threshold,
-                    self.text_threshold,
+                    part, prompt, part_mask, self.threshold, self.text_threshold
                 )
             else:
-                found = self.decoder.detect(
-                    part, prompt, part_mask, self.max_per_image
-                )
+                found = self.decoder.detect(part, prompt, part_mask, self.max_per_image)
             for i, boxes in zip(indices, found, strict=True):
                 sample = data_samples[i]
                 sample.pred_instances = _in_pixels(boxes, sample.ori_shape)

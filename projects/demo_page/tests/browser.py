@@ -106,8 +106,7 @@ class Page:
         """Enter a text at once; single keys are slow on a busy machine."""
         if text[40:]:
             self.browser.execute_script(
-                'arguments[0].value = arguments[1];'
-                "arguments[0].dispatchEvent(new Event('input'))",
+                "arguments[0].value = arguments[1];arguments[0].dispatchEvent(new Event('input'))",
                 box,
                 text,
             )

@@ -18,11 +18,7 @@ from projects.demo_page.tests.conftest import INPUTS
 
 
 def test_names_between_commas_and_line_ends():
-    assert split_names(' cat, red dog\n\n,a car,') == [
-        'cat',
-        'red dog',
-        'a car',
-    ]
+    assert split_names(' cat, red dog\n\n,a car,') == ['cat', 'red dog', 'a car']
     assert split_names(' ,\n') == []
     with pytest.raises(ValueError, match=f'{MAX_NAMES + 1} classes'):
         split_names('cat,' * (MAX_NAMES + 1))
@@ -99,18 +95,14 @@ def test_a_hundred_megapixels_are_refused_by_their_header(answers, uploads):
         ('heat', 'cat ' * 80, 'has more tokens than the text tower takes'),
     ],
 )
-def test_texts_that_say_nothing_or_too_much(
-    answers, uploaded, task, typed, message
-):
+def test_texts_that_say_nothing_or_too_much(answers, uploaded, task, typed, message):
     teacher, _, *rest = INPUTS[task]
     with pytest.raises(ValueError, match=re.escape(message)):
         getattr(answers, task)(uploaded, teacher, typed, *rest)
 
 
 def test_bars_are_as_long_as_the_scores():
-    html = class_bars(
-        dict(names=['<b>cat</b>', 'dog'], scores=[0.75, 0.0004]), topk=2
-    )
+    html = class_bars(dict(names=['<b>cat</b>', 'dog'], scores=[0.75, 0.0004]), topk=2)
     assert '<b>cat' not in html and '&lt;b&gt;cat&lt;/b&gt;' in html
     assert '<b>75.0%</b>' in html and 'width:75.0%' in html
     assert '<b>0.0%</b>' in html

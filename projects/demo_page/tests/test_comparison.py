@@ -28,9 +28,7 @@ def infer(student_dir, image):
     """Runs a separate Inferencer on the image."""
 
     def infer(kind, encoder, teacher=None, **options):
-        inferencer = kind(
-            student_dir, device='cpu', encoder=encoder, teacher=teacher
-        )
+        inferencer = kind(student_dir, device='cpu', encoder=encoder, teacher=teacher)
         result = inferencer(image, return_vis=True, **options)
         return result['predictions'][0], result['visualization'][0]
 
@@ -44,9 +42,7 @@ def test_features(comparison, infer, image, teacher):
     # The student is drawn with the teacher's components, so it comes last.
     like = None
     for encoder in reversed(ENCODERS):
-        prediction, picture = infer(
-            FeatureInferencer, encoder, teacher, map_index=0, like=like
-        )
+        prediction, picture = infer(FeatureInferencer, encoder, teacher, map_index=0, like=like)
         like = prediction['maps'][0]
         ours = getattr(pair, encoder)
         np.testing.assert_array_equal(ours.picture, picture)
@@ -58,10 +54,7 @@ def test_classes(comparison, infer, image):
     found = comparison.classes(image, 'clip', names)
     for encoder, ours in zip(ENCODERS, found, strict=True):
         prediction, _ = infer(
-            ZeroShotClassificationInferencer,
-            encoder,
-            classes=names,
-            templates=TEMPLATES,
+            ZeroShotClassificationInferencer, encoder, classes=names, templates=TEMPLATES
         )
         assert ours == prediction
     # Student and teacher are two models indeed.
@@ -72,10 +65,7 @@ def test_boxes(comparison, infer, image):
     pair = comparison.boxes(image, 'grounding_dino', 'a cat. a dog.', 0.4)
     for encoder, ours in zip(ENCODERS, pair, strict=True):
         prediction, picture = infer(
-            ZeroShotDetectionInferencer,
-            encoder,
-            texts='a cat. a dog.',
-            threshold=0.4,
+            ZeroShotDetectionInferencer, encoder, texts='a cat. a dog.', threshold=0.4
         )
         assert ours.prediction == prediction and prediction['names']
         np.testing.assert_array_equal(ours.picture, picture)
@@ -132,8 +122,6 @@ def test_colours_by_hand():
 def test_opacity_and_flat_heat():
     image = np.random.default_rng().integers(0, 256, (4, 5, 3), np.uint8)
     flat = np.full((4, 5), 0.3)
-    np.testing.assert_array_equal(
-        heat_overlay(image, flat, 0.3, 0.3, opacity=0.0), image
-    )
+    np.testing.assert_array_equal(heat_overlay(image, flat, 0.3, 0.3, opacity=0.0), image)
     drawn = heat_overlay(image, flat, 0.3, 0.3, opacity=1.0)
     assert drawn.dtype == np.uint8 and (drawn == drawn[0, 0]).all()

@@ -11,12 +11,7 @@ from kpu_mm.apis import (
 )
 from kpu_mm.export import write_student
 from kpu_mm.models.student import read_student
-from projects.demo_page.inferencer_pool import (
-    ENCODERS,
-    InferencerPool,
-    WeightPool,
-    find_source,
-)
+from projects.demo_page.inferencer_pool import ENCODERS, InferencerPool, WeightPool, find_source
 
 
 def test_teachers_of_each_task(pool):
@@ -77,11 +72,7 @@ def test_weights_are_in_memory_once(pool):
 
 
 def test_teachers_that_moved(student_dir, siglip_text_dir):
-    pool = InferencerPool(
-        student_dir,
-        'cpu',
-        dict(clip=dict(model=f'local-dir:{siglip_text_dir}')),
-    )
+    pool = InferencerPool(student_dir, 'cpu', dict(clip=dict(model=f'local-dir:{siglip_text_dir}')))
     moved = pool.get('classes', 'clip', 'teacher').model.head
     assert moved.model.logit_bias is not None
     # The student's features need no teacher, moved or not.
@@ -90,13 +81,9 @@ def test_teachers_that_moved(student_dir, siglip_text_dir):
 
 def test_tasks_without_a_teacher(distilled, tmp_path):
     config, checkpoint, _ = distilled
-    folder = write_student(
-        read_student(config, checkpoint), tmp_path / 'student'
-    )
+    folder = write_student(read_student(config, checkpoint), tmp_path / 'student')
     pool = InferencerPool(folder, 'cpu')
-    assert pool.teachers == dict(
-        features=['teacher', 'other'], classes=[], boxes=[], heat=[]
-    )
+    assert pool.teachers == dict(features=['teacher', 'other'], classes=[], boxes=[], heat=[])
     with pytest.raises(ValueError, match=r"no teacher 'clip'.*from \[\]"):
         pool.get('classes', 'clip', 'student')
 
@@ -117,10 +104,7 @@ def test_equal_weights_become_one():
     with torch.no_grad():
         # The sum is equal, so that only a comparison of all values differs.
         third.weight.copy_(first.weight.flip(0))
-    states = [
-        {k: v.clone() for k, v in m.state_dict().items()}
-        for m in (first, second, third)
-    ]
+    states = [{k: v.clone() for k, v in m.state_dict().items()} for m in (first, second, third)]
     pool = WeightPool()
     for model in (first, second, third):
         pool.share(model)
@@ -157,8 +141,7 @@ def test_students_and_configs(tmp_path):
 
 
 @pytest.mark.parametrize(
-    'config',
-    ['zero_shot/coco/grounding-dino-swint', 'distill/kpu_vitb', dict(a=1)],
+    'config', ['zero_shot/coco/grounding-dino-swint', 'distill/kpu_vitb', dict(a=1)]
 )
 def test_configs_without_a_student(config):
     with pytest.raises(ValueError, match='names no student'):

@@ -39,15 +39,8 @@ def test_one_request_at_a_time_and_nothing_for_clients(answers):
     page = build_page(answers)
     # Lambdas fill in the examples; all others run models.
     asking = [f for f in page.fns.values() if f.fn.__name__ != '<lambda>']
-    assert {f.fn.__name__ for f in asking} == {
-        'features',
-        'classes',
-        'boxes',
-        'heat',
-    }
-    assert {(f.concurrency_id, f.concurrency_limit) for f in asking} == {
-        ('models', 1)
-    }
+    assert {f.fn.__name__ for f in asking} == {'features', 'classes', 'boxes', 'heat'}
+    assert {(f.concurrency_id, f.concurrency_limit) for f in asking} == {('models', 1)}
     assert not any(f.preprocess for f in asking)
     assert {f.api_visibility for f in page.fns.values()} == {'private'}
     assert not page.analytics_enabled
@@ -58,15 +51,8 @@ def labels(page):
     return [b.label for b in blocks if isinstance(b, gr.Tab)]
 
 
-def test_tabs_of_what_there_are_teachers_for(
-    answers, uploads, distilled, tmp_path
-):
-    assert labels(build_page(answers)) == [
-        'Features',
-        'Classes',
-        'Boxes',
-        'Heat map',
-    ]
+def test_tabs_of_what_there_are_teachers_for(answers, uploads, distilled, tmp_path):
+    assert labels(build_page(answers)) == ['Features', 'Classes', 'Boxes', 'Heat map']
     config, checkpoint, _ = distilled
     folder = write_student(read_student(config, checkpoint), tmp_path / 'out')
     few = Answers(Comparison(InferencerPool(folder, 'cpu')), 1000, uploads)

@@ -25,9 +25,7 @@ class Client:
     """Sends raw requests and waits for results in the queue."""
 
     def __init__(self, address, page):
-        self.http = httpx.Client(
-            base_url=address, timeout=60, trust_env=False, http2=False
-        )
+        self.http = httpx.Client(base_url=address, timeout=60, trust_env=False, http2=False)
         self.page = page
         self.count = 0
 
@@ -46,9 +44,7 @@ class Client:
         """Send an event; return its results, or the message of its error."""
         self.count += 1
         session = f's{self.count}'
-        answer = self.join(
-            fn_index=self.fn(task), data=data, session_hash=session
-        )
+        answer = self.join(fn_index=self.fn(task), data=data, session_hash=session)
         if answer.status_code != 200:
             return answer.json()['detail']
         return self.result(session)
@@ -58,9 +54,7 @@ class Client:
         # A deadline, because the queue's heartbeat keeps the request alive
         # even if no result ever comes.
         end = time.monotonic() + 60
-        with self.http.stream(
-            'GET', f'{API}/queue/data', params=query
-        ) as stream:
+        with self.http.stream('GET', f'{API}/queue/data', params=query) as stream:
             for line in stream.iter_lines():
                 assert time.monotonic() < end, 'the queue gave no answer'
                 message = json.loads(line.removeprefix('data: ') or '{}')
@@ -149,9 +143,7 @@ def test_no_other_file_is_read(client, answers, pictures, tmp_path, task):
         # The handler of the button refuses it too, without the guard.
         teacher, *typed = client.values(task, None)[1:]
         with pytest.raises(Exception, match=NOT_UPLOADED):
-            show_errors(getattr(answers, task))(
-                dict(path=path), teacher, *typed
-            )
+            show_errors(getattr(answers, task))(dict(path=path), teacher, *typed)
 
 
 @pytest.mark.slow
@@ -230,10 +222,7 @@ def test_uploads_are_images_within_the_limit(client, answers, pictures):
         dict(json=dict(files='a')),
         dict(content=data),
         dict(content=data, headers={'content-type': 'multipart/form-data'}),
-        dict(
-            content=data,
-            headers={'content-type': 'multipart/form-data; boundary=x'},
-        ),
+        dict(content=data, headers={'content-type': 'multipart/form-data; boundary=x'}),
     ):
         answer = client.http.post(url, **sent)
         assert (answer.status_code, answer.text) == (400, WRONG)
@@ -265,11 +254,7 @@ def mutate(rng, value, depth=0):
             return {**value, key: mutate(rng, value[key], depth + 1)}
         if isinstance(value, list) and value:
             i = rng.randrange(len(value))
-            return [
-                *value[:i],
-                mutate(rng, value[i], depth + 1),
-                *value[i + 1 :],
-            ]
+            return [*value[:i], mutate(rng, value[i], depth + 1), *value[i + 1 :]]
     return rng.choice(odd)
 
 

@@ -16,12 +16,7 @@ from PIL import Image
 
 from projects.demo_page.comparison import Comparison
 from projects.demo_page.inferencer_pool import ENCODERS, InferencerPool
-from projects.demo_page.tests.browser import (
-    SECONDS,
-    Page,
-    asked_hosts,
-    open_chromium,
-)
+from projects.demo_page.tests.browser import SECONDS, Page, asked_hosts, open_chromium
 from tests.runs import ENV, ROOT
 
 TOOL = ('-m', 'projects.demo_page')
@@ -105,9 +100,7 @@ def comparison(zero_shot_run):
 
 def assert_shown(page, task, pair):
     for side, expected in zip(ENCODERS, pair, strict=True):
-        np.testing.assert_allclose(
-            page.picture(task, side), expected.picture, atol=1
-        )
+        np.testing.assert_allclose(page.picture(task, side), expected.picture, atol=1)
 
 
 @pytest.mark.slow
@@ -117,9 +110,7 @@ def test_features(page, photograph, comparison, teacher):
     before = page.addresses('#features-teacher img')
     choice.click()
     page.ask('features')
-    page.wait(
-        lambda: page.addresses('#features-teacher img') not in ([], before)
-    )
+    page.wait(lambda: page.addresses('#features-teacher img') not in ([], before))
     pair = comparison.features(photograph, teacher)
     assert_shown(page, 'features', pair)
 
@@ -157,9 +148,7 @@ def test_boxes(page, photograph, comparison):
 @pytest.mark.slow
 def test_heat_maps(page, photograph, comparison, tmp_path):
     page.ask('heat', 'cat')
-    for side, expected in zip(
-        ENCODERS, comparison.heat(photograph, 'clip', 'cat'), strict=True
-    ):
+    for side, expected in zip(ENCODERS, comparison.heat(photograph, 'clip', 'cat'), strict=True):
         drawn = page.picture('heat', side).astype(int)
         # Rounding may move a value across the border of two colours.
         assert np.abs(drawn - expected.picture).max() <= 8
@@ -183,9 +172,7 @@ def test_heat_maps(page, photograph, comparison, tmp_path):
         ('heat', '<i>the</i>', "'<i>the</i>' names nothing"),
     ],
 )
-def test_texts_that_cannot_be_taken(
-    page, photograph, served, task, text, message
-):
+def test_texts_that_cannot_be_taken(page, photograph, served, task, text, message):
     page.ask(task, text)
     assert message in page.error()
     log = served[2].read_text()
@@ -194,9 +181,7 @@ def test_texts_that_cannot_be_taken(
 
 @pytest.mark.slow
 def test_files_that_cannot_be_taken(page, tmp_path):
-    files = {
-        name: tmp_path / name for name in ('a.txt', 'b.png', 'c.png', 'd.png')
-    }
+    files = {name: tmp_path / name for name in ('a.txt', 'b.png', 'c.png', 'd.png')}
     files['a.txt'].write_text('no image')
     page.upload(files['a.txt'])
     assert 'Invalid file type' in page.error()
@@ -278,16 +263,11 @@ def test_refusals(zero_shot_run):
 def test_gradio_is_optional():
     code = (
         'import runpy, sys\n'
-        "sys.modules['gradio'] = None\n"
-        "sys.argv = ['page', '--model', 'x']\n"
-        "runpy.run_module('projects.demo_page', run_name='__main__')\n"
+        "sys.modules['gradio'] = None\nsys.argv = ['page', '--model', "
+        "'x']\nrunpy.run_module('projects.demo_page', run_name='__main__')\n"
     )
     done = subprocess.run(
-        [sys.executable, '-c', code],
-        cwd=ROOT,
-        env=ENV,
-        capture_output=True,
-        text=True,
+        [sys.executable, '-c', code], cwd=ROOT, env=ENV, capture_output=True, text=True
     )
     assert done.returncode == 2
     assert 'the page needs Gradio; install it with' in done.stderr

@@ -1,9 +1,3 @@
 _base_ = './kpu.py'
-model = dict(
-    teachers=dict(
-        _delete_=True, grounding_dino=_base_.model.teachers.grounding_dino
-    )
-)
-train_dataloader = dict(
-    _delete_=True, grounding_dino=_base_.train_dataloader.grounding_dino
-)
+model = dict(teachers=dict(_delete_=True, grounding_dino=_base_.model.teachers.grounding_dino))
+train_dataloader = dict(_delete_=True, grounding_dino=_base_.train_dataloader.grounding_dino)

@@ -4,9 +4,7 @@ _base_ = [
     '../../../configs/_base_/schedules/kpu_40k.py',
     '../../../configs/_base_/default_runtime.py',
 ]
-custom_imports = dict(
-    imports=['projects.micro_lab.digit_scenes'], allow_failed_imports=False
-)
+custom_imports = dict(imports=['projects.micro_lab.digit_scenes'], allow_failed_imports=False)
 
 models = '{{fileDirname}}/../teachers'
 max_iters = 800
@@ -23,10 +21,7 @@ model = dict(
     ),
     teachers=dict(
         clip=dict(type='kpu_mm.CLIPTeacher', model=f'local-dir:{models}/clip'),
-        grounding_dino=dict(
-            type='kpu_mm.GroundingDINOTeacher',
-            source=f'{models}/grounding_dino',
-        ),
+        grounding_dino=dict(type='kpu_mm.GroundingDINOTeacher', source=f'{models}/grounding_dino'),
     ),
     projector=dict(type='kpu_mm.MLPProjector', hidden=256),
 )
@@ -43,16 +38,12 @@ stream = dict(
         ],
     ),
 )
-train_dataloader = dict(
-    clip=dict(stream, batch_size=4), grounding_dino=dict(stream, batch_size=12)
-)
+train_dataloader = dict(clip=dict(stream, batch_size=4), grounding_dino=dict(stream, batch_size=12))
 
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(lr=4e-3))
 param_scheduler = dict(T_max=max_iters)
 train_cfg = dict(max_iters=max_iters)
-default_hooks = dict(
-    logger=dict(interval=20), checkpoint=dict(interval=max_iters // 2)
-)
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=max_iters // 2))
 custom_hooks = [
     dict(type='kpu_mm.NonFiniteHook'),
     dict(type='kpu_mm.SkippedImagesHook'),

@@ -10,12 +10,9 @@ _base_ = [
 read = __import__('mmengine').Config.fromfile
 student = read('{{ fileDirname }}/kpu.py').model.student.to_dict()
 teachers = read('{{ fileDirname }}/kpu.py').model.teachers.to_dict()
-small = read(
-    '{{ fileDirname }}/../../../configs/downstream/multitask/kpu-tiny_cpu.py'
-)
+small = read('{{ fileDirname }}/../../../configs/downstream/multitask/kpu-tiny_cpu.py')
 coco, ade20k, imagenet = (
-    small.model.tasks[task].to_dict()
-    for task in ('coco', 'ade20k', 'imagenet')
+    small.model.tasks[task].to_dict() for task in ('coco', 'ade20k', 'imagenet')
 )
 channels = 128  # of the micro sentinel and of every pyramid
 size = (64, 64)
@@ -45,11 +42,7 @@ model = dict(
 
 # Digits are not flipped, because a mirrored 2 is no digit.
 image = dict(type='LoadImageFromFile')
-seg_pipeline = [
-    image,
-    dict(type='LoadAnnotations'),
-    dict(type='PackSegInputs'),
-]
+seg_pipeline = [image, dict(type='LoadAnnotations'), dict(type='PackSegInputs')]
 cls_pipeline = [image, dict(type='PackInputs')]
 train_dataloader = dict(
     detection=dict(
@@ -64,17 +57,12 @@ train_dataloader = dict(
         ),
     ),
     segmentation=dict(
-        batch_size=8,
-        dataset=dict(
-            pipeline=seg_pipeline, **_base_.digits_segmentation_train
-        ),
+        batch_size=8, dataset=dict(pipeline=seg_pipeline, **_base_.digits_segmentation_train)
     ),
     classification=dict(
         batch_size=32,
         collate_fn=dict(type='default_collate'),
-        dataset=dict(
-            pipeline=cls_pipeline, **_base_.digits_classification_train
-        ),
+        dataset=dict(pipeline=cls_pipeline, **_base_.digits_classification_train),
     ),
 )
 sampler = dict(type='DefaultSampler', shuffle=False)
@@ -86,8 +74,7 @@ val_dataloader = dict(
             pipeline=[
                 image,
                 dict(
-                    type='PackDetInputs',
-                    meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape'),
+                    type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape')
                 ),
             ],
             **_base_.digits_detection_test,
@@ -102,9 +89,7 @@ val_dataloader = dict(
         batch_size=32,
         sampler=sampler,
         collate_fn=dict(type='default_collate'),
-        dataset=dict(
-            pipeline=cls_pipeline, **_base_.digits_classification_test
-        ),
+        dataset=dict(pipeline=cls_pipeline, **_base_.digits_classification_test),
     ),
 )
 test_dataloader = val_dataloader
@@ -123,19 +108,14 @@ test_evaluator = val_evaluator
 # Ten times the paper's rate for 200 times fewer iterations.
 optim_wrapper = dict(optimizer=dict(lr=2e-3))
 param_scheduler = dict(T_max=max_iters)
-train_cfg = dict(
-    type='kpu_mm.MultiStreamTrainLoop',
-    max_iters=max_iters,
-    val_interval=max_iters,
-)
+train_cfg = dict(type='kpu_mm.MultiStreamTrainLoop', max_iters=max_iters, val_interval=max_iters)
 val_cfg = dict(type='kpu_mm.MultiTaskValLoop')
 test_cfg = dict(type='kpu_mm.MultiTaskTestLoop')
 default_hooks = dict(
     logger=dict(interval=50),
     checkpoint=dict(interval=200, max_keep_ckpts=2),
     clip=dict(
-        type='kpu_mm.ModuleClipHook',
-        max_norm={'tasks.detection': 0.01, 'tasks.segmentation': 0.01},
+        type='kpu_mm.ModuleClipHook', max_norm={'tasks.detection': 0.01, 'tasks.segmentation': 0.01}
     ),
 )
 del read, student, small, coco, ade20k, imagenet, image, sampler

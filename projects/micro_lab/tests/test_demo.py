@@ -16,12 +16,7 @@ from projects.micro_lab.demo import (
     draw_losses,
     save_untrained,
 )
-from projects.micro_lab.evaluate import (
-    TEACHERS,
-    ZeroShotEvaluator,
-    read_log,
-    student_encoders,
-)
+from projects.micro_lab.evaluate import TEACHERS, ZeroShotEvaluator, read_log, student_encoders
 from projects.micro_lab.scene_pool import load_pool
 from tests.runs import run_tool
 
@@ -85,8 +80,7 @@ def colours(path):
 
 def test_curves_are_drawn(tmp_path):
     log = [
-        {'step': step, **{key: i + 5 / step for i, key in enumerate(KEYS)}}
-        for step in (10, 20, 30)
+        {'step': step, **{key: i + 5 / step for i, key in enumerate(KEYS)}} for step in (10, 20, 30)
     ]
     for draw in (draw_losses, draw_gap):
         path = tmp_path / f'{draw.__name__}.png'

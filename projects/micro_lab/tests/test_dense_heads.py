@@ -2,12 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from projects.micro_lab.dense_heads import (
-    CellHeads,
-    CellTargets,
-    augment,
-    normalise,
-)
+from projects.micro_lab.dense_heads import CellHeads, CellTargets, augment, normalise
 
 
 def test_cells_by_hand(scenes):
@@ -36,13 +31,10 @@ def test_losses_vanish_for_features_that_know_it_all(scenes):
     train_scans = scenes.scans.clamp(max=300)
     scenes = scenes._replace(scans=train_scans)
     scans = heads.scans[targets.gather(train_scans).clamp(min=0)]
-    features = torch.cat(
-        [100 * torch.nn.functional.one_hot(classes, 11), scans], 3
-    ).permute(0, 3, 1, 2)
-    for head, part in (
-        (heads.classes, slice(11)),
-        (heads.scan, slice(11, 75)),
-    ):
+    features = torch.cat([100 * torch.nn.functional.one_hot(classes, 11), scans], 3).permute(
+        0, 3, 1, 2
+    )
+    for head, part in ((heads.classes, slice(11)), (heads.scan, slice(11, 75))):
         torch.nn.init.zeros_(head.bias)
         head.weight.data = torch.eye(75)[part, :, None, None]
     losses = heads(features, scenes)

@@ -11,18 +11,8 @@ from PIL import Image
 
 from kpu_mm.datasets import UnlabeledImages
 from projects.micro_lab import materials as parts
-from projects.micro_lab.digit_scenes import (
-    MAX_DIGITS,
-    DigitSceneSource,
-    scene,
-    tight_box,
-)
-from projects.micro_lab.materials import (
-    COLOURS,
-    DIGIT_WORDS,
-    PHOTOGRAPHS,
-    materials,
-)
+from projects.micro_lab.digit_scenes import MAX_DIGITS, DigitSceneSource, scene, tight_box
+from projects.micro_lab.materials import COLOURS, DIGIT_WORDS, PHOTOGRAPHS, materials
 from projects.micro_lab.scene_pool import load_pool
 
 
@@ -51,9 +41,7 @@ def test_scans_hold_ink_and_every_digit(split):
 def test_the_first_scan_is_a_zero():
     # The first row of the file, as UCI publishes it.
     row = [0, 0, 5, 13, 9, 1, 0, 0]
-    np.testing.assert_allclose(
-        16 * materials('train').scans[0, 1, 1:-1], row, atol=1e-5
-    )
+    np.testing.assert_allclose(16 * materials('train').scans[0, 1, 1:-1], row, atol=1e-5)
     assert materials('train').digits[0] == 0
 
 
@@ -72,18 +60,12 @@ def scenes():
 
 
 def equal(a, b):
-    return a.colours == b.colours and all(
-        np.array_equal(x, y) for x, y in zip(a, b, strict=True)
-    )
+    return a.colours == b.colours and all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
 
 
 def test_scene_is_a_pure_function_of_its_arguments(scenes):
     assert equal(scene('train', 5, 17), scenes[17])
-    others = [
-        scene('train', 5, 18),
-        scene('train', 6, 17),
-        scene('test', 5, 17),
-    ]
+    others = [scene('train', 5, 18), scene('train', 6, 17), scene('test', 5, 17)]
     assert not any(equal(other, scenes[17]) for other in others)
 
 
@@ -91,10 +73,9 @@ def test_scene_is_the_same_in_a_process_without_the_toolboxes(scenes):
     # Another hash seed shows that Python's own hash plays no part.
     code = (
         'import sys; from projects.micro_lab.digit_scenes import scene;'
-        "s = scene('train', 5, 17); print(s.image.tobytes().hex());"
-        "names = {m.partition('.')[0] for m in sys.modules};"
-        "print(s.caption, names & {'mmdet', 'mmseg', 'mmpretrain',"
-        "'sklearn', 'skimage', 'pycocotools'}, sep='; ')"
+        "s = scene('train', 5, 17); print(s.image.tobytes().hex());names = {m.partition('.')[0] "
+        "for m in sys.modules};print(s.caption, names & {'mmdet', 'mmseg', 'mmpretrain','sklearn', "
+        "'skimage', 'pycocotools'}, sep='; ')"
     )
     done = subprocess.run(
         [sys.executable, '-c', code],
@@ -135,9 +116,7 @@ def test_labels_agree(scenes):
             assert np.array_equal(made.semantic == digit + 1, expected)
         assert made.label == made.digits[0]
         words = made.caption.split()
-        assert [w for w in words if w in DIGIT_WORDS] == [
-            DIGIT_WORDS[made.label]
-        ]
+        assert [w for w in words if w in DIGIT_WORDS] == [DIGIT_WORDS[made.label]]
         named = [w for w in words if w in COLOURS]
         assert named in ([], [made.colours[0]])
 
@@ -203,16 +182,10 @@ def test_source_refuses_what_is_not_there():
 def test_source_feeds_the_unlabelled_dataset():
     dataset = UnlabeledImages(
         dict(type='kpu_mm.DigitSceneSource', count=3),
-        [
-            dict(type='kpu_mm.DecodeResize', shortest=64, longest=64),
-            dict(type='kpu_mm.PackImage'),
-        ],
+        [dict(type='kpu_mm.DecodeResize', shortest=64, longest=64), dict(type='kpu_mm.PackImage')],
     )
     pictures = {dataset[i]['image'].numpy().tobytes() for i in range(3)}
-    expected = {
-        scene('train', 0, i).image.transpose(2, 0, 1).tobytes()
-        for i in range(3)
-    }
+    expected = {scene('train', 0, i).image.transpose(2, 0, 1).tobytes() for i in range(3)}
     assert pictures == expected
 
 

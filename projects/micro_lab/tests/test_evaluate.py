@@ -7,11 +7,7 @@ import torch
 
 from kpu_mm.models.teachers import CLIPTeacher, GroundingDINOTeacher
 from projects.micro_lab.demo import CONFIG, save_untrained
-from projects.micro_lab.evaluate import (
-    TEACHERS,
-    ZeroShotEvaluator,
-    student_encoders,
-)
+from projects.micro_lab.evaluate import TEACHERS, ZeroShotEvaluator, student_encoders
 from projects.micro_lab.high_frequency import detail
 from projects.micro_lab.micro_scores import (
     average_precision,
@@ -34,12 +30,8 @@ def test_teachers_score_as_whole_models(evaluator, scenes):
     # The lower bound excludes chance, which is 0.1.
     found = evaluator.accuracy(evaluator.encoders['clip'])
     assert found == expected['zero_shot_top1'] > 0.4
-    detector = GroundingDINOTeacher(
-        str(TEACHERS / 'grounding_dino'), with_text=True
-    )
-    expected = average_precision(
-        partial(find_digits, detector.model), scenes, len(scenes.images)
-    )
+    detector = GroundingDINOTeacher(str(TEACHERS / 'grounding_dino'), with_text=True)
+    expected = average_precision(partial(find_digits, detector.model), scenes, len(scenes.images))
     found = evaluator.precision(evaluator.encoders['grounding_dino'])
     assert found == pytest.approx(expected['AP'], abs=1e-6)
     assert found > 0.4

@@ -12,10 +12,7 @@ from PIL import Image
 
 from projects.micro_lab import make_digit_scenes
 from projects.micro_lab.digit_scenes import scene
-from projects.micro_lab.make_digit_scenes import (
-    run_lengths,
-    write_digit_scenes,
-)
+from projects.micro_lab.make_digit_scenes import run_lengths, write_digit_scenes
 
 CONFIG = Path(__file__).parents[1] / 'configs/_base_/digit_scenes.py'
 COUNT = 8
@@ -83,9 +80,7 @@ def test_coco_metric_takes_the_truth_for_perfect(root):
             scores=torch.ones(len(made.digits)),
             masks=encode(masks),
         )
-        sample = dict(
-            img_id=index, ori_shape=(64, 64), pred_instances=prediction
-        )
+        sample = dict(img_id=index, ori_shape=(64, 64), pred_instances=prediction)
         metric.process({}, [sample])
     scores = metric.evaluate(COUNT)
     assert scores['coco/bbox_mAP'] == scores['coco/segm_mAP'] == 1

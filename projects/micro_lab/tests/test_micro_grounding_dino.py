@@ -33,9 +33,7 @@ def test_prompt_is_what_the_tokenizer_makes(tmp_path):
     tokenizer = detection_tokenizer(tmp_path)
     words = [tokenizer.convert_ids_to_tokens(200 + int(d)) for d in order]
     prompt = Prompt(order)
-    assert tokenizer(' '.join(f'{w}.' for w in words)).input_ids == (
-        prompt.ids.tolist()
-    )
+    assert tokenizer(' '.join(f'{w}.' for w in words)).input_ids == (prompt.ids.tolist())
     for digit in range(10):
         assert prompt.ids[prompt.column[digit]] == 200 + digit
         assert order[prompt.place[digit]] == digit
@@ -62,9 +60,7 @@ def test_the_heads_that_propose_learn(net, scenes):
     weight = heads.layers[-1].weight
     proposals = losses.pop('proposals')
     own = sum(losses.values())
-    (gradient,) = torch.autograd.grad(
-        own, weight, retain_graph=True, allow_unused=True
-    )
+    (gradient,) = torch.autograd.grad(own, weight, retain_graph=True, allow_unused=True)
     # So the library's loss does not train these heads.
     assert gradient is None or not gradient.any()
     (gradient,) = torch.autograd.grad(proposals, weight)
@@ -98,14 +94,7 @@ def test_every_digit_has_a_cell(scenes):
 
 def test_detection_words_have_the_ids_of_bert(tmp_path):
     tokenizer = detection_tokenizer(tmp_path)
-    assert tokenizer('Three. one?').input_ids == [
-        101,
-        203,
-        1012,
-        201,
-        1029,
-        102,
-    ]
+    assert tokenizer('Three. one?').input_ids == [101, 203, 1012, 201, 1029, 102]
 
 
 def test_exported_detector_gives_equal_proposals(tmp_path, scenes):
@@ -123,14 +112,9 @@ def test_exported_detector_gives_equal_proposals(tmp_path, scenes):
     # random scores may change.
     shown = expected.enc_outputs_class.isfinite()
     torch.testing.assert_close(
-        found.enc_outputs_class[shown],
-        expected.enc_outputs_class[shown],
-        rtol=0.0,
-        atol=0.1,
+        found.enc_outputs_class[shown], expected.enc_outputs_class[shown], rtol=0.0, atol=0.1
     )
     processor = AutoProcessor.from_pretrained(tmp_path)
-    inputs = processor(
-        images=[images[0].numpy()], text='three. one.', return_tensors='pt'
-    )
+    inputs = processor(images=[images[0].numpy()], text='three. one.', return_tensors='pt')
     assert inputs['pixel_values'].shape == (1, 3, 64, 64)
     assert inputs['input_ids'][0].tolist() == [101, 203, 1012, 201, 1012, 102]

@@ -100,8 +100,6 @@ def test_probe_reads_what_is_there(scenes, monkeypatch):
     assert scores['patch_miou'] > 0.99
     # Constant features predict one class only.
     nothing = probe(
-        lambda images: tuple(torch.zeros_like(x) for x in features(images)),
-        scenes,
-        scenes,
+        lambda images: tuple(torch.zeros_like(x) for x in features(images)), scenes, scenes
     )
     assert nothing['probe_top1'] < 0.5 and nothing['patch_miou'] < 0.1

@@ -30,15 +30,10 @@ def test_each_head_finds_its_neighbour(size):
     query, key = torch.empty(2, width, width)
     neighbour_heads_(query, key, heads)
     tokens = position_table(side, side, width)
-    q, k = (
-        (tokens @ weight.T).unflatten(1, (heads, size))
-        for weight in (query, key)
-    )
+    q, k = ((tokens @ weight.T).unflatten(1, (heads, size)) for weight in (query, key))
     weights = torch.einsum('ihc,jhc->hij', q, k) / size**0.5
     found = weights.argmax(2)
-    rows, columns = torch.meshgrid(
-        torch.arange(side), torch.arange(side), indexing='ij'
-    )
+    rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing='ij')
     for head, (down, right) in enumerate(STEPS):
         row, column = (rows + down).flatten(), (columns + right).flatten()
         # Patches at the edge lack some neighbours.
@@ -113,15 +108,9 @@ def test_every_parameter_of_the_vit_learns(scenes):
     net = SentinelNet(build_sentinel())
     scenes = scenes._replace(scans=scenes.scans.clamp(max=300))
     torch.stack(list(net(scenes).values())).sum().backward()
-    still = {
-        name
-        for name, p in net.model.named_parameters()
-        if p.grad is None or not p.grad.any()
-    }
+    still = {name for name, p in net.model.named_parameters() if p.grad is None or not p.grad.any()}
     # Softmax is invariant to a shift of all keys.
-    assert {n for n in still if not n.endswith('key.bias')} == {
-        'embeddings.mask_token'
-    }
+    assert {n for n in still if not n.endswith('key.bias')} == {'embeddings.mask_token'}
 
 
 def test_exported_sentinel_gives_equal_features(tmp_path, scenes):

@@ -94,8 +94,7 @@ def test_order_table(run_of):
     """Three rows: one that all seeds put where the paper has it, two that
     change places with the seed."""
     a, b, c = (
-        Row(name, (value,) * 4, name)
-        for name, value in (('a', 3.0), ('b', 2.0), ('c', 1.0))
+        Row(name, (value,) * 4, name) for name, value in (('a', 3.0), ('b', 2.0), ('c', 1.0))
     )
     for seed, values in zip(SEEDS, ((30, 9, 5), (20, 4, 8)), strict=True):
         for row, value in zip((a, b, c), values, strict=True):
@@ -123,12 +122,7 @@ def test_counts_only_finished_runs(run_of, teachers, tmp_path):
 
 def test_zero_shot_table(run_of, teachers):
     table = zero_shot_table(zero_shot_values(run_of, teachers, SEEDS))
-    assert cells_of(table, 'kpu') == [
-        '0.700 ± 0.200',
-        '',
-        '2.000 ± 0.000',
-        '',
-    ]
+    assert cells_of(table, 'kpu') == ['0.700 ± 0.200', '', '2.000 ± 0.000', '']
     assert cells_of(table, 'teachers') == ['0.900', '0.600', '', '']
 
 
@@ -138,11 +132,5 @@ def test_report(run_of, teachers, tmp_path):
     for title in TABLES:
         assert f'## {title}' in text
     pictures = sorted(p.name for p in tmp_path.glob('*.png'))
-    assert pictures == [
-        'figure_3.png',
-        'figure_4.png',
-        'table_1.png',
-        'table_2.png',
-        'table_3.png',
-    ]
+    assert pictures == ['figure_3.png', 'figure_4.png', 'table_1.png', 'table_2.png', 'table_3.png']
     assert all(f'({name})' in text for name in pictures)

@@ -36,9 +36,7 @@ def test_jobs_run_once_and_in_order(tmp_path):
 
 
 def test_environment_of_jobs(tmp_path):
-    code = (
-        'import os; print(os.environ["WORD"], os.environ["OMP_NUM_THREADS"])'
-    )
+    code = 'import os; print(os.environ["WORD"], os.environ["OMP_NUM_THREADS"])'
     job = Job(tmp_path / 'job', python(code))
     run_jobs([job], 1, dict(WORD='hello'))
     assert (job.folder / 'log.txt').read_text() == 'hello 1\n'
@@ -86,9 +84,7 @@ def test_tasks_start_from_their_student(plan):
     jobs = {job.folder: job.command for job in plan.jobs([4])}
     command = jobs[plan.run('tasks_base-b', 4)]
     student = plan.run('base-b', 4)
-    assert (
-        f'model.backbone.init_cfg.checkpoint={student}/iter_7.pth' in command
-    )
+    assert f'model.backbone.init_cfg.checkpoint={student}/iter_7.pth' in command
     assert 'train_cfg.max_iters=7' in jobs[student]
     assert 'randomness.seed=4' in command
     own = Config.fromfile(CONFIGS / 'tasks.py').train_cfg.max_iters
@@ -97,9 +93,7 @@ def test_tasks_start_from_their_student(plan):
     assert not any('init_cfg' in argument for argument in teacher)
 
 
-@pytest.mark.parametrize(
-    'path', sorted(CONFIGS.glob('*.py')), ids=lambda path: path.stem
-)
+@pytest.mark.parametrize('path', sorted(CONFIGS.glob('*.py')), ids=lambda path: path.stem)
 def test_configs_build_and_are_of_use(path):
     config = Config.fromfile(path)
     init_default_scope(config.default_scope)

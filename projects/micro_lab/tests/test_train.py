@@ -9,11 +9,7 @@ from functools import partial
 
 import pytest
 
-from kpu_mm.models.teachers import (
-    CLIPTeacher,
-    DINOTeacher,
-    GroundingDINOTeacher,
-)
+from kpu_mm.models.teachers import CLIPTeacher, DINOTeacher, GroundingDINOTeacher
 from projects.micro_lab import train
 from projects.micro_lab.evaluate import TEACHERS
 from projects.micro_lab.micro_scores import (
@@ -93,9 +89,7 @@ def score(name, pool, folder):
     if name == 'clip':
         teacher = CLIPTeacher(f'local-dir:{place}', with_text=True)
         encode, tokenizer = teacher.model.encode_text, teacher.tokenizer()
-        return zero_shot_accuracy(
-            features_of(teacher), encode, tokenizer, test
-        )
+        return zero_shot_accuracy(features_of(teacher), encode, tokenizer, test)
     if name == 'grounding_dino':
         teacher = GroundingDINOTeacher(place, with_text=True)
         find = partial(find_digits, teacher.model)

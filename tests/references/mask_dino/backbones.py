@@ -14,9 +14,7 @@ def resnet_state(model):
     for name, value in model.state_dict().items():
         if name.startswith('fc.') or name.endswith('num_batches_tracked'):
             continue
-        name = re.sub(
-            r'^layer(\d)', lambda match: f'res{int(match[1]) + 1}', name
-        )
+        name = re.sub(r'^layer(\d)', lambda match: f'res{int(match[1]) + 1}', name)
         if name.startswith(('conv1', 'bn1')):
             name = f'stem.{name}'
         name = name.replace('downsample.0', 'shortcut')
@@ -103,9 +101,7 @@ class TimmSwin(nn.Module):
         return state
 
     def forward(self, x):
-        maps = self.model.eval().forward_intermediates(
-            x, intermediates_only=True
-        )
+        maps = self.model.eval().forward_intermediates(x, intermediates_only=True)
         return [
             norm(m.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
             for norm, m in zip(self.norms, maps, strict=True)
@@ -114,9 +110,7 @@ class TimmSwin(nn.Module):
 
 def window_index(side):
     """Row of the bias table for each pair of a window's cells."""
-    y, x = torch.meshgrid(
-        torch.arange(side), torch.arange(side), indexing='ij'
-    )
+    y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing='ij')
     y, x = y.flatten(), x.flatten()
     rows = y[:, None] - y + side - 1
     columns = x[:, None] - x + side - 1

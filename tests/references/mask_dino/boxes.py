@@ -50,8 +50,5 @@ def box_of_mask(mask, kind):
 def logits_of_masks(mask_logits, kind):
     """(B, N, h, w) mask logits -> (B, N, 4) box logits."""
     binary = mask_logits > 0
-    boxes = [
-        torch.stack([box_of_mask(mask, kind) for mask in image])
-        for image in binary
-    ]
+    boxes = [torch.stack([box_of_mask(mask, kind) for mask in image]) for image in binary]
     return logit(torch.stack(boxes).to(mask_logits.dtype))

@@ -51,15 +51,7 @@ def losses(prediction, targets, pairs, normaliser, rand, points=12544):
     return {name: WEIGHTS[name] * x / normaliser for name, x in out.items()}
 
 
-def step_losses(
-    output,
-    targets,
-    denoising,
-    matcher_points,
-    rand,
-    ranks=None,
-    points=12544,
-):
+def step_losses(output, targets, denoising, matcher_points, rand, ranks=None, points=12544):
     """All scalars of a step as ``{set: {term: loss}}``.
 
     ``ranks``: objects on every rank; None means this rank alone.
@@ -73,9 +65,7 @@ def step_losses(
     def matched(name, prediction):
         where = matcher_points(len(targets)).to(prediction.masks.dtype)
         pairs = match(prediction, targets, where)
-        out[name] = losses(
-            prediction, targets, pairs, normaliser, rand, points
-        )
+        out[name] = losses(prediction, targets, pairs, normaliser, rand, points)
 
     for i, prediction in enumerate(output.sets):
         matched(i, Prediction(*(x[:, size:] for x in prediction)))
@@ -89,7 +79,5 @@ def step_losses(
             continue
         part = Prediction(*(x[:, :size] for x in prediction))
         pairs = [[(slot, t) for t, slot in image] for image in denoising.slots]
-        out['dn', i] = losses(
-            part, targets, pairs, normaliser * denoising.groups, rand, points
-        )
+        out['dn', i] = losses(part, targets, pairs, normaliser * denoising.groups, rand, points)
     return out

@@ -14,9 +14,7 @@ from torch import nn
 class MLP(nn.Module):
     def __init__(self, sizes):
         super().__init__()
-        self.layers = nn.ModuleList(
-            nn.Linear(a, b) for a, b in pairwise(sizes)
-        )
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
 
     def forward(self, x):
         for i, layer in enumerate(self.layers):
@@ -76,17 +74,12 @@ def map_code(h, w, dims, dtype):
     y = torch.arange(1, h + 1, dtype=dtype) / (h + 1e-6) * 2 * math.pi
     x = torch.arange(1, w + 1, dtype=dtype) / (w + 1e-6) * 2 * math.pi
     y, x = torch.meshgrid(y, x, indexing='ij')
-    return torch.cat((sine(y, dims // 2), sine(x, dims // 2)), -1).flatten(
-        0, 1
-    )
+    return torch.cat((sine(y, dims // 2), sine(x, dims // 2)), -1).flatten(0, 1)
 
 
 def box_code(boxes, dims):
     """Position code of (cx, cy, w, h): in the order y, x, w, h."""
-    return torch.cat(
-        [sine(boxes[..., i] * 2 * math.pi, dims // 2) for i in (1, 0, 2, 3)],
-        -1,
-    )
+    return torch.cat([sine(boxes[..., i] * 2 * math.pi, dims // 2) for i in (1, 0, 2, 3)], -1)
 
 
 def cell_centres(h, w, dtype):

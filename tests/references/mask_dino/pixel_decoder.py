@@ -15,9 +15,7 @@ class NormedConv(nn.Conv2d):
     """Convolution without bias, group norm, perhaps ReLU."""
 
     def __init__(self, inside, outside, kernel, relu):
-        super().__init__(
-            inside, outside, kernel, padding=kernel // 2, bias=False
-        )
+        super().__init__(inside, outside, kernel, padding=kernel // 2, bias=False)
         self.norm = nn.GroupNorm(32, outside)
         self.relu = relu
 
@@ -43,9 +41,7 @@ class EncoderLayer(nn.Module):
 class Encoder(nn.Module):
     def __init__(self, dims, ffn, levels, heads, depth):
         super().__init__()
-        self.layers = nn.ModuleList(
-            EncoderLayer(dims, ffn, levels, heads) for _ in range(depth)
-        )
+        self.layers = nn.ModuleList(EncoderLayer(dims, ffn, levels, heads) for _ in range(depth))
 
 
 class Transformer(nn.Module):
@@ -60,10 +56,7 @@ class Transformer(nn.Module):
         shapes = [m.shape[2:] for m in maps]
         x = torch.cat([m.flatten(2).transpose(1, 2) for m in maps], 1)
         code = torch.cat(
-            [
-                map_code(h, w, dims, dtype) + self.level_embed[i]
-                for i, (h, w) in enumerate(shapes)
-            ]
+            [map_code(h, w, dims, dtype) + self.level_embed[i] for i, (h, w) in enumerate(shapes)]
         )
         reference = torch.cat([cell_centres(h, w, dtype) for h, w in shapes])
         reference = reference.expand(b, -1, -1)
@@ -106,9 +99,7 @@ class PixelDecoder(nn.Module):
             inside, kernels = inside[::-1], kernels[::-1]
         self.input_proj = nn.ModuleList(
             nn.Sequential(
-                nn.Conv2d(
-                    c, dims, k, stride=1 if k == 1 else 2, padding=k // 2
-                ),
+                nn.Conv2d(c, dims, k, stride=1 if k == 1 else 2, padding=k // 2),
                 nn.GroupNorm(32, dims),
             )
             for c, k in zip(inside, kernels, strict=True)

@@ -6,13 +6,9 @@ import torch.nn.functional as F
 
 def resize_masks(masks, canvas, image, original):
     """(N, h, w) logits: to the canvas, cut to the image, to the original."""
-    masks = F.interpolate(
-        masks[None], canvas, mode='bilinear', align_corners=False
-    )
+    masks = F.interpolate(masks[None], canvas, mode='bilinear', align_corners=False)
     masks = masks[..., : image[0], : image[1]]
-    return F.interpolate(
-        masks, original, mode='bilinear', align_corners=False
-    )[0]
+    return F.interpolate(masks, original, mode='bilinear', align_corners=False)[0]
 
 
 def instances(logits, boxes, masks, canvas, image, original, top=100):
@@ -20,9 +16,7 @@ def instances(logits, boxes, masks, canvas, image, original, top=100):
     masks = resize_masks(masks, canvas, image, original)
     scores = logits.sigmoid()
     ranked = sorted(
-        (-scores[q, c].item(), q, c)
-        for q in range(len(scores))
-        for c in range(scores.shape[1])
+        (-scores[q, c].item(), q, c) for q in range(len(scores)) for c in range(scores.shape[1])
     )[:top]
     sx, sy = (original[i] * canvas[i] / image[i] for i in (1, 0))
     out = []
@@ -30,28 +24,17 @@ def instances(logits, boxes, masks, canvas, image, original, top=100):
         binary = masks[q] > 0
         inside = (masks[q].sigmoid() * binary).sum() / (binary.sum() + 1e-6)
         cx, cy, w, h = boxes[q].tolist()
-        box = [
-            (cx - w / 2) * sx,
-            (cy - h / 2) * sy,
-            (cx + w / 2) * sx,
-            (cy + h / 2) * sy,
-        ]
+        box = [(cx - w / 2) * sx, (cy - h / 2) * sy, (cx + w / 2) * sx, (cy + h / 2) * sy]
         out.append((-score * inside.item(), c, box, binary))
     final, labels, xyxy, binary = zip(*out, strict=True)
-    return (
-        torch.tensor(final),
-        torch.tensor(labels),
-        torch.tensor(xyxy),
-        torch.stack(binary),
-    )
+    return (torch.tensor(final), torch.tensor(labels), torch.tensor(xyxy), torch.stack(binary))
 
 
 def semantic(logits, masks, softmax=False, temperature=0.06):
     """Score map (K, H, W) from masks of the original size."""
+    scores = (logits.sigmoid() / temperature).softmax(-1)
     if softmax:
         scores = logits.softmax(-1)[:, :-1]
-    else:
-        scores = (logits.sigmoid() / temperature).softmax(-1)
     return torch.einsum('qc,qhw->chw', scores, masks.sigmoid())
 
 

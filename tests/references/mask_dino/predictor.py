@@ -40,21 +40,14 @@ class DecoderLayer(nn.Module):
     def attend(self, x, position, blocked):
         """Self-attention over (B, N, C), head by head."""
         heads, dims = self.self_attn.num_heads, x.shape[-1]
-        weight, bias = (
-            self.self_attn.in_proj_weight,
-            self.self_attn.in_proj_bias,
-        )
+        weight, bias = (self.self_attn.in_proj_weight, self.self_attn.in_proj_bias)
         q, k, v = (
-            F.linear(y, weight[i * dims : (i + 1) * dims])
-            + bias[i * dims : (i + 1) * dims]
+            F.linear(y, weight[i * dims : (i + 1) * dims]) + bias[i * dims : (i + 1) * dims]
             for i, y in enumerate((x + position, x + position, x))
         )
         outs = []
         for q_, k_, v_ in zip(
-            q.chunk(heads, -1),
-            k.chunk(heads, -1),
-            v.chunk(heads, -1),
-            strict=True,
+            q.chunk(heads, -1), k.chunk(heads, -1), v.chunk(heads, -1), strict=True
         ):
             scores = q_ @ k_.transpose(1, 2) / (dims // heads) ** 0.5
             if blocked is not None:
@@ -64,18 +57,14 @@ class DecoderLayer(nn.Module):
 
     def forward(self, x, position, reference, memory, shapes, blocked):
         x = self.norm2(x + self.attend(x, position, blocked))
-        x = self.norm1(
-            x + self.cross_attn(x + position, reference, memory, shapes)
-        )
+        x = self.norm1(x + self.cross_attn(x + position, reference, memory, shapes))
         return self.norm3(x + self.linear2(F.relu(self.linear1(x))))
 
 
 class Decoder(nn.Module):
     def __init__(self, dims, ffn, levels, heads, depth, norm, bbox_embed):
         super().__init__()
-        self.layers = nn.ModuleList(
-            DecoderLayer(dims, ffn, levels, heads) for _ in range(depth)
-        )
+        self.layers = nn.ModuleList(DecoderLayer(dims, ffn, levels, heads) for _ in range(depth))
         self.norm = norm
         self.ref_point_head = MLP((2 * dims, dims, dims))
         self.bbox_embed = bbox_embed
@@ -122,16 +111,12 @@ class Predictor(nn.Module):
         self.decoder_norm = nn.LayerNorm(dims)
         self._bbox_embed = MLP((dims, dims, dims, 4))
         self.bbox_embed = nn.ModuleList([self._bbox_embed] * depth)
-        self.decoder = Decoder(
-            dims, ffn, levels, heads, depth, self.decoder_norm, self.bbox_embed
-        )
+        self.decoder = Decoder(dims, ffn, levels, heads, depth, self.decoder_norm, self.bbox_embed)
 
     def predict(self, states, boxes, mask_features):
         """Class and mask heads, which take the norm of what they get."""
         normed = self.decoder_norm(states)
-        masks = torch.einsum(
-            'bnc,bchw->bnhw', self.mask_embed(normed), mask_features
-        )
+        masks = torch.einsum('bnc,bchw->bnhw', self.mask_embed(normed), mask_features)
         return Prediction(self.class_embed(normed), boxes, masks)
 
     def proposals(self, maps):
@@ -168,9 +153,7 @@ class Predictor(nn.Module):
         memory = torch.cat([m.flatten(2).transpose(1, 2) for m in maps], 1)
         guess = top = None
         if self.two_stage:
-            guess, content, references, top = self.select(
-                memory, maps, mask_features
-            )
+            guess, content, references, top = self.select(memory, maps, mask_features)
         else:
             b = len(memory)
             content = self.query_feat.weight.expand(b, -1, -1)

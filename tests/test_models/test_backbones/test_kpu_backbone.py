@@ -59,9 +59,7 @@ def test_untrained_summary_is_dinov2s(tmp_path):
         assert torch.equal(backbone.extract(images).summary, expected)
         # another size: both see the image resized to 70 x 56
         images = torch.randn(1, 3, 75, 50)
-        resized = torch.nn.functional.interpolate(
-            images, (70, 56), mode='bilinear'
-        )
+        resized = torch.nn.functional.interpolate(images, (70, 56), mode='bilinear')
         expected = vit(resized).last_hidden_state[:, 0]
         assert torch.equal(backbone.extract(images).summary, expected)
 
@@ -89,19 +87,13 @@ def test_agrees_with_the_equations(size):
 
     probes = [torch.randn_like(m) for m in (summary, *maps)]
     for outs in ((got.summary, *got.maps), (summary, *maps)):
-        sum(
-            (o * p).sum() for o, p in zip(outs, probes, strict=True)
-        ).backward()
+        sum((o * p).sum() for o, p in zip(outs, probes, strict=True)).backward()
     for name, p in backbone.named_parameters():
         if not name.startswith('sentinel'):
-            torch.testing.assert_close(
-                p.grad, weights[name].grad, rtol=1e-5, atol=1e-8, msg=name
-            )
+            torch.testing.assert_close(p.grad, weights[name].grad, rtol=1e-5, atol=1e-8, msg=name)
 
 
-@pytest.mark.parametrize(
-    'size', [(32, 32), (33, 47), (36, 100), (56, 56), (65, 39)]
-)
+@pytest.mark.parametrize('size', [(32, 32), (33, 47), (36, 100), (56, 56), (65, 39)])
 def test_map_sizes(size):
     with torch.no_grad():
         maps = build()(torch.randn(2, 3, *size))
@@ -239,9 +231,7 @@ def test_checkpointing_changes_nothing():
 
 def test_norm_cfg():
     backbone = build(norm_cfg=dict(type='GN', num_groups=4))
-    assert not any(
-        isinstance(m, torch.nn.BatchNorm2d) for m in backbone.modules()
-    )
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in backbone.modules())
     images = torch.randn(3, 3, 64, 64)
     with torch.no_grad():
         together = backbone(images)
@@ -258,10 +248,7 @@ def test_normalise_leaves_padding_at_zero():
     out = backbone.normalise(images, mask)
     assert out[:, :, 30:].abs().max() == 0
     torch.testing.assert_close(
-        out[0, :, 0, 0],
-        torch.tensor([2.2489, 2.4286, 2.6400]),
-        rtol=0,
-        atol=1e-4,
+        out[0, :, 0, 0], torch.tensor([2.2489, 2.4286, 2.6400]), rtol=0, atol=1e-4
     )
 
 
@@ -278,8 +265,7 @@ def test_checkpoint_holds_adapter_and_checksum(tmp_path):
     assert not missing and not unexpected
     images = torch.randn(1, 3, 48, 48)
     assert torch.equal(
-        backbone.eval().extract(images).maps[0],
-        other.eval().extract(images).maps[0],
+        backbone.eval().extract(images).maps[0], other.eval().extract(images).maps[0]
     )
 
 
@@ -314,11 +300,7 @@ def test_pretrained_init(tmp_path, prefix):
     if prefix:
         state['projectors.s2t.clip.summary.0.bias'] = torch.zeros(1)
     torch.save(dict(state_dict=state), tmp_path / 'iter_1.pth')
-    backbone = build(
-        init_cfg=dict(
-            type='Pretrained', checkpoint=str(tmp_path / 'iter_1.pth')
-        )
-    )
+    backbone = build(init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'iter_1.pth')))
     backbone.init_weights()
     assert (backbone.up.weight == 0.5).all()
 
@@ -340,9 +322,7 @@ def test_bad_options(kwargs, message):
 
 
 def test_a_student_trains_all_of_itself(dinov2_dir):
-    backbone = KPUBackbone(
-        str(dinov2_dir), frozen='none', inplanes=8, out_type='features'
-    )
+    backbone = KPUBackbone(str(dinov2_dir), frozen='none', inplanes=8, out_type='features')
     summary, maps, _ = backbone(torch.rand(2, 3, 56, 56))
     (summary.sum() + sum(m.pow(2).sum() for m in maps)).backward()
     without = [n for n, p in backbone.named_parameters() if p.grad is None]

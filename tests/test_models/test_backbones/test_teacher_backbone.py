@@ -16,11 +16,7 @@ def build(teacher, source, **kwargs):
     torch.manual_seed(0)
     config = dict(type=f'kpu_mm.{teacher}', source=str(source))
     return MODELS.build(
-        dict(
-            type='kpu_mm.TeacherBackbone',
-            teacher=config,
-            **{'embed_dims': 8, **kwargs},
-        )
+        dict(type='kpu_mm.TeacherBackbone', teacher=config, **{'embed_dims': 8, **kwargs})
     )
 
 
@@ -43,12 +39,7 @@ def test_pyramid_of_a_hierarchy(grounding_dino_dir):
     assert firsts['0'].in_channels == channels[0]
     assert [firsts[k].in_channels for k in '123'] == list(channels)
     maps = backbone(torch.randn(1, 3, 70, 50))
-    assert [tuple(m.shape[2:]) for m in maps] == [
-        (18, 13),
-        (9, 7),
-        (5, 4),
-        (3, 2),
-    ]
+    assert [tuple(m.shape[2:]) for m in maps] == [(18, 13), (9, 7), (5, 4), (3, 2)]
     assert backbone.out_channels == (8, 8, 8, 8)
 
 
@@ -63,9 +54,7 @@ def test_teacher_sees_raw_images(dinov2_dir):
 
 
 def test_summary_of_a_teacher_without_one(grounding_dino_dir):
-    backbone = build(
-        'GroundingDINOTeacher', grounding_dino_dir, out_type='summary'
-    )
+    backbone = build('GroundingDINOTeacher', grounding_dino_dir, out_type='summary')
     raw = torch.randint(0, 256, (2, 3, 64, 96)).float()
     (summary,) = backbone((raw - MEAN) / STD)
     teacher = GroundingDINOTeacher(str(grounding_dino_dir))
@@ -110,7 +99,6 @@ def test_refusals(dinov2_dir):
 @pytest.mark.slow
 def test_other_backbones_load_no_teachers():
     code = (
-        'import sys; from kpu_mm.models import KPUBackbone; '
-        "assert 'open_clip' not in sys.modules"
+        "import sys; from kpu_mm.models import KPUBackbone; assert 'open_clip' not in sys.modules"
     )
     run([sys.executable, '-c', code], check=True)

@@ -11,9 +11,7 @@ FAMILIES = ['dinov2_dir', 'dinov2_reg_dir', 'dinov3_dir']
 
 def build(source, **kwargs):
     torch.manual_seed(0)
-    return MODELS.build(
-        dict(type='kpu_mm.ViTBackbone', sentinel=str(source), **kwargs)
-    )
+    return MODELS.build(dict(type='kpu_mm.ViTBackbone', sentinel=str(source), **kwargs))
 
 
 @pytest.mark.parametrize('family', FAMILIES)
@@ -29,12 +27,8 @@ def test_untrained_it_is_its_teacher(family, request):
     expected = teacher(images, mask)
     assert backbone.strides == teacher.strides
     assert (backbone.embed_dims,) == teacher.channels
-    torch.testing.assert_close(
-        got.summary, expected.summary, rtol=1e-4, atol=1e-4
-    )
-    torch.testing.assert_close(
-        got.maps[0], expected.maps[0], rtol=1e-4, atol=1e-4
-    )
+    torch.testing.assert_close(got.summary, expected.summary, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(got.maps[0], expected.maps[0], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize('family', FAMILIES)
@@ -56,8 +50,7 @@ def test_features_of_several_blocks(family, request):
         part = slice(48 * i, 48 * (i + 1))
         torch.testing.assert_close(got.summary[:, part], expected[:, 0])
         torch.testing.assert_close(
-            got.maps[0][:, part],
-            expected[:, prefix:].mT.reshape(2, 48, rows, columns),
+            got.maps[0][:, part], expected[:, prefix:].mT.reshape(2, 48, rows, columns)
         )
 
 
@@ -79,19 +72,10 @@ def test_pyramid_sizes(dinov2_dir, size):
 @pytest.mark.parametrize('frozen', ['sentinel', 'none'])
 @pytest.mark.parametrize(
     ('out_type', 'channels'),
-    [
-        ('pyramid', (48, 48)),
-        ('summary', (48,)),
-        ('summary_spatial', (96,)),
-        ('features', (48,)),
-    ],
+    [('pyramid', (48, 48)), ('summary', (48,)), ('summary_spatial', (96,)), ('features', (48,))],
 )
-def test_all_that_is_trained_gets_gradients(
-    dinov2_dir, frozen, out_type, channels
-):
-    backbone = build(
-        dinov2_dir, out_type=out_type, frozen=frozen, out_indices=(1, 3)
-    )
+def test_all_that_is_trained_gets_gradients(dinov2_dir, frozen, out_type, channels):
+    backbone = build(dinov2_dir, out_type=out_type, frozen=frozen, out_indices=(1, 3))
     outs = backbone(torch.randn(1, 3, 56, 56))
     assert backbone.out_channels == channels
     if out_type == 'features':
@@ -100,9 +84,7 @@ def test_all_that_is_trained_gets_gradients(
         assert tuple(out.shape[1] for out in outs) == channels
     loss = sum(out.square().sum() for out in outs)
     trained = {n for n, p in backbone.named_parameters() if p.requires_grad}
-    assert any(n.startswith('sentinel.') for n in trained) == (
-        frozen == 'none'
-    )
+    assert any(n.startswith('sentinel.') for n in trained) == (frozen == 'none')
     assert bool(trained) == loss.requires_grad
     if trained:
         loss.backward()
@@ -120,29 +102,21 @@ def test_summary_and_mean_of_the_map(dinov2_dir):
 
 def test_checkpoints_hold_a_trained_vit(dinov2_dir, tmp_path):
     distiller = KPUDistiller(
-        student=dict(
-            type='kpu_mm.ViTBackbone', sentinel=str(dinov2_dir), frozen='none'
-        ),
-        teachers=dict(
-            dino=dict(type='kpu_mm.DINOTeacher', source=str(dinov2_dir))
-        ),
+        student=dict(type='kpu_mm.ViTBackbone', sentinel=str(dinov2_dir), frozen='none'),
+        teachers=dict(dino=dict(type='kpu_mm.DINOTeacher', source=str(dinov2_dir))),
         terms=dict(s2t=1.0),
     )
     for p in distiller.student.parameters():
         p.data += 0.1 * torch.randn_like(p)
     path = tmp_path / 'iter_1.pth'
     torch.save(dict(state_dict=distiller.state_dict()), path)
-    backbone = build(
-        dinov2_dir, init_cfg=dict(type='Pretrained', checkpoint=str(path))
-    )
+    backbone = build(dinov2_dir, init_cfg=dict(type='Pretrained', checkpoint=str(path)))
     backbone.init_weights()
     trained = distiller.student.sentinel.state_dict()
     for name, value in trained.items():
         assert torch.equal(backbone.sentinel.state_dict()[name], value), name
     # frozen now, but not the source's: a detector's checkpoint needs them
-    assert {f'sentinel.{name}' for name in trained} < set(
-        backbone.state_dict()
-    )
+    assert {f'sentinel.{name}' for name in trained} < set(backbone.state_dict())
     untouched = build(dinov2_dir).state_dict()
     assert not any(name.startswith('sentinel.') for name in untouched)
 

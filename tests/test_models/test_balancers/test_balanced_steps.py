@@ -16,9 +16,7 @@ ALL = ('AdaLoss', 'FAMO', 'TeacherDrop', 'Uncertainty')
 
 def build(cfg, balancer, **kwargs):
     torch.manual_seed(0)
-    cfg['student'].update(
-        drop_path_rate=0.3, norm_cfg=dict(type='BN'), num_interactions=1
-    )
+    cfg['student'].update(drop_path_rate=0.3, norm_cfg=dict(type='BN'), num_interactions=1)
     balancer = dict(type=f'kpu_mm.{balancer}Balancer')
     return KPUDistiller(**cfg, balancer=balancer, **kwargs).train()
 
@@ -32,8 +30,7 @@ def batches(count, seed=0):
     for _ in range(count):
         yield dict(
             streams=dict(
-                dino=dict(images=images(3, 3, 56, 56)),
-                gdino=dict(images=images(2, 3, 64, 64)),
+                dino=dict(images=images(3, 3, 56, 56)), gdino=dict(images=images(2, 3, 64, 64))
             )
         )
 
@@ -85,9 +82,7 @@ def test_famo_learns_from_the_losses_after_the_step(cfg):
     state = torch.get_rng_state()
     before = train_step(model, data, wrap(model, lr=1e-2))
     assert taught == ['dino', 'gdino']  # once, their features are kept
-    tracked = next(
-        b for n, b in model.named_buffers() if 'num_batches_tracked' in n
-    )
+    tracked = next(b for n, b in model.named_buffers() if 'num_batches_tracked' in n)
     assert tracked == 2  # one for each stream
     torch.set_rng_state(state)
     with torch.no_grad():
@@ -95,20 +90,13 @@ def test_famo_learns_from_the_losses_after_the_step(cfg):
     terms = ('s2t', 't2s', 'rec')
 
     def log_loss(losses, name):
-        return torch.tensor(
-            sum(float(losses[f'{term}/{name}']) for term in terms)
-        ).log()
+        return torch.tensor(sum(float(losses[f'{term}/{name}']) for term in terms)).log()
 
-    falls = torch.stack(
-        [log_loss(before, n) - log_loss(after, n) for n in ('dino', 'gdino')]
-    )
+    falls = torch.stack([log_loss(before, n) - log_loss(after, n) for n in ('dino', 'gdino')])
     assert (falls[0] - falls[1]).abs() > 1e-3
     # z = (1/2, 1/2): the gradient is a quarter of the falls' difference
     torch.testing.assert_close(
-        model.balancer.moment[0],
-        0.1 * (falls[0] - falls[1]) / 4,
-        rtol=1e-3,
-        atol=1e-6,
+        model.balancer.moment[0], 0.1 * (falls[0] - falls[1]) / 4, rtol=1e-3, atol=1e-6
     )
 
 
@@ -161,10 +149,7 @@ def test_uncertainty_is_trained_without_weight_decay(cfg):
     model = build(cfg, 'Uncertainty')
     for paramwise in (None, dict(norm_decay_mult=0.0)):
         optim = TrainableConstructor(
-            dict(
-                type='OptimWrapper',
-                optimizer=dict(type='AdamW', lr=1e-2, weight_decay=0.05),
-            ),
+            dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-2, weight_decay=0.05)),
             paramwise,
         )(model)
         decays = {

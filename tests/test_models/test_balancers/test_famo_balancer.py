@@ -17,9 +17,7 @@ def test_first_loss_and_its_gradient_by_hand():
     losses = losses_of([1.0, 3.0], [6.0])
     loss, weights = FAMOBalancer(['a', 'b'])(losses)
     # means D = (2, 6), z = (1/2, 1/2), so c = 1 / (1/4 + 1/12) = 3
-    assert loss.item() == pytest.approx(
-        3 * (math.log(2) / 2 + math.log(6) / 2)
-    )
+    assert loss.item() == pytest.approx(3 * (math.log(2) / 2 + math.log(6) / 2))
     # c z / D = (3/4, 1/4), of which each of a's two images has half
     assert weights['a'].item() == pytest.approx(3 / 4)
     assert weights['b'].item() == pytest.approx(1 / 4)

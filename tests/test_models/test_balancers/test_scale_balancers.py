@@ -88,6 +88,4 @@ def test_uncertainty_learns_the_losses_logarithm():
         balancer(dict(a=tensor([0.5]), b=tensor([3.0]))).loss.backward()
         optimizer.step()
     # the minimum over s of exp(-s) L + s
-    torch.testing.assert_close(
-        balancer.log_variances.data, tensor([0.5, 3.0]).log()
-    )
+    torch.testing.assert_close(balancer.log_variances.data, tensor([0.5, 3.0]).log())

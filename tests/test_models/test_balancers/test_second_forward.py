@@ -6,9 +6,7 @@ from kpu_mm.models.balancers import SecondForward
 
 def build():
     torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(), nn.Linear(8, 1)
-    )
+    return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(), nn.Linear(8, 1))
 
 
 def test_same_random_numbers_and_no_trace():

@@ -63,18 +63,14 @@ def test_frequencies_per_image(p):
     assert kept[worst].all()
     for t in range(3):
         ahead = ~worst[t]
-        assert within_binomial_bound(
-            int((~kept[t][ahead]).sum()), int(ahead.sum()), p
-        )
+        assert within_binomial_bound(int((~kept[t][ahead]).sum()), int(ahead.sum()), p)
 
 
 def test_frequencies_per_step():
     """Streams of their own: batches of different sizes are dropped whole."""
     torch.manual_seed(0)
     balancer = TeacherDropBalancer('abc')
-    losses = dict(
-        a=tensor([1.0, 2.0]), b=tensor([9.0, 0.0, 3.0]), c=tensor([3.0])
-    )
+    losses = dict(a=tensor([1.0, 2.0]), b=tensor([9.0, 0.0, 3.0]), c=tensor([3.0]))
     steps = 4000  # means 1.5, 4, 3: b is the worst
     kept = dict.fromkeys('abc', 0)
     for _ in range(steps):
@@ -116,9 +112,7 @@ def test_two_processes_drop_as_one(streams, tmp_path):
         for step in range(10):
             torch.manual_seed(step + 1_000_003 * rank)  # as the train loop
             own = values[:, columns].clone().requires_grad_()
-            loss, weights = TeacherDropBalancer('abc', streams)(
-                dict(zip('abc', own, strict=True))
-            )
+            loss, weights = TeacherDropBalancer('abc', streams)(dict(zip('abc', own, strict=True)))
             loss.backward()
             shares = torch.stack(list(weights.values()))
             results.append((own.grad, loss.detach(), shares))

@@ -1,8 +1,6 @@
 import pytest
 import torch
-from transformers.models.grounding_dino.modeling_grounding_dino import (
-    MultiScaleDeformableAttention,
-)
+from transformers.models.grounding_dino.modeling_grounding_dino import MultiScaleDeformableAttention
 
 from kpu_mm.models.layers.deform_attention import (
     DeformableAttention,
@@ -57,9 +55,7 @@ def test_layer_starts_with_directions_around_the_query():
     offsets = layer.sampling_offsets.bias.view(4, 1, 2, 2)
     expected = torch.tensor([[1.0, 0], [0, 1], [-1, 0], [0, -1]])
     torch.testing.assert_close(offsets[:, 0, 0], expected, atol=1e-6, rtol=0)
-    torch.testing.assert_close(
-        offsets[:, 0, 1], 2 * expected, atol=1e-6, rtol=0
-    )
+    torch.testing.assert_close(offsets[:, 0, 1], 2 * expected, atol=1e-6, rtol=0)
 
 
 def test_bad_heads():

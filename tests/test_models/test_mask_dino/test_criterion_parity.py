@@ -8,28 +8,15 @@ from kpu_mm.models.mask_dino.denoising import Denoising
 from kpu_mm.models.mask_dino.matcher import Pairs
 from kpu_mm.models.mask_dino.predictor import FocalClasses, Predictions
 from kpu_mm.models.mask_dino.targets import Target
-from tests.mask_dino_pair import (
-    as_ours,
-    random_noises,
-    random_targets,
-    rendered,
-)
-from tests.references.mask_dino.criterion import (
-    losses,
-    step_losses,
-    uncertain_points,
-)
+from tests.mask_dino_pair import as_ours, random_noises, random_targets, rendered
+from tests.references.mask_dino.criterion import losses, step_losses, uncertain_points
 from tests.references.mask_dino.denoising import denoise
 from tests.references.mask_dino.predictor import Output, Prediction
 
 CLASSES, DIMS, QUERIES, POINTS = 7, 16, 12, 96
 # the reference's terms
 TERMS = dict(
-    loss_cls='class',
-    loss_bbox='bbox',
-    loss_iou='giou',
-    loss_mask='mask',
-    loss_dice='dice',
+    loss_cls='class', loss_bbox='bbox', loss_iou='giou', loss_mask='mask', loss_dice='dice'
 )
 
 
@@ -98,9 +85,7 @@ def test_every_loss_of_a_step(counts, ranks, same_points, monkeypatch):
     if ranks is not None:
         ranks = (sum(counts), *ranks)
         monkeypatch.setattr(
-            criterion_module,
-            'reduce_mean',
-            lambda x: x.new_tensor(sum(ranks) / len(ranks)),
+            criterion_module, 'reduce_mean', lambda x: x.new_tensor(sum(ranks) / len(ranks))
         )
     ours = Criterion(FocalClasses(CLASSES), num_points=POINTS)(
         HeadOutputs(tuple(matching), tuple(repaired), selected, features),
@@ -158,12 +143,8 @@ def test_giou_of_small_boxes(side, same_points):
     ours = Criterion(FocalClasses(CLASSES), num_points=POINTS).set_losses(
         one, features, [target], [Pairs(zero, zero)], torch.tensor(1.0)
     )
-    wanted = losses(
-        rendered(one, features), [target], [[(0, 0)]], 1, same_points, POINTS
-    )
-    torch.testing.assert_close(
-        ours['loss_iou'], wanted['giou'], rtol=1e-4, atol=1e-6
-    )
+    wanted = losses(rendered(one, features), [target], [[(0, 0)]], 1, same_points, POINTS)
+    torch.testing.assert_close(ours['loss_iou'], wanted['giou'], rtol=1e-4, atol=1e-6)
     # 1 - 0.9 / 1.1, the stabiliser 1e-6 beside an area of size ** 2
     area = size**2
     overlap = 0.9 * area / (1.1 * area + 1e-6)
@@ -190,15 +171,11 @@ def test_uncertain_points_of_the_same_seed():
     kept = 9408
     torch.testing.assert_close(ours[kept:], wanted[kept:], rtol=0, atol=0)
     # the uncertain ones in any order
-    assert set(map(tuple, ours[:kept].tolist())) == set(
-        map(tuple, wanted[:kept].tolist())
-    )
+    assert set(map(tuple, ours[:kept].tolist())) == set(map(tuple, wanted[:kept].tolist()))
 
 
 def test_points_carry_no_gradient():
     masks = torch.randn(2, 16, 24, requires_grad=True)
-    points = Criterion(FocalClasses(CLASSES), num_points=POINTS).draw_points(
-        masks
-    )
+    points = Criterion(FocalClasses(CLASSES), num_points=POINTS).draw_points(masks)
     assert points.shape == (2, POINTS, 2)
     assert not points.requires_grad

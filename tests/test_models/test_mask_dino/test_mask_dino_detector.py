@@ -16,12 +16,7 @@ from tests.mask_dino_samples import CANVAS, IMAGE, sample
 
 THINGS, STUFF = ('cat', 'dog'), ('grass', 'sky')
 # (label, box) in pixels of the image, on the grid of 4 pixels
-OBJECTS = [
-    (0, (0, 0, 40, 40)),
-    (1, (40, 8, 88, 40)),
-    (1, (48, 40, 88, 56)),
-    (2, (0, 40, 48, 60)),
-]
+OBJECTS = [(0, (0, 0, 40, 40)), (1, (40, 8, 88, 40)), (1, (48, 40, 88, 56)), (2, (0, 40, 48, 60))]
 
 
 @pytest.fixture
@@ -35,9 +30,7 @@ def detector(monkeypatch):
             num_things_classes=2,
             num_stuff_classes=2,
             pixel_decoder=dict(
-                type='kpu_mm.MaskDINOPixelDecoder',
-                in_channels=[8, 16, 32, 64],
-                embed_dims=32,
+                type='kpu_mm.MaskDINOPixelDecoder', in_channels=[8, 16, 32, 64], embed_dims=32
             ),
             queries=dict(type='kpu_mm.SelectedQueries', num_queries=4),
         ),
@@ -60,12 +53,7 @@ def detector(monkeypatch):
             ]
         )
     last = Predictions(logits, boxes, torch.eye(len(OBJECTS)))
-    outputs = HeadOutputs(
-        (Predictions(*(part[None] for part in last)),),
-        (),
-        None,
-        features[None],
-    )
+    outputs = HeadOutputs((Predictions(*(part[None] for part in last)),), (), None, features[None])
     monkeypatch.setattr(model.bbox_head, 'forward', lambda maps: outputs)
     return model
 
@@ -117,13 +105,7 @@ def test_coco_metric(prediction, tmp_path):
     things = [a for a in annotations if a['category_id'] <= len(THINGS)]
     path = tmp_path / 'instances.json'
     path.write_text(
-        json.dumps(
-            dict(
-                images=IMAGES,
-                annotations=things,
-                categories=categories(THINGS),
-            )
-        )
+        json.dumps(dict(images=IMAGES, annotations=things, categories=categories(THINGS)))
     )
     metric = CocoMetric(ann_file=str(path), metric=['bbox', 'segm'])
     metric.dataset_meta = dict(classes=THINGS)
@@ -160,23 +142,13 @@ def test_coco_panoptic_metric(prediction, tmp_path):
         json.dumps(
             dict(
                 images=IMAGES,
-                annotations=[
-                    dict(
-                        image_id=1,
-                        file_name='scene.png',
-                        segments_info=segments,
-                    )
-                ],
+                annotations=[dict(image_id=1, file_name='scene.png', segments_info=segments)],
                 categories=categories(THINGS + STUFF),
             )
         )
     )
-    metric = CocoPanopticMetric(
-        ann_file=str(path), seg_prefix=str(tmp_path), nproc=1
-    )
-    metric.dataset_meta = dict(
-        classes=THINGS + STUFF, thing_classes=THINGS, stuff_classes=STUFF
-    )
+    metric = CocoPanopticMetric(ann_file=str(path), seg_prefix=str(tmp_path), nproc=1)
+    metric.dataset_meta = dict(classes=THINGS + STUFF, thing_classes=THINGS, stuff_classes=STUFF)
     metric.process({}, [prediction])
     results = metric.evaluate(size=1)
     assert results['coco_panoptic/PQ'] > 95

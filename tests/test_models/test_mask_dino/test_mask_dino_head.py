@@ -2,12 +2,7 @@ import pytest
 import torch
 
 from kpu_mm.models import MaskDINOHead
-from tests.mask_dino_samples import (
-    CHANNELS,
-    backbone_maps,
-    random_sample,
-    small_head,
-)
+from tests.mask_dino_samples import CHANNELS, backbone_maps, random_sample, small_head
 
 
 @pytest.mark.parametrize('counts', [(3, 2), (0, 4), (0, 0), (12, 1)])

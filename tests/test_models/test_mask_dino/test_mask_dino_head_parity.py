@@ -35,11 +35,7 @@ def both(pair, maps, targets=None):
         Prediction(
             *(
                 torch.cat(parts, 1)
-                for parts in zip(
-                    rendered(dn, features),
-                    rendered(matching, features),
-                    strict=True,
-                )
+                for parts in zip(rendered(dn, features), rendered(matching, features), strict=True)
             )
         )
         for dn, matching in zip(ours.denoising, ours.matching, strict=True)
@@ -55,8 +51,7 @@ def train_step(head):
 
 
 @pytest.mark.parametrize(
-    ('layout', 'counts', 'depth'),
-    [('3s', None, 9), ('4s', (3, 7), 9), ('5s', (0, 5), 3)],
+    ('layout', 'counts', 'depth'), [('3s', None, 9), ('4s', (3, 7), 9), ('5s', (0, 5), 3)]
 )
 @torch.no_grad()
 def test_every_prediction_set(layout, counts, depth):
@@ -66,9 +61,7 @@ def test_every_prediction_set(layout, counts, depth):
     assert len(sets) == len(wanted.sets) == depth + 1
     for found, expected in zip(sets, wanted.sets, strict=True):
         assert_same(found, expected)
-    assert_same(
-        rendered(ours.selected, ours.mask_features), wanted.intermediate
-    )
+    assert_same(rendered(ours.selected, ours.mask_features), wanted.intermediate)
 
 
 @torch.no_grad()
@@ -93,9 +86,7 @@ def decode(pair, maps, references):
     reference, head = pair
     content = torch.randn(len(references), QUERIES, 32)
     features = head.pixel_decoder(maps)
-    states, starts = head.decoder(
-        content, references.sigmoid(), features, head.predictor.box
-    )
+    states, starts = head.decoder(content, references.sigmoid(), features, head.predictor.box)
     ours = [
         rendered(head.predictor.refine(*pair), features.masks)
         for pair in zip(states, starts, strict=True)
@@ -104,9 +95,7 @@ def decode(pair, maps, references):
     maps = memories[::-1]
     memory = torch.cat([m.flatten(2).transpose(1, 2) for m in maps], 1)
     own = reference.predictor
-    states, starts = own.decoder(
-        content, references, memory, [m.shape[2:] for m in maps], None
-    )
+    states, starts = own.decoder(content, references, memory, [m.shape[2:] for m in maps], None)
     wanted = []
     for state, start in zip(states, starts, strict=True):
         state = own.decoder_norm(state)
@@ -118,18 +107,14 @@ def decode(pair, maps, references):
 @torch.no_grad()
 def test_references_at_the_border():
     pair = build_pair(queries=QUERIES, depth=3)
-    for ours, wanted in zip(
-        *decode(pair, random_maps(), border_references()), strict=True
-    ):
+    for ours, wanted in zip(*decode(pair, random_maps(), border_references()), strict=True):
         assert_same(ours, wanted)
 
 
 @torch.no_grad()
 def test_a_coarser_stabiliser_would_differ(monkeypatch):
     for module in (query_decoder, predictor):
-        monkeypatch.setattr(
-            module, 'inverse_sigmoid', lambda x: inverse_sigmoid(x, eps=1e-3)
-        )
+        monkeypatch.setattr(module, 'inverse_sigmoid', lambda x: inverse_sigmoid(x, eps=1e-3))
     pair = build_pair(queries=QUERIES, depth=3)
     ours, wanted = decode(pair, random_maps(), border_references())
     assert (ours[-1].boxes - wanted[-1].boxes).abs().max() > 1e-3
@@ -144,9 +129,7 @@ def test_a_single_norm_would_differ():
     boxes = (own._bbox_embed(normed) + inverse_sigmoid(start)).sigmoid()
     wanted = own.predict(normed, boxes, torch.randn(2, 32, 4, 6))
     twice, once = head.refine(state, start), head.predict(state, start)
-    torch.testing.assert_close(
-        twice.logits, wanted.logits, rtol=1e-4, atol=1e-4
-    )
+    torch.testing.assert_close(twice.logits, wanted.logits, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(twice.boxes, wanted.boxes, rtol=0, atol=1e-5)
     assert (once.logits - wanted.logits).abs().max() > 1e-2
 
@@ -192,9 +175,7 @@ def test_a_larger_canvas_changes_the_outputs():
     """Padding is not masked: by design its cells are attended to."""
     pair = build_pair(queries=QUERIES, depth=3)
     maps = random_maps(1)
-    padded = [
-        torch.nn.functional.pad(m, (0, m.shape[3] // 3, 0, 0)) for m in maps
-    ]
+    padded = [torch.nn.functional.pad(m, (0, m.shape[3] // 3, 0, 0)) for m in maps]
     small, large = pair.head(maps), pair.head(padded)
     difference = small.matching[-1].logits - large.matching[-1].logits
     assert difference.abs().max() > 1e-3
@@ -208,9 +189,7 @@ def test_every_gradient(box_init):
     ours_selected = rendered(ours.selected, ours.mask_features)
     loss, expected = 0, 0
     for found, other in zip(
-        (*sets, ours_selected),
-        (*wanted.sets, wanted.intermediate),
-        strict=True,
+        (*sets, ours_selected), (*wanted.sets, wanted.intermediate), strict=True
     ):
         for a, b in zip(found, other, strict=True):
             weight = torch.randn_like(a) / a.numel() ** 0.5
@@ -218,10 +197,7 @@ def test_every_gradient(box_init):
             expected = expected + (weight * b).sum()
     loss.backward()
     expected.backward()
-    gradients = renamed(
-        pair.head,
-        {n: p.grad for n, p in pair.reference.named_parameters()},
-    )
+    gradients = renamed(pair.head, {n: p.grad for n, p in pair.reference.named_parameters()})
     for name, parameter in pair.head.named_parameters():
         scale = gradients[name].abs().max().item()
         assert scale > 0, name

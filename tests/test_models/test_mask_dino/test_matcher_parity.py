@@ -1,11 +1,7 @@
 import pytest
 import torch
 
-from kpu_mm.models.mask_dino.matcher import (
-    HungarianMatcher,
-    TermWeights,
-    match_costs,
-)
+from kpu_mm.models.mask_dino.matcher import HungarianMatcher, TermWeights, match_costs
 from kpu_mm.models.mask_dino.predictor import Predictions
 from kpu_mm.models.mask_dino.targets import Target
 from tests.mask_dino_pair import random_targets, rendered
@@ -17,9 +13,7 @@ CLASSES, DIMS = 7, 16
 def random_set(batch, queries, spread=1.0):
     boxes = torch.rand(batch, queries, 4) * 0.4 + 0.05
     return Predictions(
-        torch.randn(batch, queries, CLASSES) * spread,
-        boxes,
-        torch.randn(batch, queries, DIMS),
+        torch.randn(batch, queries, CLASSES) * spread, boxes, torch.randn(batch, queries, DIMS)
     )
 
 
@@ -49,9 +43,7 @@ def test_assignment(counts):
     for one, where, ours in zip(sets, points, matched, strict=True):
         wanted = match(rendered(one, features), targets, where)
         for pairs, expected, count in zip(ours, wanted, counts, strict=True):
-            found = zip(
-                pairs.queries.tolist(), pairs.objects.tolist(), strict=True
-            )
+            found = zip(pairs.queries.tolist(), pairs.objects.tolist(), strict=True)
             assert sorted(found) == sorted(expected)
             assert len(expected) == min(count, queries)
 
@@ -63,9 +55,7 @@ def test_points_are_drawn_for_each_set_and_image(monkeypatch):
     monkeypatch.setattr(
         torch,
         'rand',
-        lambda *shape, **kwargs: (
-            shapes.append(tuple(shape[0])) or rand(*shape, **kwargs)
-        ),
+        lambda *shape, **kwargs: shapes.append(tuple(shape[0])) or rand(*shape, **kwargs),
     )
     HungarianMatcher(TermWeights())(sets, features, targets)
     assert shapes == [(3, 2, 12544, 2)]

@@ -3,11 +3,7 @@ import torch
 from mmdet.models.seg_heads import MaskFormerFusionHead
 
 from kpu_mm.models.mask_dino.postprocessor import Postprocessor
-from kpu_mm.models.mask_dino.predictor import (
-    FocalClasses,
-    Predictions,
-    SoftmaxClasses,
-)
+from kpu_mm.models.mask_dino.predictor import FocalClasses, Predictions, SoftmaxClasses
 
 META = dict(batch_input_shape=(32, 64), img_shape=(30, 60), ori_shape=(15, 30))
 
@@ -24,11 +20,7 @@ def test_panoptic_equals_mask_former_fusion():
             classes, 3, panoptic_on=True, object_mask_thr=0.0, iou_thr=0.2
         ).panoptic(logits, masks)
         fusion = MaskFormerFusionHead(
-            3,
-            2,
-            test_cfg=dict(
-                object_mask_thr=0.0, iou_thr=0.2, filter_low_score=True
-            ),
+            3, 2, test_cfg=dict(object_mask_thr=0.0, iou_thr=0.2, filter_low_score=True)
         )
         scores = (logits.sigmoid() / 0.06).softmax(-1)
         background = torch.full((6, 1), -torch.inf)
@@ -51,9 +43,7 @@ def test_panoptic_by_hand():
         masks[i, :, 2 * i : 2 * i + 2] = 1
     masks[3, 1] = 0
     classes = FocalClasses(2)
-    result = Postprocessor(classes, 1, panoptic_on=True).panoptic(
-        logits, masks
-    )
+    result = Postprocessor(classes, 1, panoptic_on=True).panoptic(logits, masks)
     rows = [[1000, 1000, 2000, 2000, 1, 1, 1, 1]] * 2
     rows[1] = [*rows[1][:6], 2, 2]
     assert result.sem_seg.tolist() == [rows]
@@ -72,9 +62,7 @@ def test_semantic_takes_the_class_of_the_mask(classes):
     logits[0, 2] = logits[1, 0] = 8.0
     masks = torch.zeros(2, 4, 6)
     masks[0, :2], masks[1, 2:] = 1.0, 1.0
-    result = Postprocessor(classes, 0, semantic_on=True).semantic(
-        logits, masks
-    )
+    result = Postprocessor(classes, 0, semantic_on=True).semantic(logits, masks)
     assert result.sem_seg.tolist() == [[[2] * 6] * 2 + [[0] * 6] * 2]
 
 
@@ -111,9 +99,7 @@ def test_instances_are_things():
 
 
 def test_results_of_the_resized_image():
-    post = Postprocessor(
-        FocalClasses(3), 3, semantic_on=True, panoptic_on=True
-    )
+    post = Postprocessor(FocalClasses(3), 3, semantic_on=True, panoptic_on=True)
     results = post(*predictions(), META, rescale=False)
     assert results.instances.masks.shape[1:] == (30, 60)
     assert results.instances.bboxes[0].tolist() == [0, 0, 32, 32]

@@ -5,12 +5,7 @@ from mmdet.evaluation.functional import INSTANCE_OFFSET
 from kpu_mm.models.mask_dino import FocalClasses, SoftmaxClasses
 from kpu_mm.models.mask_dino.postprocessor import Postprocessor
 from kpu_mm.models.mask_dino.predictor import Predictions
-from tests.references.mask_dino.post_processing import (
-    instances,
-    panoptic,
-    resize_masks,
-    semantic,
-)
+from tests.references.mask_dino.post_processing import instances, panoptic, resize_masks, semantic
 
 CLASSES, DIMS, QUERIES = 6, 8, 20
 # a resized image on a larger canvas, and its size before
@@ -25,9 +20,7 @@ def outputs():
         torch.randn(1, DIMS, 4, 6), (16, 24), mode='bilinear'
     )[0]
     predictions = Predictions(
-        torch.randn(QUERIES, CLASSES),
-        torch.rand(QUERIES, 4),
-        torch.randn(QUERIES, DIMS) * 2,
+        torch.randn(QUERIES, CLASSES), torch.rand(QUERIES, 4), torch.randn(QUERIES, DIMS) * 2
     )
     masks = torch.einsum('nc,chw->nhw', predictions.mask_queries, features)
     return predictions, features, masks
@@ -35,8 +28,7 @@ def outputs():
 
 def by_score(results):
     order = sorted(
-        range(len(results[0])),
-        key=lambda i: (results[1][i].item(), results[2][i].tolist()),
+        range(len(results[0])), key=lambda i: (results[1][i].item(), results[2][i].tolist())
     )
     return [part[order] for part in results]
 
@@ -69,16 +61,11 @@ def test_instances(outputs, most, rescale):
 
 def test_boxes_may_leave_the_image(outputs):
     predictions, features, _ = outputs
-    predictions = predictions._replace(
-        boxes=torch.tensor([0.9, 0.95, 0.4, 0.3]).expand(QUERIES, 4)
-    )
-    found = Postprocessor(FocalClasses(CLASSES), CLASSES)(
-        predictions, features, META
-    ).instances
+    predictions = predictions._replace(boxes=torch.tensor([0.9, 0.95, 0.4, 0.3]).expand(QUERIES, 4))
+    found = Postprocessor(FocalClasses(CLASSES), CLASSES)(predictions, features, META).instances
     height, width = ORIGINAL[0] * 64 / 60, ORIGINAL[1] * 96 / 80
     torch.testing.assert_close(
-        found.bboxes[0],
-        torch.tensor([0.7 * width, 0.8 * height, 1.1 * width, 1.1 * height]),
+        found.bboxes[0], torch.tensor([0.7 * width, 0.8 * height, 1.1 * width, 1.1 * height])
     )
     assert found.bboxes[0, 2] > ORIGINAL[1]
 
@@ -118,19 +105,13 @@ def test_panoptic(outputs, things):
     predictions = predictions._replace(logits=confident(masks, 2.0))
     found = (
         Postprocessor(
-            FocalClasses(CLASSES),
-            things,
-            instance_on=False,
-            panoptic_on=True,
-            iou_thr=0.3,
+            FocalClasses(CLASSES), things, instance_on=False, panoptic_on=True, iou_thr=0.3
         )(predictions, features, META)
         .panoptic.sem_seg[0]
         .long()
     )
     full = resize_masks(masks, CANVAS, IMAGE, ORIGINAL)
-    segments, listed = panoptic(
-        predictions.logits, full, range(things), share=0.3
-    )
+    segments, listed = panoptic(predictions.logits, full, range(things), share=0.3)
     assert len(listed) >= 1
     assert torch.equal(found == CLASSES, segments == 0)
     seen = set()
@@ -147,20 +128,16 @@ def test_panoptic(outputs, things):
 def test_nothing_is_confident(outputs):
     predictions, features, masks = outputs
     predictions = predictions._replace(logits=confident(masks, -3.0))
-    found = Postprocessor(
-        FocalClasses(CLASSES), 3, instance_on=False, panoptic_on=True
-    )(predictions, features, META)
+    found = Postprocessor(FocalClasses(CLASSES), 3, instance_on=False, panoptic_on=True)(
+        predictions, features, META
+    )
     assert (found.panoptic.sem_seg == CLASSES).all()
 
 
 def test_only_things_are_instances(outputs):
     predictions, features, _ = outputs
-    every = Postprocessor(FocalClasses(CLASSES), CLASSES)(
-        predictions, features, META
-    ).instances
-    things = Postprocessor(FocalClasses(CLASSES), 2)(
-        predictions, features, META
-    ).instances
+    every = Postprocessor(FocalClasses(CLASSES), CLASSES)(predictions, features, META).instances
+    things = Postprocessor(FocalClasses(CLASSES), 2)(predictions, features, META).instances
     kept = every[every.labels < 2]
     torch.testing.assert_close(things.scores, kept.scores)
     assert torch.equal(things.labels, kept.labels)

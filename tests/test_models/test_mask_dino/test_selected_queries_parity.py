@@ -1,20 +1,12 @@
 import pytest
 import torch
 
-from tests.mask_dino_pair import (
-    assert_same,
-    build_pair,
-    random_maps,
-    rendered,
-)
+from tests.mask_dino_pair import assert_same, build_pair, random_maps, rendered
 
 
 @pytest.mark.parametrize(
     ('layout', 'size_of_stride_8', 'sizes'),
-    [
-        ('3s', 0.05, (0.05, 0.10, 0.20)),
-        ('4s', 0.40, (0.05, 0.10, 0.20, 0.40)),
-    ],
+    [('3s', 0.05, (0.05, 0.10, 0.20)), ('4s', 0.40, (0.05, 0.10, 0.20, 0.40))],
 )
 def test_proposals(layout, size_of_stride_8, sizes):
     # 56 columns at stride 8: the centres of the outer ones lie within 0.01
@@ -22,9 +14,7 @@ def test_proposals(layout, size_of_stride_8, sizes):
     pair = build_pair(layout=layout, depth=1)
     with torch.no_grad():
         features = pair.head.pixel_decoder(random_maps(1, (height, width)))
-        _, logits = pair.head.queries.encode_proposals(
-            features.memory, None, features.shapes
-        )
+        _, logits = pair.head.queries.encode_proposals(features.memory, None, features.shapes)
         maps = [torch.zeros(1, 1, *shape) for shape in features.shapes]
         wanted, valid = pair.reference.predictor.proposals(maps)
     torch.testing.assert_close(logits[0], wanted, rtol=0, atol=1e-5)
@@ -33,16 +23,13 @@ def test_proposals(layout, size_of_stride_8, sizes):
     assert torch.equal(infinite.all(-1), infinite.any(-1))
     shapes = [tuple(shape) for shape in features.shapes]
     start = sum(h * w for h, w in shapes[: shapes.index((8, 56))])
-    outer = {
-        start + row * 56 + column for row in range(8) for column in (0, 55)
-    }
+    outer = {start + row * 56 + column for row in range(8) for column in (0, 55)}
     assert set(torch.where(~valid)[0].tolist()) == outer
     assert set(torch.where(infinite[:, 0])[0].tolist()) == outer
 
     boxes = logits[0].sigmoid()
     torch.testing.assert_close(
-        boxes[start + 1],
-        torch.tensor([1.5 / 56, 0.5 / 8, size_of_stride_8, size_of_stride_8]),
+        boxes[start + 1], torch.tensor([1.5 / 56, 0.5 / 8, size_of_stride_8, size_of_stride_8])
     )
     (h0, w0), (h1, w1) = shapes[0], shapes[-1]
     first = (0.5 / w0, 0.5 / h0, sizes[0], sizes[0])
@@ -65,9 +52,7 @@ def test_selection(layout, box_init):
         ours = pair.head.queries(features, pair.head.predictor)
         mask_features, memories = pair.reference.pixel_decoder(maps)
         wanted = pair.reference.predictor(memories, mask_features)
-        encoded, _ = pair.head.queries.encode_proposals(
-            features.memory, None, features.shapes
-        )
+        encoded, _ = pair.head.queries.encode_proposals(features.memory, None, features.shapes)
     # the content of each query tells which cell it is
     distance = ours.content[:, :, None] - encoded[:, None]
     distance = distance.abs().amax(-1)
@@ -75,10 +60,7 @@ def test_selection(layout, box_init):
     assert distance.amin(-1).max() < 1e-4
     assert_same(rendered(ours.selected, features.masks), wanted.intermediate)
     torch.testing.assert_close(
-        ours.references.sigmoid(),
-        wanted.references.sigmoid(),
-        rtol=0,
-        atol=1e-4,
+        ours.references.sigmoid(), wanted.references.sigmoid(), rtol=0, atol=1e-4
     )
     assert not ours.references.requires_grad
     assert not ours.content.requires_grad

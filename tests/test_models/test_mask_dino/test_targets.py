@@ -49,11 +49,7 @@ def test_semantic_segmentation_needs_no_instances():
     [
         (lambda d: d.gt_instances.pop('masks'), (4, 0), 'without masks'),
         (lambda d: d.gt_instances.pop('bboxes'), (4, 0), 'without bboxes'),
-        (
-            lambda d: delattr(d, 'gt_instances'),
-            (4, 0),
-            'bboxes and labels and masks',
-        ),
+        (lambda d: delattr(d, 'gt_instances'), (4, 0), 'bboxes and labels and masks'),
         (lambda d: None, (4, 2), 'without gt_sem_seg'),
         (lambda d: None, (3, 0), r'label 3, the head has 3 classes \(0 to 2'),
         (with_map, (0, 5), r'label 5, the head has 5 classes'),

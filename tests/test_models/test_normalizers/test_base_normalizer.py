@@ -4,11 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from kpu_mm.models.normalizers import (
-    AffineMap,
-    PHISNormalizer,
-    StandardNormalizer,
-)
+from kpu_mm.models.normalizers import AffineMap, PHISNormalizer, StandardNormalizer
 from kpu_mm.structures import Features
 
 NAMES = [
@@ -31,13 +27,9 @@ def test_inverse_is_exact(fit, features, name):
     normalizer = fit(name)
     there = normalizer(features)
     assert there.masks is features.masks
-    assert [v.shape for _, v, _ in there.outputs()] == [
-        v.shape for _, v, _ in features.outputs()
-    ]
+    assert [v.shape for _, v, _ in there.outputs()] == [v.shape for _, v, _ in features.outputs()]
     back = normalizer.invert(there)
-    for (_, a, _), (_, b, _) in zip(
-        back.outputs(), features.outputs(), strict=True
-    ):
+    for (_, a, _), (_, b, _) in zip(back.outputs(), features.outputs(), strict=True):
         assert (a - b).abs().max() < 1e-5 * b.abs().max()
 
 
@@ -59,9 +51,7 @@ def test_unfitted():
 
 def test_statistics_of_another_kind(fit):
     state = fit('ZCANormalizer').state_dict()
-    with pytest.raises(
-        RuntimeError, match=r'targets of a ZCANormalizer.*PHIS'
-    ):
+    with pytest.raises(RuntimeError, match=r'targets of a ZCANormalizer.*PHIS'):
         PHISNormalizer(8, (12, 6)).load_state_dict(state)
 
 
@@ -99,12 +89,7 @@ def make_affine(dense, channels=5):
     torch.manual_seed(0)
     weight = torch.rand(channels, dtype=torch.float64) + 0.5
     if dense:
-        weight = (
-            weight
-            * torch.linalg.qr(
-                torch.randn(channels, channels, dtype=torch.float64)
-            )[0]
-        )
+        weight = weight * torch.linalg.qr(torch.randn(channels, channels, dtype=torch.float64))[0]
     inverse = torch.linalg.inv(weight) if dense else 1 / weight
     return AffineMap(10 * torch.randn(channels), weight, inverse)
 
@@ -128,7 +113,5 @@ def test_a_folded_layer_gives_the_inverse_of_what_it_gave(dense):
     folded = copy.deepcopy(linear)
     affine.fold_into(folded)
     x = torch.randn(3, 4, 7)
-    torch.testing.assert_close(
-        folded(x), affine.invert(linear(x)), rtol=1e-5, atol=1e-5
-    )
+    torch.testing.assert_close(folded(x), affine.invert(linear(x)), rtol=1e-5, atol=1e-5)
     assert folded.weight.requires_grad

@@ -13,9 +13,7 @@ PHIS = dict(type='kpu_mm.PHISNormalizer')
 def build(cfg):
     def make(normalizer, streams=None, **kwargs):
         torch.manual_seed(0)
-        return KPUDistiller(
-            **cfg, streams=streams, normalizer=normalizer, **kwargs
-        ).eval()
+        return KPUDistiller(**cfg, streams=streams, normalizer=normalizer, **kwargs).eval()
 
     return make
 
@@ -40,9 +38,7 @@ def targets(model, name, images, mask=None):
 
 
 def assert_close(features, expected):
-    for (name, a, _), (_, b, _) in zip(
-        features.outputs(), expected.outputs(), strict=True
-    ):
+    for (name, a, _), (_, b, _) in zip(features.outputs(), expected.outputs(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4, msg=name)
 
 
@@ -51,9 +47,7 @@ def test_none_by_default(build):
     assert model.links['dino'].normalizer is None
     assert not any('normalizer' in key for key in model.state_dict())
     images = batches(1)[0]['images']
-    assert_close(
-        targets(model, 'dino', images), model.teachers['dino'].encode(images)
-    )
+    assert_close(targets(model, 'dino', images), model.teachers['dino'].encode(images))
 
 
 def test_statistics_are_those_of_the_images(build):
@@ -62,14 +56,9 @@ def test_statistics_are_those_of_the_images(build):
     loaders = dict(dino=stream, gdino=stream)
     # five images: rounded up to three batches
     assert fit_normalizers(model, loaders, 5) == ['dino', 'gdino']
-    seen = [
-        targets(model, 'gdino', batch['images'], batch['mask'])
-        for batch in stream[:3]
-    ]
+    seen = [targets(model, 'gdino', batch['images'], batch['mask']) for batch in stream[:3]]
     for i in range(len(seen[0].maps)):
-        vectors = torch.cat(
-            [valid_vectors(f.maps[i], f.masks[i]) for f in seen]
-        )
+        vectors = torch.cat([valid_vectors(f.maps[i], f.masks[i]) for f in seen])
         moments = Moments.of(vectors)
         one = torch.ones_like(moments.mean)
         torch.testing.assert_close(moments.variance, one, rtol=1e-4, atol=0)
@@ -101,10 +90,7 @@ def test_fitted_ones_stay(build):
 def test_losses_compare_normalised_features(build):
     model = build(dict(type='kpu_mm.GlobalStandardNormalizer'))
     (batch,) = batches(1)
-    streams = {
-        name: dict(images=batch['images'], mask=None)
-        for name in ('dino', 'gdino')
-    }
+    streams = {name: dict(images=batch['images'], mask=None) for name in ('dino', 'gdino')}
     with pytest.raises(RuntimeError, match='no statistics'):
         model(streams)
     fit_normalizers(model, dict(dino=[batch], gdino=[batch]), 2)
@@ -117,9 +103,7 @@ def test_losses_compare_normalised_features(build):
     assert losses['s2t/dino'].item() == terms['s2t'].mean().item()
     own = model.teachers['dino'].encode(batch['images'])
     std = own.maps[0].std(correction=0)
-    torch.testing.assert_close(
-        x_t.maps[0], (own.maps[0] - own.maps[0].mean()) / std
-    )
+    torch.testing.assert_close(x_t.maps[0], (own.maps[0] - own.maps[0].mean()) / std)
 
 
 def test_state_dict_brings_the_statistics(build):
@@ -128,9 +112,7 @@ def test_state_dict_brings_the_statistics(build):
     other = build(PHIS)
     other.load_state_dict(model.state_dict())
     images = batches(1)[0]['images']
-    assert_close(
-        targets(other, 'dino', images), targets(model, 'dino', images)
-    )
+    assert_close(targets(other, 'dino', images), targets(model, 'dino', images))
 
 
 def test_moving_average_follows(build):
@@ -139,9 +121,7 @@ def test_moving_average_follows(build):
     fit_normalizers(model, dict(dino=batches(2), gdino=batches(2)), 4)
     average.update_parameters(model)
     images = batches(1)[0]['images']
-    assert_close(
-        targets(average.module, 'dino', images), targets(model, 'dino', images)
-    )
+    assert_close(targets(average.module, 'dino', images), targets(model, 'dino', images))
 
 
 def test_errors_name_teacher_and_output(build):

@@ -14,15 +14,10 @@ def build(dinov2_dir, grounding_dino_dir):
     def make(**kwargs):
         torch.manual_seed(0)
         config = dict(
-            student=dict(
-                type='kpu_mm.KPUBackbone', sentinel=str(dinov2_dir), inplanes=8
-            ),
+            student=dict(type='kpu_mm.KPUBackbone', sentinel=str(dinov2_dir), inplanes=8),
             teachers=dict(
                 dino=dict(type='kpu_mm.DINOTeacher', source=str(dinov2_dir)),
-                gdino=dict(
-                    type='kpu_mm.GroundingDINOTeacher',
-                    source=str(grounding_dino_dir),
-                ),
+                gdino=dict(type='kpu_mm.GroundingDINOTeacher', source=str(grounding_dino_dir)),
             ),
             projector=dict(type='kpu_mm.MLPProjector', hidden=16),
             **kwargs,
@@ -49,9 +44,7 @@ def in_own_space(model, name, projected):
         summary = normalizer.summary.invert(summary)
     maps = tuple(
         normalizer.maps[i].invert(m.movedim(1, -1)).movedim(-1, 1)
-        for m, (i, _) in zip(
-            projected.maps, model.links[name].levels.pairs, strict=True
-        )
+        for m, (i, _) in zip(projected.maps, model.links[name].levels.pairs, strict=True)
     )
     return Features(summary, maps)
 
@@ -70,16 +63,9 @@ def check(model, images, links):
             assert difference < 1e-5, (name, output)
 
 
-@pytest.mark.parametrize(
-    'normalizer',
-    ['GlobalStandard', 'Standard', 'PCA', 'ZCA', 'HCA', 'PHIS'],
-)
-def test_students_give_features_of_the_teacher_s_own_space(
-    build, images, tmp_path, normalizer
-):
-    config, model = build(
-        normalizer=dict(type=f'kpu_mm.{normalizer}Normalizer')
-    )
+@pytest.mark.parametrize('normalizer', ['GlobalStandard', 'Standard', 'PCA', 'ZCA', 'HCA', 'PHIS'])
+def test_students_give_features_of_the_teacher_s_own_space(build, images, tmp_path, normalizer):
+    config, model = build(normalizer=dict(type=f'kpu_mm.{normalizer}Normalizer'))
     pairs = model.links['gdino'].levels.pairs
     assert [i for i, _ in pairs].count(0) == 2
     torch.save(dict(state_dict=model.state_dict()), tmp_path / 'a.pth')
@@ -87,9 +73,7 @@ def test_students_give_features_of_the_teacher_s_own_space(
 
 
 def test_summary_that_was_not_normalised(build, images, tmp_path):
-    config, model = build(
-        normalizer=dict(type='kpu_mm.PHISNormalizer', summary=False)
-    )
+    config, model = build(normalizer=dict(type='kpu_mm.PHISNormalizer', summary=False))
     torch.save(dict(state_dict=model.state_dict()), tmp_path / 'a.pth')
     student = read_student(config, tmp_path / 'a.pth')
     check(model, images, student.links)
@@ -108,8 +92,6 @@ def test_exported_folder(build, images, tmp_path):
 
 
 def test_without_s2t(build, tmp_path):
-    config, model = build(
-        normalizer=dict(type='kpu_mm.PHISNormalizer'), terms=dict(t2s=1.0)
-    )
+    config, model = build(normalizer=dict(type='kpu_mm.PHISNormalizer'), terms=dict(t2s=1.0))
     torch.save(dict(state_dict=model.state_dict()), tmp_path / 'a.pth')
     assert not read_student(config, tmp_path / 'a.pth').links

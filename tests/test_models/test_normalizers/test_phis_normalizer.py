@@ -2,10 +2,7 @@ import pytest
 import torch
 
 from kpu_mm.models.normalizers import PHISNormalizer
-from kpu_mm.models.normalizers.phis_normalizers import (
-    balanced_rotation,
-    principal_axes,
-)
+from kpu_mm.models.normalizers.phis_normalizers import balanced_rotation, principal_axes
 from kpu_mm.structures import Moments
 
 
@@ -30,9 +27,7 @@ def test_widths_of_teachers(channels):
     found = PHISNormalizer(channels, ()).solve(Moments.of(x))
     y = found(x)
     variances = y.double().var(0, correction=0)
-    torch.testing.assert_close(
-        variances, torch.ones_like(variances), rtol=1e-4, atol=0
-    )
+    torch.testing.assert_close(variances, torch.ones_like(variances), rtol=1e-4, atol=0)
     assert (found.invert(y) - x).abs().max() < 1e-5 * x.abs().max()
 
 
@@ -56,15 +51,11 @@ def test_the_paper_s_formula():
     x = anisotropic(500, 4).double()
     found = PHISNormalizer(4, ()).solve(Moments.of(x))
     values, u = torch.linalg.eigh(torch.cov(x.T, correction=0))
-    h = torch.tensor(
-        [[1, 1, 1, 1], [1, -1, -1, 1], [1, 1, -1, -1], [1, -1, 1, -1]]
-    ).double()
+    h = torch.tensor([[1, 1, 1, 1], [1, -1, -1, 1], [1, 1, -1, -1], [1, -1, 1, -1]]).double()
     weight = found.weight.double() * values.mean().sqrt()
     # H^T W U holds signs alone
     signs = (h / 2).T @ weight @ u.flip(1)
-    torch.testing.assert_close(
-        signs.abs(), torch.eye(4).double(), rtol=0, atol=1e-5
-    )
+    torch.testing.assert_close(signs.abs(), torch.eye(4).double(), rtol=0, atol=1e-5)
 
 
 def test_fewer_vectors_than_channels():
@@ -72,9 +63,7 @@ def test_fewer_vectors_than_channels():
     x = anisotropic(5, 20)
     y = PHISNormalizer(20, ()).solve(Moments.of(x))(x)
     variances = y.double().var(0, correction=0)
-    torch.testing.assert_close(
-        variances, torch.ones_like(variances), rtol=1e-4, atol=0
-    )
+    torch.testing.assert_close(variances, torch.ones_like(variances), rtol=1e-4, atol=0)
 
 
 def spread(order):
@@ -85,13 +74,9 @@ def spread(order):
 def assert_balances(rotation, variances):
     order = len(variances)
     identity = torch.eye(order, dtype=torch.float64)
-    torch.testing.assert_close(
-        rotation @ rotation.T, identity, rtol=0, atol=1e-12
-    )
+    torch.testing.assert_close(rotation @ rotation.T, identity, rtol=0, atol=1e-12)
     along = (rotation * variances @ rotation.T).diagonal()
-    torch.testing.assert_close(
-        along, variances.mean().expand(order), rtol=1e-11, atol=0
-    )
+    torch.testing.assert_close(along, variances.mean().expand(order), rtol=1e-11, atol=0)
 
 
 @pytest.mark.parametrize('order', [1, 2, 3, 6, 7, 12, 17, 48, 92])
@@ -101,12 +86,7 @@ def test_rotation_of_any_order(order):
 
 
 def test_rotation_of_any_spectrum():
-    for variances in (
-        [1.0, 0, 0, 0, 0],
-        [2.0, 2, 2],
-        [1e9, 1, 1e-9],
-        [0.0, 0, 0],
-    ):
+    for variances in ([1.0, 0, 0, 0, 0], [2.0, 2, 2], [1e9, 1, 1e-9], [0.0, 0, 0]):
         values = torch.tensor(variances, dtype=torch.float64)
         assert_balances(balanced_rotation(values), values)
 
@@ -118,9 +98,7 @@ def test_rotation_is_robust_to_rounding(order):
     noise = 1 + 1e-6 * torch.randn(order, dtype=torch.float64)
     moved = balanced_rotation(variances * noise)
     # entries are of the size of order ** -0.5
-    torch.testing.assert_close(
-        moved, balanced_rotation(variances), rtol=0, atol=1e-4 * order**-0.5
-    )
+    torch.testing.assert_close(moved, balanced_rotation(variances), rtol=0, atol=1e-4 * order**-0.5)
 
 
 def test_axes_with_the_largest_variance_first():

@@ -1,10 +1,7 @@
 import pytest
 import torch
 
-from kpu_mm.models.normalizers import (
-    GlobalStandardNormalizer,
-    StandardNormalizer,
-)
+from kpu_mm.models.normalizers import GlobalStandardNormalizer, StandardNormalizer
 from kpu_mm.structures import Features, Moments, valid_vectors
 
 
@@ -27,9 +24,7 @@ def test_channels_keep_their_proportions(fit, features):
     normalizer = fit('GlobalStandardNormalizer')
     there = normalizer(features).maps[0]
     ratio = features.maps[0].diff(dim=-1) / there.diff(dim=-1)
-    torch.testing.assert_close(
-        ratio.median(), normalizer.maps[0].inverse[0], rtol=1e-4, atol=0
-    )
+    torch.testing.assert_close(ratio.median(), normalizer.maps[0].inverse[0], rtol=1e-4, atol=0)
     assert len(normalizer.maps[0].inverse.unique()) == 1
 
 
@@ -43,9 +38,7 @@ def test_nothing_varies():
 def test_standard_by_hand():
     values = torch.tensor([[0.0, 4], [2, 10]])
     found = StandardNormalizer(2, ()).solve(Moments.of(values))
-    torch.testing.assert_close(
-        found(values), torch.tensor([[-1.0, -1], [1, 1]])
-    )
+    torch.testing.assert_close(found(values), torch.tensor([[-1.0, -1], [1, 1]]))
 
 
 def test_every_channel(fit, features, moments_of):

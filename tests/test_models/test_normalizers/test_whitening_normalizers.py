@@ -5,16 +5,12 @@ from kpu_mm.models.normalizers import PCANormalizer
 from kpu_mm.structures import Moments
 
 
-@pytest.mark.parametrize(
-    'name', ['PCANormalizer', 'ZCANormalizer', 'HCANormalizer']
-)
+@pytest.mark.parametrize('name', ['PCANormalizer', 'ZCANormalizer', 'HCANormalizer'])
 def test_covariance_becomes_the_identity(fit, features, moments_of, name):
     there = fit(name)(features)
     for moments in moments_of(there).values():
         identity = torch.eye(len(moments.mean), dtype=torch.float64)
-        torch.testing.assert_close(
-            moments.covariance, identity, rtol=0, atol=1e-4
-        )
+        torch.testing.assert_close(moments.covariance, identity, rtol=0, atol=1e-4)
 
 
 def test_zca_is_the_inverse_root_of_the_covariance(fit, features, moments_of):
@@ -25,10 +21,7 @@ def test_zca_is_the_inverse_root_of_the_covariance(fit, features, moments_of):
         assert torch.linalg.eigvalsh(w).min() > 0
         covariance = moments_of(features)[f'map {i}'].covariance
         torch.testing.assert_close(
-            w @ covariance @ w,
-            torch.eye(len(w), dtype=torch.float64),
-            rtol=0,
-            atol=1e-4,
+            w @ covariance @ w, torch.eye(len(w), dtype=torch.float64), rtol=0, atol=1e-4
         )
 
 

@@ -21,10 +21,7 @@ def load(folder):
 
 def normalized(images, folder):
     config = json.loads((folder / 'open_clip_config.json').read_text())
-    values = [
-        torch.tensor(config['preprocess_cfg'][key]).view(3, 1, 1)
-        for key in ('mean', 'std')
-    ]
+    values = [torch.tensor(config['preprocess_cfg'][key]).view(3, 1, 1) for key in ('mean', 'std')]
     return (images.float() / 255 - values[0]) / values[1]
 
 
@@ -92,9 +89,7 @@ def test_own_summary_gives_own_siglip_logits(siglip_dir):
     images = torch.randint(0, 256, (2, 3, 160, 160), dtype=torch.uint8)
     teacher = CLIPTeacher(f'local-dir:{siglip_dir}', with_text=True)
     texts = torch.randint(1, 200, (3, 64))
-    expected, _ = teacher.model.get_logits(
-        normalized(images, siglip_dir), texts
-    )
+    expected, _ = teacher.model.get_logits(normalized(images, siglip_dir), texts)
     ours = torch.nn.functional.normalize(teacher(images).summary, dim=-1)
     text = teacher.model.encode_text(texts, normalize=True)
     scale = teacher.model.logit_scale.exp()

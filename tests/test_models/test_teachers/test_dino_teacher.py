@@ -3,11 +3,7 @@ import shutil
 
 import pytest
 import torch
-from transformers import (
-    Dinov2Model,
-    Dinov2WithRegistersModel,
-    DINOv3ViTModel,
-)
+from transformers import Dinov2Model, Dinov2WithRegistersModel, DINOv3ViTModel
 
 from kpu_mm.models.teachers import DINOTeacher
 from kpu_mm.registry import MODELS
@@ -31,9 +27,7 @@ def normalized(images):
 
 
 @pytest.mark.parametrize('fixture,cls,patch,prefix', FAMILY)
-def test_equals_transformers(
-    fixture, cls, patch, prefix, images, request, tmp_path
-):
+def test_equals_transformers(fixture, cls, patch, prefix, images, request, tmp_path):
     folder = request.getfixturevalue(fixture)
     teacher = DINOTeacher(str(folder))
     images = images[..., :84] if patch == 14 else images[..., :96]

@@ -18,10 +18,7 @@ def inputs(grounding_dino_dir):
     """A padded batch of the library's own processor."""
     processor = GroundingDinoProcessor.from_pretrained(grounding_dino_dir)
     rng = np.random.default_rng(0)
-    images = [
-        rng.integers(0, 256, (h, w, 3), np.uint8)
-        for h, w in ((96, 144), (96, 84))
-    ]
+    images = [rng.integers(0, 256, (h, w, 3), np.uint8) for h, w in ((96, 144), (96, 84))]
     return processor(
         images=images,
         text=[['a cat', 'a remote control'], ['dog', 'person']],
@@ -51,9 +48,7 @@ def test_equals_the_backbone(grounding_dino_dir, raw):
     pixels, _ = teacher.prepare(images, mask)
     expected = model.model.backbone.conv_encoder(pixels, mask)
     assert features.summary is None
-    for ours, cells, (theirs, valid) in zip(
-        features.maps, features.masks, expected, strict=True
-    ):
+    for ours, cells, (theirs, valid) in zip(features.maps, features.masks, expected, strict=True):
         assert torch.equal(ours, theirs)
         assert torch.equal(cells[:, 0], valid)
         assert not valid.all()
@@ -98,10 +93,7 @@ def test_backbone_returns_after_an_error(grounding_dino_dir):
 def test_injection_needs_text_and_fitting_maps(grounding_dino_dir):
     bare = GroundingDINOTeacher(str(grounding_dino_dir))
     maps = bare(torch.rand(1, 3, 64, 64)).maps
-    with (
-        pytest.raises(RuntimeError, match='with_text=True'),
-        bare.inject(maps),
-    ):
+    with pytest.raises(RuntimeError, match='with_text=True'), bare.inject(maps):
         pass
     whole = GroundingDINOTeacher(str(grounding_dino_dir), with_text=True)
     with (
@@ -132,9 +124,7 @@ def test_reads_mm_grounding_dino(grounding_dino_dir, save_model):
     values = plain.config.to_dict()
     del values['model_type']
     config = MMGroundingDinoConfig(**values)
-    folder = save_model(
-        'mm', lambda: MMGroundingDinoForObjectDetection(config)
-    )
+    folder = save_model('mm', lambda: MMGroundingDinoForObjectDetection(config))
     teacher = GroundingDINOTeacher(str(folder))
     images = torch.rand(1, 3, 64, 96) * 255
     model = MMGroundingDinoForObjectDetection.from_pretrained(folder)
@@ -147,9 +137,7 @@ def test_reads_mm_grounding_dino(grounding_dino_dir, save_model):
 
 def test_refuses_tied_box_heads(grounding_dino_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(module, '_TIES_BOX_HEADS', True)
-    monkeypatch.setattr(
-        module, 'read_config', lambda _: {'model_type': 'mm-grounding-dino'}
-    )
+    monkeypatch.setattr(module, 'read_config', lambda _: {'model_type': 'mm-grounding-dino'})
     with pytest.raises(ValueError, match='ties the box heads'):
         GroundingDINOTeacher(str(grounding_dino_dir), with_text=True)
 

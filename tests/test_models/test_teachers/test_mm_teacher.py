@@ -14,9 +14,7 @@ MODEL = dict(
         bgr_to_rgb=True,
     ),
     backbone=dict(type='ResNet', depth=18, base_channels=8, stem_channels=8),
-    neck=dict(
-        type='FPN', in_channels=[8, 16, 32, 64], out_channels=8, num_outs=4
-    ),
+    neck=dict(type='FPN', in_channels=[8, 16, 32, 64], out_channels=8, num_outs=4),
 )
 
 

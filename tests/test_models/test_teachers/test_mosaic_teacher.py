@@ -45,9 +45,7 @@ def test_every_pixel_has_its_place():
         y, x = 12 * (place // 2), 12 * (place % 2)
         for row in range(12):
             for column in range(4):
-                expected[mosaic, :, y + row, x + column] = (
-                    images[i, :, row, column] / 255
-                )
+                expected[mosaic, :, y + row, x + column] = images[i, :, row, column] / 255
                 real[mosaic, y + row, x + column] = 1
     assert torch.equal(seen, expected)
     assert torch.equal(valid, real.bool())
@@ -85,9 +83,7 @@ def test_a_full_mosaic_has_no_mask():
     assert teacher.teacher.seen[1] is not None
 
 
-@pytest.mark.parametrize(
-    ('size', 'per_row', 'padding'), [(256, 4, 0), (432, 2, 80), (1024, 1, 0)]
-)
+@pytest.mark.parametrize(('size', 'per_row', 'padding'), [(256, 4, 0), (432, 2, 80), (1024, 1, 0)])
 def test_sizes_of_the_paper(size, per_row, padding):
     teacher = build(side=1024, strides=(16,))
     assert teacher.per_row(size, size) == per_row
@@ -107,9 +103,7 @@ def test_a_vit_sees_one_image(dinov2_dir):
     inner = dict(type='kpu_mm.DINOTeacher', source=str(dinov2_dir))
     teacher = MosaicTeacher(inner, side=112)
     images = images_of(4, 56, 56)
-    mosaic = torch.cat(
-        [torch.cat([images[0], images[1]], 2), torch.cat([*images[2:]], 2)], 1
-    )
+    mosaic = torch.cat([torch.cat([images[0], images[1]], 2), torch.cat([*images[2:]], 2)], 1)
     whole = DINOTeacher(str(dinov2_dir))(mosaic[None]).maps[0][0]
     (m,) = teacher(images).maps
     for i, (y, x) in enumerate([(0, 0), (0, 4), (4, 0), (4, 4)]):

@@ -97,9 +97,7 @@ def test_unreachable_hub_is_one_quick_sentence(monkeypatch):
 @torch.no_grad()
 def test_any_size_of_a_vit(saved):
     path, model = saved('test_vit')
-    teacher = TimmTeacher(
-        'test_vit', path, options=dict(dynamic_img_size=True)
-    )
+    teacher = TimmTeacher('test_vit', path, options=dict(dynamic_img_size=True))
     images = torch.randint(0, 256, (1, 3, 96, 128), dtype=torch.uint8)
     assert teacher(images).maps[0].shape[2:] == (6, 8)
     # at its own size nothing changes
@@ -120,12 +118,8 @@ def test_radio_checkpoint(tmp_path):
     patches = own.pop('embeds.proj.weight').unflatten(1, (16, 16, 3))
     state = {
         # RADIO's patches are channel by channel, NaFlexViT's pixel by pixel
-        'radio_model.model.patch_generator.embedder.weight': patches.permute(
-            0, 3, 1, 2
-        ).flatten(1),
-        'radio_model.model.patch_generator.pos_embed': own.pop(
-            'embeds.pos_embed'
-        ).flatten(1, 2),
+        'radio_model.model.patch_generator.embedder.weight': patches.permute(0, 3, 1, 2).flatten(1),
+        'radio_model.model.patch_generator.pos_embed': own.pop('embeds.pos_embed').flatten(1, 2),
         'radio_model.model.patch_generator.cls_token.token': torch.cat(
             [own.pop('embeds.cls_token')[0], own.pop('embeds.reg_token')[0]]
         ),
@@ -144,9 +138,7 @@ def test_radio_checkpoint(tmp_path):
     # eight tokens before the patches; the first is CLIP's summary
     assert tokens.shape[1] == 8 + 4 * 6
     assert torch.equal(features.summary, tokens[:, 0])
-    assert torch.equal(
-        features.maps[0].flatten(2).transpose(1, 2), tokens[:, 8:]
-    )
+    assert torch.equal(features.maps[0].flatten(2).transpose(1, 2), tokens[:, 8:])
     del state['radio_model.model.blocks.1.mlp.fc2.bias']
     save_file({k: v.contiguous() for k, v in state.items()}, path)
     with pytest.raises(RuntimeError, match=r'blocks\.1\.mlp\.fc2\.bias'):

@@ -42,11 +42,9 @@ def test_equals_a_vit(vit_dir, summary):
     out = model(teacher.prepare(images)[0], interpolate_pos_encoding=True)
     ours = features.maps[0].flatten(2).transpose(1, 2)
     assert torch.equal(ours, out.last_hidden_state[:, 1:])
-    expected = {
-        'cls': out.last_hidden_state[:, 0],
-        'pooler': out.pooler_output,
-        None: None,
-    }[summary]
+    expected = {'cls': out.last_hidden_state[:, 0], 'pooler': out.pooler_output, None: None}[
+        summary
+    ]
     if summary is None:
         assert features.summary is None
         assert teacher.summary_channels is None
@@ -94,11 +92,7 @@ def test_equals_a_convnet(save_model):
 
 
 def test_stages_have_norms_of_their_own(save_model):
-    config = ConvNextConfig(
-        hidden_sizes=[8, 16, 24, 32],
-        depths=[1] * 4,
-        out_indices=[1, 2, 3, 4],
-    )
+    config = ConvNextConfig(hidden_sizes=[8, 16, 24, 32], depths=[1] * 4, out_indices=[1, 2, 3, 4])
     # which the files of a classifier lack: transformers makes them up
     folder = save_model('bare', lambda: ConvNextModel(config))
     with pytest.raises(RuntimeError, match='hidden_states_norms'):
@@ -113,25 +107,17 @@ def test_stages_have_norms_of_their_own(save_model):
 def test_stages_equal_the_backbone_class(dinov2_dir):
     teacher = TransformersTeacher(str(dinov2_dir), out_indices=[2, 4])
     images = torch.rand(1, 3, 70, 84) * 255
-    model = Dinov2Backbone.from_pretrained(
-        dinov2_dir, out_indices=[2, 4]
-    ).requires_grad_(False)
+    model = Dinov2Backbone.from_pretrained(dinov2_dir, out_indices=[2, 4]).requires_grad_(False)
     out = model(teacher.prepare(images)[0])
-    for ours, theirs in zip(
-        teacher(images).maps, out.feature_maps, strict=True
-    ):
+    for ours, theirs in zip(teacher(images).maps, out.feature_maps, strict=True):
         assert torch.equal(ours, theirs)
-    last = Dinov2Model.from_pretrained(dinov2_dir).requires_grad_(False)(
-        teacher.prepare(images)[0]
-    )
+    last = Dinov2Model.from_pretrained(dinov2_dir).requires_grad_(False)(teacher.prepare(images)[0])
     tokens = teacher(images).maps[1].flatten(2).transpose(1, 2)
     assert torch.equal(tokens, last.last_hidden_state[:, 1:])
 
 
 def test_refuses_tokens_that_are_no_grid(save_model):
-    config = SwinConfig(
-        image_size=64, embed_dim=16, depths=[1, 1], num_heads=[1, 2]
-    )
+    config = SwinConfig(image_size=64, embed_dim=16, depths=[1, 1], num_heads=[1, 2])
     folder = save_model('swin', lambda: SwinModel(config))
     with pytest.raises(ValueError, match=r'no grid of .*set out_indices'):
         TransformersTeacher(str(folder))

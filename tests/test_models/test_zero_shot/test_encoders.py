@@ -35,9 +35,7 @@ def images():
     return torch.rand(2, 3, 70, 96) * 255
 
 
-def test_gives_what_was_compared_with_the_teacher(
-    distilled, checkpoint, images
-):
+def test_gives_what_was_compared_with_the_teacher(distilled, checkpoint, images):
     """The distiller's own s2t path, where teacher maps have one level."""
     model = distilled[2]
     backbone = ProjectedBackbone(checkpoint, 'other')
@@ -57,17 +55,11 @@ def test_gives_what_was_compared_with_the_teacher(
     assert torch.equal(ours.maps[0], like.maps[own[0]])
 
 
-def test_exported_folder_gives_the_same(
-    distilled, checkpoint, images, tmp_path
-):
+def test_exported_folder_gives_the_same(distilled, checkpoint, images, tmp_path):
     student = read_student(distilled[0], distilled[1])
     folder = write_student(student, tmp_path / 'out')
-    cfg = dict(
-        type='kpu_mm.ProjectedBackbone', teacher='teacher', out_type='summary'
-    )
-    pair = [
-        MODELS.build(dict(cfg, source=str(s))) for s in (checkpoint, folder)
-    ]
+    cfg = dict(type='kpu_mm.ProjectedBackbone', teacher='teacher', out_type='summary')
+    pair = [MODELS.build(dict(cfg, source=str(s))) for s in (checkpoint, folder)]
     with torch.no_grad():
         summary, other = (b(b.student.normalise(images))[0] for b in pair)
     assert torch.equal(summary, other)
@@ -109,9 +101,7 @@ def test_clear_messages(run, checkpoint, distilled, tmp_path):
     state['level_record._extra_state'] = torch.zeros(1)
     torch.save(dict(state_dict=state), tmp_path / 'old.pth')
     with pytest.raises(RuntimeError, match='train again'):
-        ProjectedBackbone(
-            str(tmp_path / 'old.pth'), 'other', config=str(run / 'run.py')
-        )
+        ProjectedBackbone(str(tmp_path / 'old.pth'), 'other', config=str(run / 'run.py'))
 
 
 def test_projector_sees_student_maps_only(checkpoint, images):
@@ -148,8 +138,6 @@ def test_gives_the_teacher_s_features(clip, clip_dir):
 def test_teacher_without_a_summary(clip, grounding_dino_dir):
     with pytest.raises(ValueError, match='out_type'):
         TeacherEncoder(clip, out_type='pyramid')
-    dino = dict(
-        type='kpu_mm.GroundingDINOTeacher', source=str(grounding_dino_dir)
-    )
+    dino = dict(type='kpu_mm.GroundingDINOTeacher', source=str(grounding_dino_dir))
     with pytest.raises(ValueError, match='has no summary'):
         TeacherEncoder(dino, out_type='summary')

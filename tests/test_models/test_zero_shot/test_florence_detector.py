@@ -1,10 +1,7 @@
 import pytest
 import torch
 from mmengine.structures import BaseDataElement
-from transformers import (
-    Florence2ForConditionalGeneration,
-    Florence2Processor,
-)
+from transformers import Florence2ForConditionalGeneration, Florence2Processor
 
 from kpu_mm.models import FlorenceDetector
 from kpu_mm.registry import MODELS
@@ -17,33 +14,21 @@ class Sample(BaseDataElement):
 @pytest.fixture(scope='module')
 def detector(florence_dir):
     return MODELS.build(
-        dict(
-            type='kpu_mm.FlorenceDetector',
-            source=str(florence_dir),
-            max_new_tokens=4,
-        )
+        dict(type='kpu_mm.FlorenceDetector', source=str(florence_dir), max_new_tokens=4)
     ).eval()
 
 
 def samples(*shapes, **meta):
-    return [
-        Sample(metainfo=dict(img_shape=shape, ori_shape=shape, **meta))
-        for shape in shapes
-    ]
+    return [Sample(metainfo=dict(img_shape=shape, ori_shape=shape, **meta)) for shape in shapes]
 
 
 def test_answers_as_the_library_does(detector, florence_dir):
-    images = [
-        torch.randint(0, 256, (3, *size), dtype=torch.uint8)
-        for size in ((40, 60), (80, 50))
-    ]
+    images = [torch.randint(0, 256, (3, *size), dtype=torch.uint8) for size in ((40, 60), (80, 50))]
     model = Florence2ForConditionalGeneration.from_pretrained(florence_dir)
     processor = Florence2Processor.from_pretrained(florence_dir)
     arrays = [image.permute(1, 2, 0).numpy() for image in images]
     batch = processor(images=arrays, text=['<OD>'] * 2, return_tensors='pt')
-    tokens = model.eval().generate(
-        **batch, num_beams=3, max_new_tokens=4, do_sample=False
-    )
+    tokens = model.eval().generate(**batch, num_beams=3, max_new_tokens=4, do_sample=False)
     assert detector.generate(images) == processor.batch_decode(tokens)
     padded = torch.zeros(2, 3, 80, 60)
     for k, image in enumerate(images):

@@ -1,20 +1,10 @@
 import pytest
 import torch
-from transformers import (
-    GroundingDinoForObjectDetection,
-    GroundingDinoProcessor,
-)
+from transformers import GroundingDinoForObjectDetection, GroundingDinoProcessor
 
 from kpu_mm.models.zero_shot import GroundingDecoder
 
-NAMES = [
-    'remote control',
-    'cat',
-    'a dog',
-    'person',
-    'control',
-    'dog cat person',
-]
+NAMES = ['remote control', 'cat', 'a dog', 'person', 'control', 'dog cat person']
 
 
 @pytest.fixture(scope='module')
@@ -53,9 +43,7 @@ def by_hand(folder, pixels, mask, names):
     return torch.stack(scores, -1), boxes, out
 
 
-def test_teacher_s_own_maps_give_its_own_boxes(
-    decoder, images, grounding_dino_dir
-):
+def test_teacher_s_own_maps_give_its_own_boxes(decoder, images, grounding_dino_dir):
     names = NAMES[:4]
     maps = decoder.teacher(*images).maps
     pixels, _ = decoder.teacher.prepare(*images)
@@ -64,14 +52,10 @@ def test_teacher_s_own_maps_give_its_own_boxes(
     for i, result in enumerate(found):
         # every query and class is there, with its very box
         order = scores[i].flatten().argsort(descending=True)
-        torch.testing.assert_close(
-            result.scores, scores[i].flatten()[order], rtol=0, atol=1e-7
-        )
+        torch.testing.assert_close(result.scores, scores[i].flatten()[order], rtol=0, atol=1e-7)
         queries = {tuple(b.tolist()) for b in boxes[i]}
         assert {tuple(b.tolist()) for b in result.boxes} == queries
-        for score, label, box in zip(
-            result.scores, result.labels, result.boxes, strict=True
-        ):
+        for score, label, box in zip(result.scores, result.labels, result.boxes, strict=True):
             query = (boxes[i] == box).all(-1).nonzero()[:, 0]
             gap = (scores[i][query, label] - score).abs()
             assert gap.min() <= 1e-7
@@ -80,9 +64,7 @@ def test_teacher_s_own_maps_give_its_own_boxes(
 
 def test_masks_count(decoder, images):
     maps = decoder.teacher(*images).maps
-    whole, masked = (
-        decoder.detect(maps, NAMES[:2], mask) for mask in (None, images[1])
-    )
+    whole, masked = (decoder.detect(maps, NAMES[:2], mask) for mask in (None, images[1]))
     torch.testing.assert_close(whole[0].scores, masked[0].scores)
     assert (whole[1].scores - masked[1].scores).abs().max() > 1e-3
 
@@ -109,10 +91,7 @@ def test_several_prompts_are_merged(decoder, images, grounding_dino_dir):
     for result, candidates in zip(found, expected, strict=True):
         best = sorted(candidates, key=lambda c: -c[0])[:40]
         torch.testing.assert_close(
-            result.scores,
-            torch.tensor([c[0] for c in best]),
-            rtol=0,
-            atol=1e-7,
+            result.scores, torch.tensor([c[0] for c in best]), rtol=0, atol=1e-7
         )
         assert len(set(result.labels.tolist())) > 1
         for k, (score, label, box) in enumerate(best):
@@ -123,9 +102,7 @@ def test_several_prompts_are_merged(decoder, images, grounding_dino_dir):
         assert result.names == tuple(NAMES)
 
 
-def test_free_text_as_transformers_grounds_it(
-    decoder, images, grounding_dino_dir
-):
+def test_free_text_as_transformers_grounds_it(decoder, images, grounding_dino_dir):
     text = 'a cat and the remote control'
     maps = decoder.teacher(*images).maps
     pixels, _ = decoder.teacher.prepare(*images)
@@ -135,9 +112,7 @@ def test_free_text_as_transformers_grounds_it(
         out, threshold=level, text_threshold=level,
         input_ids=decoder.processor(text=[text + '.'] * 2).input_ids,
     )  # fmt: skip
-    found = decoder.ground(
-        maps, text, images[1], threshold=level, text_threshold=level
-    )
+    found = decoder.ground(maps, text, images[1], threshold=level, text_threshold=level)
     for result, theirs in zip(found, expected, strict=True):
         order = theirs['scores'].argsort(descending=True)
         assert torch.equal(result.scores, theirs['scores'][order])

@@ -42,9 +42,7 @@ def build(bert_dir):
     def build(model, backbone):
         model = ConfigDict(model.to_dict())
         model.backbone = backbone
-        model.language_model.update(
-            name=str(bert_dir), add_pooling_layer=False
-        )
+        model.language_model.update(name=str(bert_dir), add_pooling_layer=False)
         model.neck.in_channels = [32, 64, 128]
         model.num_queries = 10
         model.encoder.update(num_layers=1, num_cp=0)
@@ -53,10 +51,7 @@ def build(bert_dir):
             part.layer_cfg.ffn_cfg.feedforward_channels = 32
         model.encoder.fusion_layer_cfg.embed_dim = 32
         model.test_cfg.max_per_img = 20
-        with (
-            torch.random.fork_rng(),
-            DefaultScope.overwrite_default_scope('mmdet'),
-        ):
+        with torch.random.fork_rng(), DefaultScope.overwrite_default_scope('mmdet'):
             torch.manual_seed(0)
             return MODELS.build(model).eval()
 
@@ -77,9 +72,7 @@ def detectors(build, zero_shot_run):
         out_indices=(1, 2, 3),
     )
     cfg = Config.fromfile(CONFIG)
-    student = dict(
-        cfg.model.backbone, source=str(zero_shot_run / 'iter_1.pth')
-    )
+    student = dict(cfg.model.backbone, source=str(zero_shot_run / 'iter_1.pth'))
     own = build(get_config(f'mmdet::{SHIPPED}').model, swin)
     detectors = own, build(cfg.model, student)
     for detector in detectors:
@@ -92,9 +85,7 @@ def detectors(build, zero_shot_run):
 def predict(detector, image):
     from mmdet.structures import DetDataSample
 
-    meta = dict(
-        img_shape=(96, 128), ori_shape=(96, 128), scale_factor=(1.0, 1.0)
-    )
+    meta = dict(img_shape=(96, 128), ori_shape=(96, 128), scale_factor=(1.0, 1.0))
     data = dict(
         inputs=[torch.from_numpy(image).permute(2, 0, 1)],
         data_samples=[DetDataSample(metainfo=dict(meta, **TEXT))],

@@ -51,9 +51,7 @@ def test_texts_that_name_something(text):
 def test_templates_of_open_clip():
     templates = find_templates(None)
     assert len(templates) == 80
-    for ours, theirs in zip(
-        templates, open_clip.OPENAI_IMAGENET_TEMPLATES, strict=True
-    ):
+    for ours, theirs in zip(templates, open_clip.OPENAI_IMAGENET_TEMPLATES, strict=True):
         assert ours.format('tench') == theirs('tench')
 
 
@@ -93,12 +91,7 @@ def test_one_prompt_is_the_processor_s(processor, split):
 def test_splits_where_the_limit_is(processor, split):
     names = ['dog', 'a cat', 'remote control', 'person', 'cat']
     # tokens with full stops: 2, 3, 3, 2, 2; the limit holds [CLS] and [SEP]
-    for limit, sizes in (
-        (14, [5]),
-        (13, [4, 1]),
-        (8, [2, 2, 1]),
-        (7, [2, 2, 1]),
-    ):
+    for limit, sizes in ((14, [5]), (13, [4, 1]), (8, [2, 2, 1]), (7, [2, 2, 1])):
         prompts = split(names, limit)
         assert [len(p.token_shares) for p in prompts] == sizes, limit
         assert all(p.input_ids.shape[1] <= limit for p in prompts)

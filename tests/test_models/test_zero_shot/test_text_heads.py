@@ -58,12 +58,8 @@ def test_computes_each_list_once(head, counted):
     assert len(counted) == 3
 
 
-def test_keeps_lists_for_the_next_run(
-    clip_dir, siglip_text_dir, counted, tmp_path
-):
-    clip, siglip = (
-        dict(model=f'local-dir:{d}') for d in (clip_dir, siglip_text_dir)
-    )
+def test_keeps_lists_for_the_next_run(clip_dir, siglip_text_dir, counted, tmp_path):
+    clip, siglip = (dict(model=f'local-dir:{d}') for d in (clip_dir, siglip_text_dir))
     texts = tmp_path / 'texts'
     first = TextHead(clip, cache_dir=texts).embed(['cat'], TEMPLATES)
     again = TextHead(clip, cache_dir=texts).embed(['cat'], TEMPLATES)
@@ -98,20 +94,14 @@ def test_cosines_of_logits(kind, request):
     head = TextHead(dict(model=f'local-dir:{folder}'))
     text = head.embed(['cat', 'red car'], TEMPLATES)
     features = torch.randn(3, 5, len(text))
-    expected = torch.cosine_similarity(
-        features[..., None], text[None, None], dim=2
-    )
+    expected = torch.cosine_similarity(features[..., None], text[None, None], dim=2)
     head.set_classes(['cat', 'red car'], TEMPLATES)
     cosine = head.cosine(head.logits(features))
     torch.testing.assert_close(cosine, expected, rtol=1e-4, atol=1e-6)
 
 
 def build(folder, kind=ZeroShotClsHead, classes=CLASSES):
-    return kind(
-        clip=dict(model=f'local-dir:{folder}'),
-        classes=classes,
-        templates=TEMPLATES,
-    )
+    return kind(clip=dict(model=f'local-dir:{folder}'), classes=classes, templates=TEMPLATES)
 
 
 def untouched(folder, images):
@@ -121,8 +111,7 @@ def untouched(folder, images):
     model.requires_grad_(False)
     config = json.loads((folder / 'open_clip_config.json').read_text())
     mean, std = (
-        torch.tensor(config['preprocess_cfg'][key]).view(3, 1, 1)
-        for key in ('mean', 'std')
+        torch.tensor(config['preprocess_cfg'][key]).view(3, 1, 1) for key in ('mean', 'std')
     )
     text = open_clip.build_zero_shot_classifier(
         model, open_clip.get_tokenizer(f'local-dir:{folder}'), CLASSES,
@@ -208,12 +197,7 @@ def test_siglip_s_pooling_of_one_value(siglip_text_dir):
     value = value + pool.mlp(pool.norm(value))
     ours = teacher.to_text_space(m).flatten(2).transpose(1, 2)
     torch.testing.assert_close(ours, value, rtol=1e-4, atol=1e-5)
-    assert build(siglip_text_dir, ZeroShotSegHead)((m,)).shape == (
-        1,
-        3,
-        10,
-        10,
-    )
+    assert build(siglip_text_dir, ZeroShotSegHead)((m,)).shape == (1, 3, 10, 10)
 
 
 @torch.no_grad()
@@ -222,9 +206,7 @@ def test_summary_of_an_image_of_one_token(clip_dir):
     teacher = CLIPTeacher(f'local-dir:{clip_dir}', with_text=True)
     pooled = {}
     norm = teacher.visual.ln_post
-    hook = norm.register_forward_hook(
-        lambda *args: pooled.update(token=args[-1][:, 0])
-    )
+    hook = norm.register_forward_hook(lambda *args: pooled.update(token=args[-1][:, 0]))
     summary = teacher(torch.rand(1, 3, 64, 64) * 255).summary
     hook.remove()
     read = teacher.to_text_space(pooled['token'][..., None, None])

@@ -14,10 +14,7 @@ class Sample(BaseDataElement):
 
 def samples(*shapes, **meta):
     return [
-        Sample(
-            metainfo=dict(img_shape=s, ori_shape=(2 * s[0], 2 * s[1]), **meta)
-        )
-        for s in shapes
+        Sample(metainfo=dict(img_shape=s, ori_shape=(2 * s[0], 2 * s[1]), **meta)) for s in shapes
     ]
 
 
@@ -48,8 +45,7 @@ def test_an_encoder_of_the_teacher_changes_nothing(detector, teacher, images):
     assert isinstance(swapped.encoder, TeacherEncoder)
     shapes = ((96, 128), (80, 100))
     one, other = (
-        model(images, samples(*shapes, text=NAMES), mode='predict')
-        for model in (detector, swapped)
+        model(images, samples(*shapes, text=NAMES), mode='predict') for model in (detector, swapped)
     )
     for a, b in zip(one, other, strict=True):
         a, b = a.pred_instances, b.pred_instances
@@ -73,12 +69,9 @@ def test_padding_may_hold_anything(detector, images):
     noise = images.clone()
     noise[1, :, 80:] = 7
     one, other = (
-        detector.predict(x, samples((96, 128), (80, 128), text=NAMES))
-        for x in (images, noise)
+        detector.predict(x, samples((96, 128), (80, 128), text=NAMES)) for x in (images, noise)
     )
-    assert torch.equal(
-        one[1].pred_instances.scores, other[1].pred_instances.scores
-    )
+    assert torch.equal(one[1].pred_instances.scores, other[1].pred_instances.scores)
 
 
 def test_each_sample_has_its_own_text(detector, images):
@@ -89,21 +82,13 @@ def test_each_sample_has_its_own_text(detector, images):
     for i, names in enumerate((('cat',), ('dog', 'a cat'))):
         alone = samples((96, 128), text=names)
         detector.predict(images[i : i + 1], alone)
-        torch.testing.assert_close(
-            mixed[i].pred_instances.scores, alone[0].pred_instances.scores
-        )
-        assert set(mixed[i].pred_instances.label_names) <= {
-            'dog',
-            'a cat',
-            'cat',
-        }
+        torch.testing.assert_close(mixed[i].pred_instances.scores, alone[0].pred_instances.scores)
+        assert set(mixed[i].pred_instances.label_names) <= {'dog', 'a cat', 'cat'}
 
 
 def test_free_text(detector, images):
     detector.threshold = detector.text_threshold = 0.0
-    (sample,) = detector.predict(
-        images[:1], samples((96, 128), text='the cat and a dog')
-    )
+    (sample,) = detector.predict(images[:1], samples((96, 128), text='the cat and a dog'))
     detector.threshold = detector.text_threshold = 0.25
     assert len(sample.pred_instances) == 20
     assert all('cat' in n for n in sample.pred_instances.label_names)
@@ -123,8 +108,6 @@ def test_clear_messages(detector, teacher, clip_dir, images):
         detector(images, samples((96, 128)), mode='loss')
     clip = dict(type='kpu_mm.CLIPTeacher', model=f'local-dir:{clip_dir}')
     with pytest.raises(ValueError, match=r'takes maps of \(32, 64, 128\)'):
-        ZeroShotDetector(
-            teacher, encoder=dict(type='kpu_mm.TeacherEncoder', teacher=clip)
-        )
+        ZeroShotDetector(teacher, encoder=dict(type='kpu_mm.TeacherEncoder', teacher=clip))
     with pytest.raises(ValueError, match='class list is empty'):
         detector.predict(images[:1], samples((96, 128), text=()))

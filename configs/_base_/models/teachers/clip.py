@@ -3,9 +3,5 @@
 teacher_backbone = dict(
     type='kpu_mm.TeacherBackbone',
     embed_dims=768,
-    teacher=dict(
-        type='kpu_mm.CLIPTeacher',
-        model='ViT-B-16-quickgelu',
-        pretrained='openai',
-    ),
+    teacher=dict(type='kpu_mm.CLIPTeacher', model='ViT-B-16-quickgelu', pretrained='openai'),
 )

@@ -2,8 +2,5 @@
 teacher_backbone = dict(
     type='kpu_mm.TeacherBackbone',
     embed_dims=768,
-    teacher=dict(
-        type='kpu_mm.GroundingDINOTeacher',
-        source='IDEA-Research/grounding-dino-tiny',
-    ),
+    teacher=dict(type='kpu_mm.GroundingDINOTeacher', source='IDEA-Research/grounding-dino-tiny'),
 )
