@@ -11,17 +11,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
-from mmengine.registry import DATASETS as MMENGINE_DATASETS
-from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
-from mmengine.registry import HOOKS as MMENGINE_HOOKS
-from mmengine.registry import LOOPS as MMENGINE_LOOPS
-from mmengine.registry import MODEL_WRAPPERS as MMENGINE_MODEL_WRAPPERS
-from mmengine.registry import MODELS as MMENGINE_MODELS
-from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
-from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
-from mmengine.registry import RUNNERS as MMENGINE_RUNNERS
-from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+import mmengine.registry as mmengine
 from mmengine.registry import Registry
 
 # Modules of kpu_mm.models that register models. They are listed here, not
@@ -89,55 +79,55 @@ class LateRegistry(Registry):
 # heads
 MODELS = LateRegistry(
     'model',
-    parent=MMENGINE_MODELS,
+    parent=mmengine.MODELS,
     # the k-NN classifier lies with its vote and its loop
     locations=[*(f'kpu_mm.models.{part}' for part in MODEL_PARTS), 'kpu_mm.analysis.knn'],
     late_locations=[f'kpu_mm.models.{part}' for part in DETECTION_PARTS],
 )
 # image sources and the unlabelled dataset over them
-DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, locations=['kpu_mm.datasets'])
+DATASETS = Registry('dataset', parent=mmengine.DATASETS, locations=['kpu_mm.datasets'])
 # the endless, resumable order of a stream
 DATA_SAMPLERS = Registry(
-    'data sampler', parent=MMENGINE_DATA_SAMPLERS, locations=['kpu_mm.datasets']
+    'data sampler', parent=mmengine.DATA_SAMPLERS, locations=['kpu_mm.datasets']
 )
 # decoding, cropping and packing of images
 TRANSFORMS = LateRegistry(
     'transform',
-    parent=MMENGINE_TRANSFORMS,
+    parent=mmengine.TRANSFORMS,
     locations=['kpu_mm.datasets'],
     late_locations=['kpu_mm.datasets.detection_transforms'],
 )
 # collate functions
-FUNCTIONS = Registry('function', parent=MMENGINE_FUNCTIONS, locations=['kpu_mm.datasets'])
+FUNCTIONS = Registry('function', parent=mmengine.FUNCTIONS, locations=['kpu_mm.datasets'])
 # resumable train loops, loops over several tasks, the k-NN test
 LOOPS = Registry(
     'loop',
-    parent=MMENGINE_LOOPS,
+    parent=mmengine.LOOPS,
     locations=['kpu_mm.engine.train_loops', 'kpu_mm.engine.test_loops', 'kpu_mm.analysis.knn'],
 )
 # guards of losses, images, classes and backbones; feature pictures
 HOOKS = Registry(
     'hook',
-    parent=MMENGINE_HOOKS,
+    parent=mmengine.HOOKS,
     locations=[
         f'kpu_mm.engine.{theme}_hooks' for theme in ('check', 'checkpoint', 'distill', 'step')
     ],
 )
 # runner with atomic checkpoints
-RUNNERS = Registry('runner', parent=MMENGINE_RUNNERS, locations=['kpu_mm.engine.runner'])
+RUNNERS = Registry('runner', parent=mmengine.RUNNERS, locations=['kpu_mm.engine.runner'])
 # data-parallel wrapper that runs on CPU and GPU alike
 MODEL_WRAPPERS = Registry(
-    'model_wrapper', parent=MMENGINE_MODEL_WRAPPERS, locations=['kpu_mm.engine.model_wrappers']
+    'model_wrapper', parent=mmengine.MODEL_WRAPPERS, locations=['kpu_mm.engine.model_wrappers']
 )
 # optimiser over trainable parameters only
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor',
-    parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
+    parent=mmengine.OPTIM_WRAPPER_CONSTRUCTORS,
     locations=['kpu_mm.engine.optimizers'],
 )
 # mixed precision on any device
 OPTIM_WRAPPERS = Registry(
-    'optim_wrapper', parent=MMENGINE_OPTIM_WRAPPERS, locations=['kpu_mm.engine.optimizers']
+    'optim_wrapper', parent=mmengine.OPTIM_WRAPPERS, locations=['kpu_mm.engine.optimizers']
 )
 
 
