@@ -79,7 +79,7 @@ def write_graphs(folder: Path, model: RawStudent, formats: Sequence[str]) -> dic
 
     Args:
         folder: Where to write.
-        model: The student with its links, in eval mode.
+        model: The student, in eval mode.
         formats: Names out of ``WRITERS``.
 
     Returns:
@@ -146,15 +146,13 @@ def _symbolic_sizes(model: RawStudent) -> Iterator[None]:
         try:
             # Slices compare their length with that of the tensor.
             stack.enter_context(config.patch(backed_size_oblivious=True))
-            # Pooling's own division, the same as Python's, branches on
-            # whether a side is odd.
+            # Pooling's division, which branches on odd sides, for Python's.
             stack.enter_context(mock.patch.object(shapes, 'div_rtn', operator.floordiv))
         except AttributeError as error:
             raise RuntimeError(
                 f'torch {torch.__version__} cannot export for images of any size; use torch 2.10.'
             ) from error
-        # While tracing, transformers leaves out its shortcut for images of
-        # the pre-training size.
+        # Turns off transformers' shortcut for the pre-training size.
         stack.enter_context(mock.patch.object(torch.jit, 'is_tracing', lambda: True))
         # Its torch_int would make numbers of symbols. Some models have none.
         stack.enter_context(
@@ -268,8 +266,7 @@ def largest_difference(
         for key, value in expected.items():
             scale = value.abs().max().clamp(min=1)
             difference = float((got[key] - value).abs().max() / scale)
-            # NaN fails every comparison, so `difference > TOLERANCE` would
-            # let it pass.
+            # Not `difference > TOLERANCE`, which is false for NaN.
             if not difference <= TOLERANCE:
                 raise RuntimeError(
                     f'{name} differs from the student by {difference:.1e} in {key!r} {where} '

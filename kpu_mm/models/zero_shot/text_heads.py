@@ -72,8 +72,7 @@ class TextHead(ExternalModule):
             templates: As in the constructor. Defaults to None.
 
         Raises:
-            ValueError: As in the constructor, or if there are templates
-                without classes.
+            ValueError: As in the constructor, or for templates alone.
         """
         if classes is not None:
             self.classes = find_classes(classes)
@@ -174,9 +173,6 @@ class TextHead(ExternalModule):
 
         Args:
             logits: (..., K).
-
-        Returns:
-            The softmax, or the sigmoid for a SigLIP.
         """
         # A SigLIP scores each class by itself.
         if self.model.logit_bias is None:
