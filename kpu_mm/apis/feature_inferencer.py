@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from kpu_mm.models.backbones.base_backbone import check_choice
 from kpu_mm.models.student import Student
-from kpu_mm.models.teachers.base_teacher import build_teacher
+from kpu_mm.models.teachers.base_teacher import BaseTeacher, build_teacher
 from kpu_mm.structures import Features
 from kpu_mm.visualization import pca_rgb
 
 from .base_inferencer import ImageInferencer
-from .find_config import Model, find_student
+from .find_config import Model, choose_teacher, find_student
 
 
 class FeatureInferencer(ImageInferencer):
@@ -76,7 +76,9 @@ class FeatureInferencer(ImageInferencer):
         self.image_size = image_size
         self._encoder: nn.Module
         if encoder == 'teacher':
-            self._encoder = _build_teacher(student, teacher, teacher_cfg)
+            name = choose_teacher(student.teachers, BaseTeacher, teacher)
+            changes = teacher_cfg or {}
+            self._encoder = build_teacher(name, {**student.teachers[name], **changes})
         elif teacher_cfg is not None:
             raise ValueError("teacher_cfg is for encoder='teacher'; remove one of them.")
         elif teacher is None:
@@ -193,16 +195,3 @@ class _Projected(nn.Module):
         """Features of raw images (B, 3, H, W), RGB in [0, 255]."""
         size = (images.shape[-2], images.shape[-1])
         return self.link.infer(self.backbone.encode(images), size)
-
-
-def _build_teacher(
-    student: Student, name: str | None, changes: Mapping[str, Any] | None
-) -> nn.Module:
-    teachers = student.teachers
-    if name is None and len(teachers) == 1:
-        (name,) = teachers
-    if name not in teachers:
-        raise ValueError(
-            f'the student has the teachers {sorted(teachers)}; name one of them with teacher=...'
-        )
-    return build_teacher(name, {**teachers[name], **(changes or {})})

@@ -180,10 +180,10 @@ def zero_shot_config(
         ) from None
     if alone:
         weights = str(model)
-        recorded = read_teachers(weights)
-        teacher = _choose(recorded, places.kind, teacher, weights)
+        teachers = read_teachers(weights)
+        teacher = choose_teacher(teachers, places.kind, teacher)
         # The class is that of the place, which takes no type.
-        owner[key] = dict(recorded[teacher])
+        owner[key] = dict(teachers[teacher])
         del owner[key]['type']
     encoder: Any = cfg.model.get(places.encoder) or {}
     if 'source' in encoder:
@@ -202,17 +202,23 @@ def zero_shot_config(
     return cfg
 
 
-def _choose(
-    recorded: Mapping[str, Any], kind: type[BaseTeacher], teacher: str | None, source: str
-) -> str:
-    """Choose the teacher of a class, or check a given choice."""
-    fitting = [name for name, config in recorded.items() if find_model(config['type'], kind)]
-    if teacher is None and len(fitting) == 1:
-        (teacher,) = fitting
-    if teacher not in fitting:
+def choose_teacher(teachers: Mapping[str, Any], kind: type, name: str | None = None) -> str:
+    """Choose the only teacher of a class, or check a given choice.
+
+    Args:
+        teachers: Configs of a student's teachers by name.
+        kind: The class.
+        name: The choice. Defaults to None, the only teacher of the class.
+
+    Raises:
+        ValueError: If there is no such teacher, or there are several.
+    """
+    fitting = [key for key, config in teachers.items() if find_model(config['type'], kind)]
+    if name is None and len(fitting) == 1:
+        (name,) = fitting
+    if name not in fitting:
         raise ValueError(
-            f"the student '{source}' has the teachers {list(recorded)}; this "
-            f'task needs one of class {kind.__name__}, which are {fitting}: '
-            'name one of these with teacher=...'
+            f'the student has the teachers {list(teachers)}; this task needs one of class '
+            f'{kind.__name__}, which are {fitting}: name one of these with teacher=...'
         )
-    return str(teacher)
+    return str(name)

@@ -104,7 +104,7 @@ def test_files(student_dir, pictures, tmp_path):
 
 def test_clear_messages(student_dir, pictures):
     path = pictures / 'a.png'
-    with pytest.raises(ValueError, match='name one of them with teacher'):
+    with pytest.raises(ValueError, match='name one of these with teacher'):
         build(student_dir, encoder='teacher')
     with pytest.raises(ValueError, match='no projector into a teacher'):
         build(student_dir, teacher='dino')
