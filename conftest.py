@@ -1,4 +1,5 @@
 import pytest
+from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 
 pytest_plugins = [
@@ -12,9 +13,11 @@ pytest_plugins = [
 
 
 @pytest.fixture(autouse=True)
-def default_scopes():
-    """What a runner sets as default scope ends with its test."""
-    before = dict(DefaultScope._instance_dict)
+def managed_instances():
+    """A runner's default scope and logger, whose file is closed, end with its test."""
+    kinds = (DefaultScope, MMLogger)
+    before = [dict(kind._instance_dict) for kind in kinds]
     yield
-    DefaultScope._instance_dict.clear()
-    DefaultScope._instance_dict.update(before)
+    for kind, instances in zip(kinds, before, strict=True):
+        kind._instance_dict.clear()
+        kind._instance_dict.update(instances)
