@@ -1,4 +1,4 @@
-"""How padding in a batch changes what a teacher says of an image.
+"""How padding in a batch changes the features of an image.
 
     python benchmarks/padding.py
 
