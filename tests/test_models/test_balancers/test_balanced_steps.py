@@ -110,6 +110,11 @@ def test_famo_waits_for_accumulated_gradients(cfg):
     assert steps == [0, 1, 1, 2]
 
 
+def test_the_hook_leaves_other_models_alone():
+    runner = SimpleNamespace(model=torch.nn.Linear(1, 1), optim_wrapper=None)
+    SecondLossHook().after_train_iter(runner, 0)
+
+
 def test_famo_refuses_to_train_without_its_hook(cfg):
     model = build(cfg, 'FAMO')
     (data,) = batches(1)
