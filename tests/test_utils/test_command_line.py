@@ -76,7 +76,8 @@ from kpu_mm.utils.command_line import end_together
 
 class Torn:
     def __del__(self):
-        print('torn down')
+        # Python has flushed its streams for the last time by now.
+        print('torn down', flush=True)
 
 torn = Torn()
 atexit.register(print, 'exit handlers')
