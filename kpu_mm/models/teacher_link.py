@@ -168,20 +168,6 @@ class TeacherLink(nn.Module):
             projected = self.normalizer.invert(projected)
         return projected
 
-    def fold_normalizer(self) -> None:
-        """Move the inverse normaliser into the last layers of h_s2t.
-
-        The results of :meth:`infer` stay the same, at no cost. PHI-S
-        (https://arxiv.org/abs/2410.01680), appendix A.6.
-        """
-        normalizer, self.normalizer = self.normalizer, None
-        if normalizer is None:
-            return
-        if normalizer.summary is not None and self.s2t.summary is not None:
-            normalizer.summary.fold_into(self.s2t.summary[-1])
-        for mlp, (i, _) in zip(self.s2t.maps, self.levels.pairs, strict=True):
-            normalizer.maps[i].fold_into(mlp[-1])
-
     # ---- checkpoints ------------------------------------------------------
 
     def get_extra_state(self) -> Tensor:
