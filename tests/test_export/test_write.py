@@ -191,3 +191,13 @@ def test_says_what_to_install(distilled, tmp_path, monkeypatch):
     )
     with pytest.raises(ModuleNotFoundError, match='install onnxruntime`'):
         write_student(student, tmp_path / 'out', formats=['onnx'])
+
+
+@pytest.mark.parametrize('change', [lambda pairs: [], lambda pairs: [*pairs, pairs[0]]])
+def test_level_maps_that_are_not_the_projectors(folder, tmp_path, change):
+    path = shutil.copytree(folder, tmp_path / 'student') / 'config.json'
+    config = json.loads(path.read_text())
+    config['teachers']['other']['pairs'] = change(config['teachers']['other']['pairs'])
+    path.write_text(json.dumps(config))
+    with pytest.raises(RuntimeError, match=r'config\.json.*teachers\.other\.pairs must be'):
+        load_student(path.parent)

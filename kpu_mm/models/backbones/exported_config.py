@@ -179,6 +179,10 @@ def _check_levels(teacher: _Teacher, key: str, num_levels: int) -> None:
     what = f'indices of {len(maps)} teacher maps and {num_levels} levels'
     known = all(m in maps and level in levels for m, level in pairs)
     _require(known, f'{key}.pairs', what, pairs)
+    # Each map needs a pair to come from, each pair an MLP of the projector.
+    mlps = len(teacher.get('map_channels', pairs))
+    whole = {m for m, _ in pairs} == set(maps) and len(pairs) == mlps
+    _require(whole, f'{key}.pairs', f'{mlps} pairs, one at least for each teacher map', pairs)
 
 
 def hash_files(folder: Path) -> dict[str, str]:
