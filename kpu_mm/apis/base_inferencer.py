@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import groupby
@@ -157,6 +158,7 @@ class ImageInferencer(BaseInferencer):
                 named, data = zip(*chunk, strict=True)
                 yield list(named), self.collate_fn(data)
 
+    @abstractmethod
     def visualize(self, rgb: np.ndarray, result: Any) -> np.ndarray:
         """Draw the result for one image, as RGB (H, W, 3) uint8.
 
@@ -164,15 +166,14 @@ class ImageInferencer(BaseInferencer):
             rgb: The image, (H, W, 3) uint8.
             result: What the model returned for it.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def postprocess(self, result: Any) -> dict[str, Any]:
         """Turn a result into a prediction, as :mod:`kpu_mm.apis` lists it.
 
         Args:
             result: What the model returned for one image.
         """
-        raise NotImplementedError
 
     def _init_model(self, cfg: Any, weights: str | None, device: str = 'cpu') -> nn.Module:
         # Zero-shot models load their own weights when they are built.
