@@ -10,7 +10,7 @@ from hashlib import blake2b
 import numpy as np
 import torch
 
-# of Permutation: odd 64-bit multipliers (the golden ratio's; xxHash-like)
+# odd multipliers of Permutation: that of the golden ratio, and degski64's
 _MASK = (1 << 64) - 1
 _ODD = 0x9E3779B97F4A7C15
 _MIX = 0xD6E8FEB86659FD93

@@ -117,7 +117,7 @@ class KPUDistiller(MultiStreamModel):
                 for name, teacher in self.teachers.items()
             }
         )
-        # Convolutions run faster in channels-last memory on recent GPUs.
+        # The layout of images must be that of the convolutions' weights.
         self.memory_format = torch.contiguous_format
         if channels_last:
             self.memory_format = torch.channels_last

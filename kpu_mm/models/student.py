@@ -174,8 +174,8 @@ def check_layout(state: Iterable[str], path: str | Path) -> None:
     """
     if any(name.startswith(_OLD_LAYOUT) for name in state):
         raise RuntimeError(
-            f"'{path}' was written by a version of kpu_mm before 0.2, whose "
-            'projectors were stored in another way; train again, or read it with that version.'
+            f"'{path}' was written by an earlier version of kpu_mm, which stored projectors in "
+            'another way; train again, or read it with that version.'
         )
 
 

@@ -99,8 +99,7 @@ class TeacherLink(nn.Module):
             x: The student's paired maps.
             like: The teacher's paired maps, for their sizes.
         """
-        # Resized before it is projected: the teacher's grid is the coarser
-        # one as a rule, and the MLP runs on fewer cells.
+        # Resizing and an MLP do not commute: `infer` has the same order.
         projected: Features = self.s2t(resize_like(x, like))
         return projected
 
