@@ -85,7 +85,12 @@ MODELS = LateRegistry(
     late_locations=[f'kpu_mm.models.{part}' for part in DETECTION_PARTS],
 )
 # image sources and the unlabelled dataset over them
-DATASETS = Registry('dataset', parent=mmengine.DATASETS, locations=['kpu_mm.datasets'])
+DATASETS = LateRegistry(
+    'dataset',
+    parent=mmengine.DATASETS,
+    locations=['kpu_mm.datasets'],
+    late_locations=['kpu_mm.datasets.coco_dataset'],
+)
 # the endless, resumable order of a stream
 DATA_SAMPLERS = Registry(
     'data sampler', parent=mmengine.DATA_SAMPLERS, locations=['kpu_mm.datasets']
@@ -95,7 +100,14 @@ TRANSFORMS = LateRegistry(
     'transform',
     parent=mmengine.TRANSFORMS,
     locations=['kpu_mm.datasets'],
-    late_locations=['kpu_mm.datasets.detection_transforms'],
+    late_locations=['kpu_mm.datasets.detection_transforms', 'kpu_mm.datasets.coco_dataset'],
+)
+# COCO scores of files without areas
+METRICS = LateRegistry(
+    'metric',
+    parent=mmengine.METRICS,
+    locations=['kpu_mm.datasets'],
+    late_locations=['kpu_mm.datasets.coco_dataset'],
 )
 # collate functions
 FUNCTIONS = Registry('function', parent=mmengine.FUNCTIONS, locations=['kpu_mm.datasets'])

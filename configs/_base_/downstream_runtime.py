@@ -4,6 +4,7 @@ custom_hooks = [
     dict(type='kpu_mm.NonFiniteHook'),
     dict(type='kpu_mm.ClassCountHook'),
     dict(type='kpu_mm.BackboneCheckHook'),
+    dict(type='kpu_mm.LabelMapHook'),
 ]
 # metrics at the iteration they are of
 default_hooks = dict(logger=dict(log_metric_by_epoch=False))

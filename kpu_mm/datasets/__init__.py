@@ -6,6 +6,7 @@ from .hf_source import HFSource
 from .image_order import Permutation, SourceMix, seeded, stable_hash
 from .image_sources import FolderSource, ImageSource, ListSource
 from .image_transforms import DecodeRandomResizedCrop, DecodeResize, PackImage, TorchvisionTransform
+from .label_maps import CheckLabelMap, check_label_maps
 from .stream_loader import (
     MultiStreamLoader,
     PositionSampler,

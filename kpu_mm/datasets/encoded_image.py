@@ -72,6 +72,14 @@ class CorruptImageError(Exception):
         return f'{self.name}: {self.reason}'
 
 
+class DataError(ValueError):
+    """A file contradicts its labels or cannot be used; the run ends with the sentence.
+
+    Wherever it is raised, a loader's worker included, ``tools/train.py`` and
+    ``tools/test.py`` print the message alone.
+    """
+
+
 class CropBox(NamedTuple):
     """Part of an upright image, in its pixels; right and bottom excluded."""
 

@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 
 from kpu_mm.registry import DATASETS
 
+from .encoded_image import DataError
 from .image_order import SourceMix, seeded, stable_hash
 
 
@@ -75,10 +76,13 @@ def build_dataset(config: dict[str, Any]) -> Dataset:
         config: Config of the dataset.
 
     Raises:
+        DataError: If the dataset itself finds a fault in the data.
         RuntimeError: If its ``ann_file`` cannot be understood.
     """
     try:
         dataset: Dataset = DATASETS.build(config)
+    except DataError:  # a sentence already
+        raise
     except (ValueError, KeyError, TypeError, AssertionError) as error:
         if not config.get('ann_file'):
             raise

@@ -9,6 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
 
+from kpu_mm.datasets import check_label_maps
 from kpu_mm.registry import HOOKS
 
 from .model_wrappers import unwrap
@@ -165,3 +166,26 @@ def _compare(
             f'{name} takes {len(widths)} maps of {widths} channels (in_channels), but the backbone '
             f'gives {len(found)} of {found}; set in_channels, or the out_indices of the backbone.'
         )
+
+
+@HOOKS.register_module()
+class LabelMapHook(Hook):
+    """Read some label maps before training and stop if no pixel counts.
+
+    Labels that are all ignored give a loss of 0 and a mean IoU of nan. See
+    :func:`kpu_mm.datasets.check_label_maps`.
+    """
+
+    def before_train(self, runner: Runner) -> None:
+        """Check the training data.
+
+        Args:
+            runner: The runner.
+
+        Raises:
+            ValueError: If no pixel of the label maps counts.
+        """
+        loader = runner.train_dataloader
+        # the loaders of several tasks, or the one of a single task
+        for one in (getattr(loader, 'loaders', None) or {'': loader}).values():
+            check_label_maps(one.dataset)

@@ -47,7 +47,7 @@ coco_train_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
-        type='CocoDataset',
+        type='kpu_mm.CocoDataset',
         _scope_='mmdet',
         data_root='data/coco/',
         ann_file='annotations/instances_train2017.json',
@@ -55,7 +55,7 @@ coco_train_dataloader = dict(
         filter_cfg=dict(filter_empty_gt=True),
         pipeline=[
             dict(type='LoadImageFromFile'),
-            dict(type='LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=False),
+            dict(type='kpu_mm.LoadInstances', with_bbox=True, with_mask=True, poly2mask=False),
             dict(type='RandomFlip', prob=0.5),
             # large-scale jittering
             dict(
@@ -91,7 +91,7 @@ coco_val_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='CocoDataset',
+        type='kpu_mm.CocoDataset',
         _scope_='mmdet',
         data_root='data/coco/',
         ann_file='annotations/instances_val2017.json',
@@ -108,7 +108,7 @@ coco_val_dataloader = dict(
     ),
 )
 coco_val_evaluator = dict(
-    type='CocoMetric',
+    type='kpu_mm.CocoMetric',
     _scope_='mmdet',
     ann_file='data/coco/annotations/instances_val2017.json',
     metric=['bbox', 'segm'],

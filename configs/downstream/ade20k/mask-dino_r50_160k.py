@@ -33,6 +33,7 @@ train_dataloader = dict(
         pipeline=[
             dict(type='LoadImageFromFile'),
             dict(type='LoadAnnotations', with_bbox=False, with_seg=True, reduce_zero_label=True),
+            dict(type='kpu_mm.CheckLabelMap'),
             dict(
                 type='RandomChoiceResize',
                 scales=[int(512 * x * 0.1) for x in range(5, 21)],
@@ -62,6 +63,7 @@ val_dataloader = dict(
             dict(type='Resize', scale=(2048, 512), keep_ratio=True),
             # after Resize: the prediction has the size of the labels
             dict(type='LoadAnnotations', with_bbox=False, with_seg=True, reduce_zero_label=True),
+            dict(type='kpu_mm.CheckLabelMap'),
             dict(type='PackDetInputs', meta_keys=('img_path', 'ori_shape', 'img_shape')),
         ],
     ),

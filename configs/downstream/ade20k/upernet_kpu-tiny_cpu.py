@@ -33,6 +33,7 @@ train_dataloader = dict(
         pipeline=[
             load[0],
             dict(type='LoadAnnotations'),
+            dict(type='kpu_mm.CheckLabelMap'),
             load[1],
             dict(type='RandomFlip', prob=0.5),
             dict(type='PackSegInputs'),
@@ -41,7 +42,14 @@ train_dataloader = dict(
 )
 val_dataloader = dict(
     num_workers=1,
-    dataset=dict(pipeline=[*load, dict(type='LoadAnnotations'), dict(type='PackSegInputs')]),
+    dataset=dict(
+        pipeline=[
+            *load,
+            dict(type='LoadAnnotations'),
+            dict(type='kpu_mm.CheckLabelMap'),
+            dict(type='PackSegInputs'),
+        ]
+    ),
 )
 test_dataloader = val_dataloader
 

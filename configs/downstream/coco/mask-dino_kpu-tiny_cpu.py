@@ -33,7 +33,7 @@ train_dataloader = dict(
     dataset=dict(
         pipeline=[
             load[0],
-            dict(type='LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=False),
+            dict(type='kpu_mm.LoadInstances', with_bbox=True, with_mask=True, poly2mask=False),
             load[1],
             dict(type='kpu_mm.RasteriseMasks'),
             dict(type='PackDetInputs'),

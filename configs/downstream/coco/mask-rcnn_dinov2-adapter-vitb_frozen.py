@@ -15,7 +15,7 @@ train_dataloader = dict(
     dataset=dict(
         pipeline=[
             dict(type='LoadImageFromFile'),
-            dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+            dict(type='kpu_mm.LoadInstances', with_bbox=True, with_mask=True),
             dict(
                 type='RandomChoiceResize',
                 scales=[(side, 1333) for side in range(480, 801, 32)],

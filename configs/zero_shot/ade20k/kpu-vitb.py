@@ -31,6 +31,7 @@ test_dataloader = dict(
             dict(type='Resize', scale=(2048, 336), keep_ratio=True),
             # after Resize: the prediction is resized to the labels
             dict(type='LoadAnnotations', reduce_zero_label=True),
+            dict(type='kpu_mm.CheckLabelMap'),
             dict(type='PackSegInputs'),
         ],
     ),

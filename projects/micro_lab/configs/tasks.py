@@ -50,7 +50,7 @@ train_dataloader = dict(
         dataset=dict(
             pipeline=[
                 image,
-                dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+                dict(type='kpu_mm.LoadInstances', with_bbox=True, with_mask=True),
                 dict(type='PackDetInputs'),
             ],
             **_base_.digits_detection_train,
@@ -95,7 +95,7 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 val_evaluator = dict(
     detection=dict(
-        type='CocoMetric',
+        type='kpu_mm.CocoMetric',
         _scope_='mmdet',
         ann_file=_base_.root + '/test/instances.json',
         metric=['bbox', 'segm'],

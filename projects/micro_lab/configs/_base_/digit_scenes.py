@@ -5,7 +5,7 @@ root = '{{$KPU_MM_DIGITS:data/digit_scenes}}'
 words = ('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine')
 
 digits_detection = dict(
-    type='CocoDataset', _scope_='mmdet', data_root=root, metainfo=dict(classes=words)
+    type='kpu_mm.CocoDataset', _scope_='mmdet', data_root=root, metainfo=dict(classes=words)
 )
 digits_detection_train = dict(
     **digits_detection, ann_file='train/instances.json', data_prefix=dict(img='train/images')
