@@ -34,7 +34,8 @@ def explaining(cfg: Config, name: str) -> Iterator[None]:
     """End the program with a sentence if the config is wrong.
 
     What is raised while the run is set up is the config's fault. A checkpoint
-    that cannot be written is a sentence too. What else is raised by a
+    that cannot be written is a sentence too, and so is a DataError, whatever
+    raises it. What else is raised by a
     training step or by a loader is a bug and keeps its traceback, and so does
     everything with KPU_MM_TRACEBACK=1 in the environment.
 
@@ -53,12 +54,25 @@ def explaining(cfg: Config, name: str) -> Iterator[None]:
         # a sentence of ours about the file system, such as a full disk
         if isinstance(error.__cause__, OSError):
             refuse(str(error))
+        if sentence := _data_error(error):
+            refuse(sentence)
         frames = list(_frames(error))
         if _STEPS & {frame.f_code.co_name for frame in frames}:
             raise
         keys, builder = _find_place(frames, cfg)
         text = _describe(error, frames, builder)
         refuse(': '.join(filter(None, (name, '.'.join(keys), text))))
+
+
+def _data_error(error: BaseException | None) -> str:
+    """The sentence of a DataError among an error and its causes; '' for none."""
+    # Imported late: it imports torch.
+    from kpu_mm.datasets import DataError
+
+    while error is not None and not isinstance(error, DataError):
+        error = error.__cause__
+    # From a worker, torch sends the whole traceback, which ends with the error.
+    return str(error or '').rpartition('DataError: ')[2].strip()
 
 
 def _frames(error: BaseException | None) -> Iterator[FrameType]:

@@ -1,6 +1,6 @@
 """Images: sources, transforms and resumable streams."""
 
-from .encoded_image import CorruptImageError, CropBox, EncodedImage
+from .encoded_image import CorruptImageError, CropBox, DataError, EncodedImage
 from .endless_dataset import EndlessDataset, build_dataset
 from .hf_source import HFSource
 from .image_order import Permutation, SourceMix, seeded, stable_hash

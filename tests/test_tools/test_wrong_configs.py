@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.utils import manager
 
+from kpu_mm.datasets import DataError, UnlabeledImages
 from kpu_mm.models import KPUDistiller
 from tests.runs import ROOT
 
@@ -114,6 +115,22 @@ def test_a_bug_in_a_step_keeps_its_traceback(run_config, train, monkeypatch):
     monkeypatch.setattr(KPUDistiller, 'train_step', fail)
     with pytest.raises(ValueError, match='a bug'):
         train(Config.fromfile(run_config))
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_files_that_contradict_their_labels_end_in_their_sentence(
+    run_config, train, monkeypatch, capsys, workers
+):
+    def fail(*_):
+        raise DataError("'a.png' is 3 x 4; correct the labels")
+
+    monkeypatch.setattr(UnlabeledImages, '__getitem__', fail)
+    cfg = change(Config.fromfile(run_config), f'{STREAM}.num_workers', workers)
+    with pytest.raises(SystemExit) as end:
+        train(cfg)
+    assert end.value.code == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == "train.py: error: 'a.png' is 3 x 4; correct the labels"
 
 
 def test_traceback_on_demand(run_config, train, monkeypatch):
