@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial, reduce
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -54,8 +54,8 @@ class AlignLoss(nn.Module):
 
     ``summary * Lcos(x1, x2) + cosine * Lcos(V1, V2) + smooth_l1 *
     SmoothL1(V1, V2)`` for summaries x and spatial maps V. The first term is
-    dropped where a model has no summary; the others are means over a map's
-    valid positions, then weighted means over the maps. Computed in float32 whatever the autocast.
+    dropped where a model has no summary; the others are means over the maps
+    and their valid positions. Computed in float32 whatever the autocast.
     The last two weights are for the recipes of other papers.
 
     Args:
@@ -90,16 +90,12 @@ class AlignLoss(nn.Module):
                 'AlignLoss compares no maps: give one of cosine, smooth_l1 and mse a weight.'
             )
 
-    def forward(
-        self, first: Features, second: Features, weights: Sequence[float] | None = None
-    ) -> Tensor:
+    def forward(self, first: Features, second: Features) -> Tensor:
         """Compare the summaries, and the maps one by one.
 
         Args:
             first: Features with as many maps, of the same shapes, as
             second: the other model's.
-            weights: Weight of each map, which add up to 1. Defaults to None,
-                every map counts the same.
 
         Returns:
             One value for each image, (B,).
@@ -113,9 +109,8 @@ class AlignLoss(nn.Module):
                 masked_mean(_distance(self.map_terms, v1, v2), mask)
                 for v1, v2, mask in zip(first.maps, second.maps, masks, strict=True)
             ]
-            weights = weights or [1 / len(maps)] * len(maps)
-            # (B,) for each map -> (B,); plain numbers cost no copy to the device
-            loss = reduce(torch.add, [w * m for w, m in zip(weights, maps, strict=True)])
+            # (B,) for each map -> (B,): every map counts the same
+            loss = torch.stack(maps).mean(0)
             x1, x2 = first.summary, second.summary
             if self.summary_terms and x1 is not None and x2 is not None:
                 loss = loss + _distance(self.summary_terms, x1, x2)

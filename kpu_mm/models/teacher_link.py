@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from kpu_mm.registry import MODELS
-from kpu_mm.structures import Features, resize, resize_like
+from kpu_mm.structures import Features, bilinear, resize_like
 
-from .level_map import LevelMap, shrinkage
+from .level_map import LevelMap
 from .normalizers import BaseNormalizer
 
 TERMS = ('s2t', 't2s', 'rec')
@@ -32,14 +32,10 @@ class TeacherLink(nn.Module):
             h_t2s and h_rec for those of :attr:`unified`.
         normalizer: What a teacher's features go through before they are
             compared. Defaults to None, they are compared as they are.
-        joined_weight: Weight of a level that joined a teacher map, see
-            :meth:`LevelMap.weights`. Defaults to 1.0.
 
     Attributes:
         closest: For each teacher map, the index of its closest pair.
         unified: The indices of the pairs that t2s and rec use.
-        weights: Weights of all pairs, for s2t.
-        unified_weights: Weights of the pairs that t2s and rec use.
     """
 
     def __init__(
@@ -48,17 +44,12 @@ class TeacherLink(nn.Module):
         student_strides: Sequence[int],
         projectors: Mapping[str, nn.Module],
         normalizer: BaseNormalizer | None = None,
-        joined_weight: float = 1.0,
     ) -> None:
         super().__init__()
         self.levels = levels
         self.student_strides = tuple(student_strides)
         self.closest = levels.closest(student_strides)
         self.unified = unified_pairs(levels, student_strides, projectors)
-        self.weights, self.unified_weights = (
-            levels.weights(used, student_strides, joined_weight)
-            for used in (range(len(levels.pairs)), self.unified)
-        )
         # None for a term that is off: nn.Module leaves it out of the state.
         self.s2t: Any = projectors.get('s2t')
         self.t2s: Any = projectors.get('t2s')
@@ -109,7 +100,7 @@ class TeacherLink(nn.Module):
             like: The teacher's paired maps, for their sizes.
         """
         # Resizing and an MLP do not commute: `infer` has the same order.
-        projected: Features = self.s2t(resize_like(x, like, self._shrinks(to_teacher=True)))
+        projected: Features = self.s2t(resize_like(x, like))
         return projected
 
     def to_student(self, x_t: Features, like: Features | None = None) -> Features:
@@ -121,9 +112,7 @@ class TeacherLink(nn.Module):
                 Defaults to None, the teacher's own sizes.
         """
         projected: Features = self.t2s(x_t)
-        if like is None:
-            return projected
-        return resize_like(projected, like, self._shrinks(to_teacher=False, used=self.unified))
+        return projected if like is None else resize_like(projected, like)
 
     def reconstruct(self, unified: Features, like: Features) -> Features:
         """h_rec(h_t2s(X^t)), on the grids of X^t.
@@ -132,15 +121,8 @@ class TeacherLink(nn.Module):
             unified: What :meth:`to_student` gave.
             like: The teacher's maps of the unified pairs, for their sizes.
         """
-        shrinks = self._shrinks(to_teacher=True, used=self.unified)
-        projected: Features = self.rec(resize_like(unified, like, shrinks))
+        projected: Features = self.rec(resize_like(unified, like))
         return projected
-
-    def _shrinks(self, to_teacher: bool, used: Sequence[int] | None = None) -> list[int]:
-        """How many rows become one, for each pair in use; None for all."""
-        chosen = self.levels.pairs if used is None else [self.levels.pairs[k] for k in used]
-        ends = [(self.student_strides[level], self.levels.strides[i]) for i, level in chosen]
-        return [shrinkage(*(pair if to_teacher else pair[::-1])) for pair in ends]
 
     # ---- inference --------------------------------------------------------
 
@@ -173,11 +155,7 @@ class TeacherLink(nn.Module):
         levels = [self.levels.pairs[k][1] for k in self.closest]
         maps = tuple(
             # -(-side // stride) would be wrong: ONNX divides towards zero
-            resize(
-                m,
-                tuple((side + stride - 1) // stride for side in size),
-                shrinkage(self.student_strides[level], stride),
-            )
+            bilinear(m, tuple((side + stride - 1) // stride for side in size))
             if stride != self.student_strides[level]
             else m
             for m, level, stride in zip(
@@ -237,7 +215,6 @@ def build_link(
     terms: Mapping[str, float],
     projector: dict[str, Any],
     normalizer: dict[str, Any] | None,
-    joined_weight: float = 1.0,
 ) -> TeacherLink:
     """Build the link to one teacher, with new projectors.
 
@@ -248,8 +225,6 @@ def build_link(
         terms: The loss terms in use.
         projector: Config of a projector.
         normalizer: Config of a normaliser; None for none.
-        joined_weight: Weight of a level that joined a teacher map. Defaults
-            to 1.0.
     """
     unified = unified_pairs(levels, student.strides, terms)
     projectors = {}
@@ -278,5 +253,4 @@ def build_link(
         student.strides,
         projectors,
         None if normalizer is None else MODELS.build(normalizer, default_args=channels),
-        joined_weight,
     )
