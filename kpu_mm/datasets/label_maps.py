@@ -24,8 +24,11 @@ class CheckLabelMap(BaseTransform):
     It costs two comparisons an image. Without it, resizing stretches the
     labels over the image, and training goes on.
 
-    Required keys: ``ori_shape``, ``gt_seg_map``, ``img_path``,
-    ``seg_map_path``.
+    Inferencers take the loading of labels out of a pipeline: without a label
+    map there is nothing to compare.
+
+    Required keys: ``ori_shape``, and with ``gt_seg_map`` also ``img_path``
+    and ``seg_map_path``.
     """
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
@@ -37,6 +40,8 @@ class CheckLabelMap(BaseTransform):
         Raises:
             DataError: If their sizes differ.
         """
+        if 'gt_seg_map' not in results:
+            return results
         image, labels = tuple(results['ori_shape'][:2]), results['gt_seg_map'].shape[:2]
         if image != labels:
             turned = ' (is the photograph turned by its EXIF data?)' * (image == labels[::-1])

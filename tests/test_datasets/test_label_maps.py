@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kpu_mm.datasets import EndlessDataset, build_dataset, check_label_maps
+from kpu_mm.datasets import CheckLabelMap, EndlessDataset, build_dataset, check_label_maps
 
 
 def build(folder, labels, image_size=(20, 30), zero=False):
@@ -59,3 +59,8 @@ def test_labels_that_never_count(tmp_path, values, zero):
 def test_labels_that_count(tmp_path, values, zero):
     labels = np.random.default_rng(0).choice(values, (20, 30))
     check_label_maps(EndlessDataset(build(tmp_path, labels, zero=zero)))
+
+
+def test_inferencers_load_no_labels():
+    results = dict(ori_shape=(20, 30))
+    assert CheckLabelMap()(dict(results)) == results
