@@ -34,8 +34,8 @@ def explaining(cfg: Config, name: str) -> Iterator[None]:
     """End the program with a sentence if the config is wrong.
 
     What is raised while the run is set up is the config's fault. A checkpoint
-    that cannot be written is a sentence too, and so is a DataError, whatever
-    raises it. What else is raised by a
+    that cannot be written is a sentence too, and so are a loss that is not
+    finite and a DataError, whatever raises it. What else is raised by a
     training step or by a loader is a bug and keeps its traceback, and so does
     everything with KPU_MM_TRACEBACK=1 in the environment.
 
@@ -51,8 +51,9 @@ def explaining(cfg: Config, name: str) -> Iterator[None]:
     except Exception as error:
         if os.environ.get('KPU_MM_TRACEBACK') == '1':
             raise
-        # a sentence of ours about the file system, such as a full disk
-        if isinstance(error.__cause__, OSError):
+        # sentences of ours: about the file system, such as a full disk, and
+        # of NonFiniteHook
+        if isinstance(error.__cause__, OSError) or isinstance(error, FloatingPointError):
             refuse(str(error))
         if sentence := _data_error(error):
             refuse(sentence)

@@ -37,3 +37,5 @@ log_processor = dict(by_epoch=False)
 log_level = 'INFO'
 load_from = None
 resume = False
+# Whose rate and schedules hold after --resume; or 'config', for another rate.
+resume_schedule = 'checkpoint'

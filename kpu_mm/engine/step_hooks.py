@@ -16,6 +16,7 @@ from torch.utils.hooks import RemovableHandle
 from kpu_mm.registry import HOOKS
 
 from .model_wrappers import unwrap
+from .resume import ComparedResume
 
 _COUNT = 'skipped_images'  # its key in the message hub
 
@@ -53,10 +54,13 @@ class NonFiniteHook(Hook):
             values |= zip(tensors, torch.stack(means).tolist(), strict=True)
         bad = [f'{k} = {v}' for k, v in values.items() if not math.isfinite(v)]
         if bad:
+            # MMEngine's own runner knows no such option.
+            other = '' if isinstance(runner, ComparedResume) else 'runner_type=kpu_mm.KPURunner '
             raise FloatingPointError(
                 f'iteration {batch_idx + 1}: {", ".join(bad)}. The checkpoints in '
-                f'{runner.work_dir} are from before it: lower the learning rate or clip gradients '
-                '(optim_wrapper.clip_grad) and continue with --resume.'
+                f'{runner.work_dir} are from before it. Continue with a lower rate: --resume '
+                f'--cfg-options {other}resume_schedule=config optim_wrapper.optimizer.lr=RATE; or '
+                'clip gradients: --resume --cfg-options optim_wrapper.clip_grad.max_norm=NORM.'
             )
 
 

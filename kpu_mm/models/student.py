@@ -269,7 +269,7 @@ def _config_of(checkpoint: Path) -> dict[str, Any]:
         for line in ast.parse(configs[0].read_text(encoding='utf-8')).body:
             match line:
                 case ast.Assign([ast.Name('model')], value):
-                    return dict(_literal(value))
+                    return dict(literal(value))
         raise ValueError('it sets no model')
     except (SyntaxError, TypeError, ValueError) as error:
         raise RuntimeError(
@@ -278,21 +278,28 @@ def _config_of(checkpoint: Path) -> dict[str, Any]:
         ) from error
 
 
-def _literal(node: ast.expr) -> Any:
-    """What an expression of values and calls of ``dict`` stands for."""
+def literal(node: ast.expr) -> Any:
+    """What an expression of values and calls of ``dict`` stands for.
+
+    Args:
+        node: An expression in a config, as MMEngine writes it.
+
+    Raises:
+        ValueError: If there is anything else in it.
+    """
     match node:
         case ast.Call(ast.Name('dict'), [], pairs) if all(pair.arg for pair in pairs):
-            return {pair.arg: _literal(pair.value) for pair in pairs}
+            return {pair.arg: literal(pair.value) for pair in pairs}
         case ast.Dict(keys, values):
             # a key of None stands for **, which literal_eval refuses
             return {
-                ast.literal_eval(key or node): _literal(value)
+                ast.literal_eval(key or node): literal(value)
                 for key, value in zip(keys, values, strict=True)
             }
         case ast.List(items):
-            return [_literal(item) for item in items]
+            return [literal(item) for item in items]
         case ast.Tuple(items):
-            return tuple(_literal(item) for item in items)
+            return tuple(literal(item) for item in items)
     return ast.literal_eval(node)
 
 
