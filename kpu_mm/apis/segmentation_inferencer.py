@@ -188,11 +188,11 @@ class ZeroShotSegmentationInferencer(ZeroShotInferencer, _PixelResults):
         # MMSegmentation would take a single channel for the foreground, so
         # the class is there twice.
         if alone:
-            head.set_classes([*self.names, *self.names], head.templates)
+            head.classes = (*self.names, *self.names)
         self.model.out_channels = head.num_classes
         results = self.compute_logits(inputs)
         if alone:
-            head.set_classes(self.names, head.templates)
+            head.classes = self.names
         for sample, logits in results:
             size = sample.ori_shape
             if not alone:

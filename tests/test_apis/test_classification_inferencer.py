@@ -119,7 +119,7 @@ def test_bad_questions(infer, pictures):
         (dict(classes=[]), 'class list is empty'),
         (dict(classes=['cat', '. the']), "'. the' names nothing"),
         (dict(classes=['cat ' * 90], templates=['{}']), 'takes, 77'),
-        (dict(classes=['cat'], templates=['a']), "no '{}'"),
+        (dict(classes=['cat'], templates=['a {} in {place}']), 'no other braces'),
         (dict(templates=['{}']), 'templates belong to classes'),
         (dict(texts='a cat'), r"unknown argument \{'texts'\}"),
         (dict(batch_size=0), 'batch_size=0'),

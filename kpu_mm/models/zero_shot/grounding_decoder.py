@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torchvision.ops import box_convert
+from transformers.models.grounding_dino.modeling_grounding_dino import build_label_maps
 
 from ..frozen import ExternalModule
 from ..teachers import GroundingDINOTeacher
@@ -124,20 +126,36 @@ class GroundingDecoder(ExternalModule):
                 are. Defaults to None.
             threshold: Boxes are kept whose best token scores more. Defaults
                 to 0.25.
-            text_threshold: Tokens that score more make up a box's phrase.
+            text_threshold: Tokens that score more make up a box's name. A
+                box without any is named by the phrase (up to a full stop)
+                of its best token; transformers gives it an empty name.
                 Defaults to 0.25.
 
         Returns:
             For each image, its boxes.
 
         Raises:
-            ValueError: If the text names nothing, or is too long.
+            ValueError: If the text names nothing, is too long, or a phrase
+                has no word that the text encoder knows.
         """
         tokens = read_text(text, self.processor.tokenizer, self.limit)
         out = self._run(maps, tokens, mask)
         found = self.processor.post_process_grounded_object_detection(
             out, tokens.expand(len(maps[0]), -1), threshold=threshold, text_threshold=text_threshold
         )
+        (phrases,) = build_label_maps(out.logits[:1], tokens.to(out.logits.device))
+        masks = phrases.bool()
+        for result, scores in zip(found, out.logits.sigmoid(), strict=True):
+            kept = scores[scores.amax(-1) > threshold]
+            # (N, 1, T) x (K, T) -> the best phrase of each box, (N,)
+            best = (kept[:, None] * masks).amax(-1).argmax(-1).tolist()
+            result['text_labels'] = [
+                label
+                # special tokens and punctuation are no name
+                if re.search(r'\w', re.sub(r'\[[A-Z]+\]', '', label))
+                else self.processor.decode(tokens[0, masks[i, : tokens.shape[1]].cpu()])
+                for label, i in zip(result['text_labels'], best, strict=True)
+            ]
         return [_phrases(result) for result in found]
 
     def _run(self, maps: Sequence[Tensor], tokens: Tensor, mask: Tensor | None) -> Any:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
+import warnings
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import open_clip
 import torch
 from torch import Tensor
-from transformers.models.grounding_dino.modeling_grounding_dino import build_label_maps
+from transformers.models.grounding_dino.modeling_grounding_dino import (
+    SPECIAL_TOKENS,
+    build_label_maps,
+)
 
 # A text of these words alone names no object. The list is our own.
 _STOP_WORDS = re.compile(
@@ -48,18 +53,27 @@ def find_classes(classes: str | Sequence[str]) -> tuple[str, ...]:
         raise ValueError(_EMPTY)
     for name in classes:
         check_text(name)
-    return tuple(name.strip() for name in classes)
+    names = tuple(name.strip() for name in classes)
+    # A warning, as lists in common use have some: ImageNet's has two.
+    for name, count in Counter(names).items():
+        if count > 1 and names != tuple(open_clip.IMAGENET_CLASSNAMES):
+            warnings.warn(f'{count} classes are named {name!r} and share its score.', stacklevel=2)
+    return names
 
 
 def find_templates(templates: Sequence[str] | None) -> tuple[str, ...]:
     """Check templates, or return those of open_clip.
 
     Args:
-        templates: Prompts with '{}' in the place of the name; None for the
-            80 templates of open_clip.
+        templates: Prompts with '{}' or '{0}' in each place of the name;
+            None for the 80 templates of open_clip.
+
+    Returns:
+        The templates, with '{}' in the place of the name.
 
     Raises:
-        ValueError: If there is no template, or one without '{}'.
+        ValueError: If there is no template, or one without '{}' or with
+            other braces.
     """
     if templates is None:
         # open_clip has functions from a name to a prompt.
@@ -70,11 +84,13 @@ def find_templates(templates: Sequence[str] | None) -> tuple[str, ...]:
             "such as 'a photo of a {}.'."
         )
     for template in templates:
-        if '{}' not in template:
+        rest = re.sub(r'\{0?\}', '', str(template))
+        if rest == template or not isinstance(template, str) or set('{}') & set(rest):
             raise ValueError(
-                f"the template {template!r} has no '{{}}' in the place of the class name."
+                f"the template {template!r} must have '{{}}' in the place of the class name, and "
+                'no other braces.'
             )
-    return tuple(templates)
+    return tuple(template.replace('{0}', '{}') for template in templates)
 
 
 def check_text(text: str) -> None:
@@ -93,6 +109,37 @@ def check_text(text: str) -> None:
             f'{text!r} names nothing: write at least one word besides '
             'articles, prepositions and punctuation.'
         )
+
+
+def check_known(text: str, tokenizer: Any) -> None:
+    """Raise if a tokenizer knows no word of a text; warn if it misses some.
+
+    Args:
+        text: A class name or a phrase.
+        tokenizer: Of transformers. One whose token for unknown text also
+            ends or pads texts, as CLIP's, knows every byte.
+
+    Raises:
+        ValueError: If each word with a meaning is unknown.
+    """
+    unknown = tokenizer.unk_token
+    if unknown in (None, tokenizer.eos_token, tokenizer.pad_token, tokenizer.bos_token):
+        return
+    pieces = {word: tokenizer.tokenize(word) for word in text.split()}
+    missing = [word for word, parts in pieces.items() if unknown in parts or not parts]
+    known = [
+        word
+        for word, parts in pieces.items()
+        if not _STOP_WORDS.fullmatch(re.sub(r'\W', '', word.lower()))
+        and any(part != unknown and re.search(r'\w', part) for part in parts)
+    ]
+    if missing and not known:
+        raise ValueError(
+            f'the text encoder knows no word of {text!r}; write it in other words, in a language '
+            'that the model was trained in.'
+        )
+    if missing:
+        warnings.warn(f'the text encoder does not know {missing} in {text!r}.', stacklevel=2)
 
 
 def tokenize(tokenizer: Any, texts: Sequence[str]) -> Tensor:
@@ -152,8 +199,8 @@ def split_prompts(names: Sequence[str], tokenizer: Any, limit: int, width: int) 
         names.
 
     Raises:
-        ValueError: If there is no name, one without a meaning, one that the
-            model would read as two, or one over the limit.
+        ValueError: If there is no name, one without a meaning or a known
+            word, one that the model would read as two, or one over the limit.
     """
     if not names:
         raise ValueError(_EMPTY)
@@ -163,8 +210,14 @@ def split_prompts(names: Sequence[str], tokenizer: Any, limit: int, width: int) 
     for name in names:
         check_text(name)
         name = name.strip().lower()
+        ids = tokenizer(name, add_special_tokens=False).input_ids
+        if set(ids) & set(SPECIAL_TOKENS):
+            raise ValueError(
+                f"'.' and '?' end a phrase for GroundingDINO; write {name!r} without them."
+            )
+        check_known(name, tokenizer)
         # A full stop, one token, ends each phrase.
-        cost = len(tokenizer(name, add_special_tokens=False).input_ids) + 1
+        cost = len(ids) + 1
         # [CLS] and [SEP] take two tokens of each prompt.
         if cost > limit - 2:
             raise ValueError(
@@ -185,9 +238,6 @@ def _write(names: Sequence[str], tokenizer: Any, width: int) -> Prompt:
     # build_label_maps reads nothing but the width of its logits.
     logits: Any = torch.empty(1, 1, width)
     (phrases,) = build_label_maps(logits, tokens)
-    if len(phrases) != len(names):
-        stops = [name for name in names if set(name) & set('.?')]
-        raise ValueError(f"'.' and '?' end a phrase for GroundingDINO; write {stops} without them.")
     # (K, T) bool -> weights of a mean over each phrase's tokens
     shares = phrases.float()
     return Prompt(tokens, shares / shares.sum(1, keepdim=True))
@@ -205,9 +255,12 @@ def read_text(text: str, tokenizer: Any, limit: int) -> Tensor:
         (1, L).
 
     Raises:
-        ValueError: If the text names nothing, or is over the limit.
+        ValueError: If the text names nothing, has a phrase without a known
+            word, or is over the limit.
     """
     check_text(text)
+    for phrase in re.split('[.?]', text.lower()):
+        check_known(phrase.strip(), tokenizer)
     # GroundingDINO was trained with lower case and a full stop at the end.
     text = text.lower().strip().removesuffix('.') + '.'
     tokens: Tensor = tokenizer(text, return_tensors='pt').input_ids

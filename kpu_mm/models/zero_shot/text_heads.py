@@ -23,7 +23,7 @@ from kpu_mm.weights.state_dict import checksum, load_state
 
 from ..frozen import ExternalModule
 from ..teachers import CLIPTeacher
-from .prompts import find_classes, find_templates, tokenize
+from .prompts import check_known, find_classes, find_templates, tokenize
 
 
 class TextHead(ExternalModule):
@@ -102,7 +102,8 @@ class TextHead(ExternalModule):
             One unit column for each class, (D, K).
 
         Raises:
-            ValueError: If a prompt is longer than the text tower takes.
+            ValueError: If a prompt is longer than the text tower takes, or
+                no word of a name is known.
         """
         # JSON keeps the borders of names, unlike a joined text.
         lists = json.dumps([list(classes), list(templates)])
@@ -133,11 +134,17 @@ class TextHead(ExternalModule):
         return text
 
     def _compute(self, classes: Sequence[str], templates: Sequence[str]) -> Tensor:
+        tokenizer: Any = self.teacher.tokenizer()
+        # open_clip's own tokenizer knows every byte.
+        if isinstance(tokenizer, open_clip.tokenizer.HFTokenizer):
+            for name in classes:
+                check_known(tokenizer.clean_fn(name), tokenizer.tokenizer)
         text: Tensor = open_clip.build_zero_shot_classifier(
             self.model,
-            partial(tokenize, self.teacher.tokenizer()),
+            partial(tokenize, tokenizer),
             classes,
-            templates,
+            # functions from a name to a prompt, as a name may have braces
+            [partial(str.replace, template, '{}') for template in templates],
             device=self.model.logit_scale.device,
         )
         return text

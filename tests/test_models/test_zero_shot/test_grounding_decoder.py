@@ -117,9 +117,32 @@ def test_free_text_as_transformers_grounds_it(decoder, images, grounding_dino_di
         order = theirs['scores'].argsort(descending=True)
         assert torch.equal(result.scores, theirs['scores'][order])
         assert torch.equal(result.boxes, theirs['boxes'][order])
+        # [SEP] is no name: the box has that of its phrase, here the text
         phrases = [theirs['text_labels'][i] for i in order]
+        phrases = [p if p != '[SEP]' else 'a cat [UNK] [UNK] remote control' for p in phrases]
         assert [result.names[k] for k in result.labels] == phrases
         assert len(result.scores) > 0
+
+
+def test_each_box_has_a_name(decoder, images, monkeypatch):
+    """Where no token is above text_threshold, the phrase of the best one."""
+    maps = decoder.teacher(*images).maps
+    run = decoder._run
+
+    def raised(*args):
+        out = run(*args)
+        # [CLS] a cat . dog . [SEP]: each query finds one token
+        out.logits[:, :, :7] = -4.0
+        for query, token in enumerate((2, 1, 4, 5)):
+            out.logits[:, query, token] = 0.1 * query
+        return out
+
+    monkeypatch.setattr(decoder, '_run', raised)
+    # the full stop, found best, is no name
+    expected = {0.4: ['a cat', 'dog', 'a', 'cat'], 0.9: ['a cat', 'dog', 'a cat', 'a cat']}
+    for text_threshold, names in expected.items():
+        for found in decoder.ground(maps, 'a cat. dog', images[1], 0.3, text_threshold):
+            assert [found.names[k] for k in found.labels] == names
 
 
 def test_model_without_a_tokenizer(grounding_dino_dir, tmp_path):

@@ -1,4 +1,6 @@
+import re
 import sys
+import warnings
 
 import open_clip
 import pytest
@@ -55,9 +57,19 @@ def test_templates_of_open_clip():
         assert ours.format('tench') == theirs('tench')
 
 
+def test_templates_with_several_places():
+    assert find_templates(['a {} by a {}', '{0}, {0}']) == ('a {} by a {}', '{}, {}')
+
+
+def test_names_given_twice():
+    with pytest.warns(UserWarning, match="2 classes are named 'cat' and share its score"):
+        assert find_classes(['cat', 'dog', ' cat']) == ('cat', 'dog', 'cat')
+
+
 def test_bad_templates():
-    with pytest.raises(ValueError, match=r"'a photo' has no '\{\}'"):
-        find_templates(['a photo'])
+    for template in ('a photo', 'a {} in {place}', 'a {1}', '{{}}', 'a {:5} {}', 'a {} {', '', 7):
+        with pytest.raises(ValueError, match=r"template .* must have '\{\}' in the place"):
+            find_templates(['a {}.', template])
     for templates in ([], 'a photo of a {}.'):
         with pytest.raises(ValueError, match='pass a list'):
             find_templates(templates)
@@ -105,8 +117,9 @@ def test_bad_names(split):
         split([])
     with pytest.raises(ValueError, match=r"'the' names nothing"):
         split(['dog', 'the'])
-    with pytest.raises(ValueError, match=r"end a phrase.*'st. bernard'"):
-        split(['dog', 'St. Bernard'])
+    for name in ('St. Bernard', 'cat?'):
+        with pytest.raises(ValueError, match=rf"end a phrase.*'{re.escape(name.lower())}'"):
+            split(['dog', name])
     with pytest.raises(ValueError, match=r'has 62 tokens; the text.*takes 61'):
         split(['dog', 'cat ' * 62])
     assert len(split(['cat ' * 61])) == 1
@@ -120,3 +133,18 @@ def test_free_text(processor):
         read_text('. ? the', processor.tokenizer, 64)
     with pytest.raises(ValueError, match=r'has 73 tokens; .* takes 64'):
         read_text('cat ' * 70, processor.tokenizer, 64)
+
+
+def test_unknown_words(processor, split):
+    """The tokenizer knows a cat, a dog, a person, and a remote control."""
+    tokenizer = processor.tokenizer
+    for name in ('ዝሆን', 'the zebra', 'a 🦄x', 'ዝሆን-ዝሆን'):
+        for ask in (lambda n: split(['dog', n]), lambda n: read_text(f'a dog. {n}', tokenizer, 64)):
+            with pytest.raises(ValueError, match=rf"knows no word of '{name}'; write it in other"):
+                ask(name)
+    for name, missing in (('zebra cat', 'zebra'), ('cat 🦄', '🦄')):
+        with pytest.warns(UserWarning, match=rf"does not know \['{missing}'\] in '{name}'"):
+            split([name])
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        split(['a cat', 'remote control'])

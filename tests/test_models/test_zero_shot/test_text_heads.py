@@ -49,6 +49,20 @@ def test_equals_prompts_by_hand(head, clip_dir):
         torch.testing.assert_close(column, mean / mean.norm())
 
 
+def test_names_and_templates_are_text(head):
+    """Braces in a name stay, and a template may name the class twice."""
+    plain = head.embed(['{x} y'], ['a {}, my {}'])
+    torch.testing.assert_close(plain, head.embed(['a {x} y, my {x} y'], ['{}']))
+
+
+def test_names_that_the_text_tower_does_not_know(siglip_text_dir):
+    own = ZeroShotClsHead(dict(model=f'local-dir:{siglip_text_dir}'), ['cat'], ['a photo of a {}'])
+    with pytest.raises(ValueError, match="knows no word of 'zebra'; write it in other words"):
+        own.embed(['cat', 'zebra'], own.templates)
+    with pytest.warns(UserWarning, match=r"does not know \['fat'\] in 'fat cat'"):
+        own.embed(['fat cat'], own.templates)
+
+
 def test_computes_each_list_once(head, counted):
     first = head.embed(['cat', 'dog'], TEMPLATES)
     assert head.embed(('cat', 'dog'), tuple(TEMPLATES)) is first
