@@ -99,7 +99,7 @@ DATA_SAMPLERS = Registry(
 TRANSFORMS = LateRegistry(
     'transform',
     parent=mmengine.TRANSFORMS,
-    locations=['kpu_mm.datasets'],
+    locations=['kpu_mm.datasets', 'kpu_mm.datasets.open_clip_resize'],
     late_locations=['kpu_mm.datasets.detection_transforms', 'kpu_mm.datasets.coco_dataset'],
 )
 # COCO scores of files without areas

@@ -103,20 +103,18 @@ class ZeroShotClassificationInferencer(ZeroShotInferencer, _ClassResults):
         return self.model.test_step(inputs)
 
     def adapt_pipeline(self, cfg: Config) -> None:
-        """Resize and crop as the CLIP was trained.
+        """Resize, crop and pad as the CLIP's own preprocessing does.
 
         Args:
             cfg: The config, which is changed.
         """
         teacher = self.model.head.teacher
-        height, width = teacher.resolution
-        pillow = dict(backend='pillow', interpolation='bicubic')
-        # SigLIPs resize to a square, whatever the sides of the image are.
-        if teacher.visual.preprocess_cfg['resize_mode'] == 'squash':
-            steps = [dict(type='Resize', scale=(width, height), **pillow)]
-        else:
-            edge = dict(type='ResizeEdge', scale=min(height, width), **pillow)
-            steps = [edge, dict(type='CenterCrop', crop_size=(height, width))]
+        stated = teacher.visual.preprocess_cfg
+        resize = dict(
+            type='kpu_mm.OpenClipResize',
+            size=teacher.resolution,
+            **{key: stated[key] for key in ('interpolation', 'resize_mode', 'fill_color')},
+        )
         dataset = cfg.test_dataloader.dataset
         load, *_, pack = dataset.pipeline
-        dataset.pipeline = [load, *steps, pack]
+        dataset.pipeline = [load, resize, pack]

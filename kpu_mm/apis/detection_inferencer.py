@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from mmengine.config import Config
+from PIL.Image import Resampling
 
 from kpu_mm.models.teachers import GroundingDINOTeacher
 
@@ -149,7 +150,8 @@ class ZeroShotDetectionInferencer(ZeroShotInferencer, _BoxResults):
       without either the config's classes are used;
     * ``threshold``: boxes are kept that score more; 0.25 if left out;
     * ``text_threshold``: tokens of a free text that score more make up the
-      name of a box; 0.25 if left out.
+      name of a box; 0.25 if left out. A box without any is named by the
+      phrase, up to a full stop, of its best token.
     """
 
     places = Places('zero_shot/coco/kpu-vitb', 'encoder', ('teacher',), GroundingDINOTeacher)
@@ -197,11 +199,13 @@ class ZeroShotDetectionInferencer(ZeroShotInferencer, _BoxResults):
         Args:
             cfg: The config, which is changed.
         """
-        size = self.model.decoder.processor.image_processor.size
+        processor = self.model.decoder.processor.image_processor
         for step in cfg.test_dataloader.dataset.pipeline:
             # The transform that resizes is the only one with a scale.
             if 'scale' in step:
+                size = processor.size
                 step.scale = (size['shortest_edge'], size['longest_edge'])
+                step.interpolation = Resampling(processor.resample).name.lower()
 
 
 def set_prompt(

@@ -1,6 +1,7 @@
 """Zero-shot classes; trained ones are in test_task_inferencers.py."""
 
 import json
+import shutil
 
 import numpy as np
 import open_clip
@@ -13,6 +14,11 @@ from kpu_mm.models import ProjectedBackbone
 
 CLASSES = ['cat', 'dog', 'red car']
 TEMPLATES = ['a photo of a {}.', 'my {}.']
+# as some models of open_clip state
+MODES = [
+    dict(interpolation='bilinear', resize_mode='squash'),
+    dict(resize_mode='longest', fill_color=99),
+]
 ASK = dict(classes=CLASSES, templates=TEMPLATES)
 
 
@@ -43,10 +49,17 @@ def untouched(folder, path):
     return (logits + model.logit_bias).sigmoid()[0]
 
 
-@pytest.mark.parametrize('kind', ['clip', 'siglip_text'])
-def test_teacher_is_open_clip(kind, student_dir, pictures, request):
+@pytest.mark.parametrize(
+    'kind, mode',
+    [('clip', {}), ('siglip_text', {}), ('clip', MODES[0]), ('clip', MODES[1])],
+    ids=['clip', 'siglip', 'bilinear', 'padded'],
+)
+def test_teacher_is_open_clip(kind, mode, student_dir, pictures, request, tmp_path):
     """CLIP crops, SigLIP squashes; both are other sizes than the config's."""
-    folder = request.getfixturevalue(f'{kind}_dir')
+    folder = shutil.copytree(request.getfixturevalue(f'{kind}_dir'), tmp_path / 'model')
+    config = json.loads((folder / 'open_clip_config.json').read_text())
+    config['preprocess_cfg'] |= mode
+    (folder / 'open_clip_config.json').write_text(json.dumps(config))
     infer = ZeroShotClassificationInferencer(
         student_dir, device='cpu', encoder='teacher', teacher_cfg=dict(model=f'local-dir:{folder}')
     )

@@ -39,8 +39,10 @@ class BaseTeacher(FrozenModule):
             without one.
         channels: Channels of each map, from fine to coarse.
         strides: Pixels of the model's input per cell of each map.
+        interpolation: How images are resized, 'bicubic' or 'bilinear'.
     """
 
+    interpolation = 'bicubic'
     summary_channels: int | None
     channels: tuple[int, ...]
     strides: tuple[int, ...]
@@ -116,9 +118,10 @@ class BaseTeacher(FrozenModule):
         images = images.to(self.mean.dtype)
         size = self.input_size(*images.shape[-2:])
         if images.shape[-2:] != size:
-            # Antialiased bicubic, as the models' own processors resize (PIL);
-            # it overshoots the range of RGB.
-            images = F.interpolate(images, size, mode='bicubic', antialias=True).clamp(0, 255)
+            # Antialiased, as the models' own processors resize (PIL); bicubic
+            # overshoots the range of RGB.
+            images = F.interpolate(images, size, mode=self.interpolation, antialias=True)
+            images = images.clamp(0, 255)
             mask = None if mask is None else resize_mask(mask, size)
         images = (images / 255 - self.mean) / self.std
         # last: to the model padding is zero after normalisation, not black

@@ -9,7 +9,7 @@ is built.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,8 +41,11 @@ class CLIPTeacher(BaseTeacher):
     is the last block's patch tokens after the final norm.
 
     The map of CLIP's ResNet is its last stage's, before attention pooling.
-    The model takes one size only; images of another are resized to it.
-    Tags that need QuickGELU get it even with a GELU config. A weights file
+    The model takes one size only; images of another are resized to it, with
+    the interpolation of the model's own preprocessing
+    (``visual.preprocess_cfg``), which a tag or a folder states. For a file it
+    is that of the tags of its config where they agree, else open_clip's
+    default. Tags that need QuickGELU get it even with a GELU config. A weights file
     states neither its activation nor its normalisation: the config must.
 
     Args:
@@ -79,8 +82,9 @@ class CLIPTeacher(BaseTeacher):
     ) -> None:
         given = stated_normalization(mean, std)
         source = _find(model, pretrained, quick_gelu)
-        images = given or source.normalization
-        if images is None:
+        stated = source.preprocess
+        images = given or (stated.get('mean'), stated.get('std'))
+        if None in images:
             raise ValueError(
                 f"'{pretrained or model}' has no mean and std of its images: "
                 'set mean and std, such as open_clip.OPENAI_DATASET_MEAN and OPENAI_DATASET_STD '
@@ -103,6 +107,9 @@ class CLIPTeacher(BaseTeacher):
         self.name = source.name
         self.model = built if with_text else None
         self.visual = built.visual
+        # open_clip, too, takes 'random' for bicubic
+        if built.visual.preprocess_cfg['interpolation'] == 'bilinear':
+            self.interpolation = 'bilinear'
         self.probe()
 
     def extract(self, images: Tensor, mask: Tensor | None) -> Features:
@@ -176,14 +183,14 @@ class CLIPTeacher(BaseTeacher):
 class _Source(NamedTuple):
     """What is known of a model before it is built.
 
-    ``weights`` is None if the folder ``name`` has them, ``normalization``
-    if it is not known.
+    ``weights`` is None if the folder ``name`` has them; ``preprocess`` has
+    what is known of the preprocessing of images.
     """
 
     name: str
     weights: Path | None
     quick_gelu: bool
-    normalization: tuple[Sequence[float], Sequence[float]] | None
+    preprocess: Mapping[str, Any]
 
 
 @contextmanager
@@ -208,6 +215,8 @@ def _build(source: _Source, resolution: tuple[int, int] | None) -> Any:
                 pretrained=str(source.weights) if source.weights else None,
                 force_quick_gelu=source.quick_gelu,
                 force_image_size=resolution,
+                # a tag's weights are given as a file, which states none
+                force_preprocess_cfg=dict(source.preprocess),
                 require_pretrained=True,
             )
     # open_clip stumbles in many ways over a file of another model
@@ -248,11 +257,7 @@ def _find_folder(model: str, pretrained: str | None) -> _Source:
             'would run code of the hub; remove it.'
         )
     quick = bool(config['model_cfg'].get('quick_gelu', False))
-    images = config.get('preprocess_cfg', {})
-    stated = None
-    if {'mean', 'std'} <= images.keys():
-        stated = (images['mean'], images['std'])
-    return _Source(f'local-dir:{folder}', None, quick, stated)
+    return _Source(f'local-dir:{folder}', None, quick, config.get('preprocess_cfg') or {})
 
 
 def _find_named(model: str, pretrained: str | None, quick_gelu: bool | None) -> _Source:
@@ -279,7 +284,7 @@ def _find_named(model: str, pretrained: str | None, quick_gelu: bool | None) -> 
         if name:  # safetensors are preferred to what the tag names
             names = (str(Path(name).with_suffix('.safetensors')), name)
         weights = fetch_file(repo, *dict.fromkeys(names))
-        return _Source(model, weights, trained, (tag['mean'], tag['std']))
+        return _Source(model, weights, trained, tag)
     path = Path(pretrained).expanduser()
     if not path.is_file():
         raise ValueError(
@@ -292,4 +297,8 @@ def _find_named(model: str, pretrained: str | None, quick_gelu: bool | None) -> 
             f"'{pretrained}' does not say its activation: set quick_gelu="
             'True for weights of OpenAI, DFN-2B or MetaCLIP, else False'
         )
-    return _Source(model, path, quick, None)
+    keys = ('interpolation', 'resize_mode')
+    configs = [get_pretrained_cfg(model, tag) for tag in tags]
+    modes = {tuple(config.get(key) for key in keys) for config in configs}
+    common = dict(zip(keys, modes.pop(), strict=True)) if len(modes) == 1 else {}
+    return _Source(model, path, quick, common)

@@ -46,7 +46,7 @@ class TextHead(ExternalModule):
 
     Raises:
         ValueError: If there is no class, a name without a meaning, or a
-            template without '{}'.
+            template without '{}' or with other braces.
     """
 
     def __init__(

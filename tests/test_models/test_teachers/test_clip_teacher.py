@@ -4,6 +4,7 @@ import shutil
 import open_clip
 import pytest
 import torch
+import torch.nn.functional as F
 
 from kpu_mm.models.teachers import CLIPTeacher
 
@@ -188,8 +189,8 @@ def tag(tiny, monkeypatch):
 
     from kpu_mm.models.teachers import clip_teacher
 
-    def add(quick_gelu):
-        entry = dict(hf_hub='org/repo/', quick_gelu=quick_gelu, **HALF)
+    def add(quick_gelu=False, **preprocess):
+        entry = dict(hf_hub='org/repo/', quick_gelu=quick_gelu, **HALF, **preprocess)
         table = pretrained._PRETRAINED
         for name in ('tiny', 'tiny-quickgelu'):
             monkeypatch.setitem(table, name, dict(some_tag=entry))
@@ -215,6 +216,21 @@ def test_tag_of_gelu_refuses_a_quick_config(tag):
     assert CLIPTeacher('tiny', 'some_tag').std[0] == 0.5
     with pytest.raises(ValueError, match="use the config 'tiny'"):
         CLIPTeacher('tiny-quickgelu', 'some_tag')
+
+
+@torch.no_grad()
+def test_preprocessing_is_the_tag_s(tag, tiny):
+    """Of its weights in a file, too; images of another size are resized by it."""
+    own = dict(interpolation='bilinear', resize_mode='squash')
+    tag(**own)
+    for teacher in (
+        CLIPTeacher('tiny', 'some_tag'),
+        CLIPTeacher('tiny', tiny, quick_gelu=False, **HALF),
+    ):
+        assert teacher.visual.preprocess_cfg.items() >= own.items()
+        images = torch.randint(0, 256, (1, 3, 90, 40)).float()
+        resized = F.interpolate(images, (64, 64), mode='bilinear', antialias=True)
+        torch.testing.assert_close(teacher.prepare(images)[0], resized / 127.5 - 1)
 
 
 def test_released_tags_say_their_activation():
