@@ -32,20 +32,20 @@ DETECTION_PARTS = ('mask_dino',)
 
 
 class LateRegistry(Registry):
-    """A registry of which the parts that need MMDetection come in last.
+    """A registry of which the parts that need a toolbox come in last.
 
     A name that no other part has makes them come in, so distillation starts
-    without MMDetection and runs where it is not installed.
+    without MMDetection and MMPretrain and runs where they are not installed.
 
     Args:
         name: What is registered.
         parent: MMEngine's root registry.
-        locations: Modules that run without MMDetection.
-        late_locations: Modules that import it.
+        locations: Modules that run without the toolboxes.
+        late_locations: Modules that need one, and the package they import.
     """
 
     def __init__(
-        self, name: str, parent: Registry, locations: list[str], late_locations: list[str]
+        self, name: str, parent: Registry, locations: list[str], late_locations: dict[str, str]
     ) -> None:
         # The caller's package names the scope, which this frame would hide.
         super().__init__(name, parent=parent, scope='kpu_mm', locations=locations)
@@ -58,21 +58,27 @@ class LateRegistry(Registry):
             key: The name, with or without a scope.
 
         Raises:
-            ImportError: If the name may be one of those that need
-                MMDetection, which is not installed.
+            ImportError: If the name may be one of those that need a toolbox,
+                which is not installed.
         """
         found = super().get(key)
         if found is not None or not self._late_locations:
             return found
-        if find_spec('mmdet') is None:
+        for location, package in list(self._late_locations.items()):
+            if find_spec(package) is None:
+                continue
+            # Taken out first, as what is imported looks names up.
+            del self._late_locations[location]
+            import_module(location)
+            if (found := super().get(key)) is not None:
+                return found
+        if self._late_locations:
+            missing = ' and '.join(sorted(set(self._late_locations.values())))
             raise ImportError(
-                f'{key!r} is no {self.name} that runs without MMDetection, which is not installed; '
+                f'{key!r} is no {self.name} that runs without {missing}, not installed here; '
                 'correct the name, or run `make install`.'
             )
-        late, self._late_locations = self._late_locations, []
-        for location in late:
-            import_module(location)
-        return super().get(key)
+        return None
 
 
 # backbones, teachers, projectors, losses, normalisers, balancers, distillers,
@@ -82,14 +88,17 @@ MODELS = LateRegistry(
     parent=mmengine.MODELS,
     # the k-NN classifier lies with its vote and its loop
     locations=[*(f'kpu_mm.models.{part}' for part in MODEL_PARTS), 'kpu_mm.analysis.knn'],
-    late_locations=[f'kpu_mm.models.{part}' for part in DETECTION_PARTS],
+    late_locations={f'kpu_mm.models.{part}': 'mmdet' for part in DETECTION_PARTS},
 )
-# image sources and the unlabelled dataset over them
+# image sources and the unlabelled dataset over them; folders of classes
 DATASETS = LateRegistry(
     'dataset',
     parent=mmengine.DATASETS,
     locations=['kpu_mm.datasets'],
-    late_locations=['kpu_mm.datasets.coco_dataset'],
+    late_locations={
+        'kpu_mm.datasets.coco_dataset': 'mmdet',
+        'kpu_mm.datasets.class_folders': 'mmpretrain',
+    },
 )
 # the endless, resumable order of a stream
 DATA_SAMPLERS = Registry(
@@ -100,14 +109,17 @@ TRANSFORMS = LateRegistry(
     'transform',
     parent=mmengine.TRANSFORMS,
     locations=['kpu_mm.datasets', 'kpu_mm.datasets.open_clip_resize'],
-    late_locations=['kpu_mm.datasets.detection_transforms', 'kpu_mm.datasets.coco_dataset'],
+    late_locations={
+        'kpu_mm.datasets.detection_transforms': 'mmdet',
+        'kpu_mm.datasets.coco_dataset': 'mmdet',
+    },
 )
 # COCO scores of files without areas
 METRICS = LateRegistry(
     'metric',
     parent=mmengine.METRICS,
     locations=['kpu_mm.datasets'],
-    late_locations=['kpu_mm.datasets.coco_dataset'],
+    late_locations={'kpu_mm.datasets.coco_dataset': 'mmdet'},
 )
 # collate functions
 FUNCTIONS = Registry('function', parent=mmengine.FUNCTIONS, locations=['kpu_mm.datasets'])

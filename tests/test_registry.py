@@ -10,7 +10,7 @@ def test_without_mmdetection_an_unknown_name_says_so(kind, monkeypatch):
         kind,
         parent=Registry(kind, scope='mmengine'),
         locations=['kpu_mm.structures'],
-        late_locations=['kpu_mm.models.mask_dino'],
+        late_locations={'kpu_mm.models.mask_dino': 'mmdet'},
     )
     monkeypatch.setattr(registry, 'find_spec', lambda name: None)
     with pytest.raises(ImportError, match=f"'Nothing' is no {kind} that runs"):

@@ -149,7 +149,9 @@ def load_strictly(runner: Runner) -> None:
     def load_or_refuse(filename: str, **kwargs: Any) -> dict[str, Any]:
         try:
             return load(filename, **kwargs)
-        except (RuntimeError, ValueError) as error:
+        except ValueError as error:
+            refuse(f'{filename} does not fit the config: {error}')
+        except RuntimeError as error:
             lines = [line for line in str(error).splitlines() if line.strip()]
             reason = '; '.join(line.strip()[:200] for line in lines[:4])
             refuse(f'{filename} does not fit the config: {reason}')

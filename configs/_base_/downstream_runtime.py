@@ -2,7 +2,7 @@
 _base_ = './default_runtime.py'
 custom_hooks = [
     dict(type='kpu_mm.NonFiniteHook'),
-    dict(type='kpu_mm.ClassCountHook'),
+    dict(type='kpu_mm.ClassNamesHook'),
     dict(type='kpu_mm.BackboneCheckHook'),
     dict(type='kpu_mm.LabelMapHook'),
 ]

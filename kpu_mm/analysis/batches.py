@@ -138,6 +138,14 @@ def sized_batches(
     }
 
 
+class _ClassFolders(ImageFolder):
+    """torchvision's ImageFolder; hidden folders are no classes."""
+
+    def find_classes(self, directory: Any) -> tuple[list[str], dict[str, int]]:
+        names = [name for name in super().find_classes(directory)[0] if not name.startswith('.')]
+        return names, {name: i for i, name in enumerate(names)}
+
+
 def labelled_images(
     folder: str | Path, size: int, limit: int, num_workers: int = 0
 ) -> tuple[DataLoader, list[str]]:
@@ -163,9 +171,9 @@ def labelled_images(
     # ImageNet.
     bicubic = v2.InterpolationMode.BICUBIC
     steps = [v2.Resize(round(size / 0.875), bicubic), v2.CenterCrop(size)]
-    images = ImageFolder(str(folder), v2.Compose([*steps, v2.PILToTensor()]))
+    images = _ClassFolders(str(folder), v2.Compose([*steps, v2.PILToTensor()]))
     # Evenly, as the folder is sorted by class.
     count = min(limit, len(images))
     chosen = [i * len(images) // count for i in range(count)]
-    loader = DataLoader(Subset(images, chosen), batch_size=32, num_workers=num_workers)
+    loader: DataLoader = DataLoader(Subset(images, chosen), batch_size=32, num_workers=num_workers)
     return loader, images.classes

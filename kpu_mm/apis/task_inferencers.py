@@ -11,6 +11,8 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS
 from torch import nn
 
+from kpu_mm.datasets.class_names import as_metainfo, difference, names_in_meta
+from kpu_mm.engine.check_hooks import count_classes
 from kpu_mm.engine.checkpoint_hooks import split_checkpoint, tasks_in
 from kpu_mm.models.backbones.base_backbone import check_choice
 from kpu_mm.weights.checkpoint_file import read_checkpoint
@@ -73,8 +75,8 @@ class TrainedInferencer(ImageInferencer):
         hook = cfg.get('default_hooks', {}).get('joint_checkpoint')
         if hook is not None and tasks_in(checkpoint):
             checkpoint = split_checkpoint(checkpoint, str(hook.task))
-        self.names = _find_names(checkpoint, cfg)
         model: nn.Module = MODELS.build(cfg.model)
+        self.names = _find_names(checkpoint, cfg, model)
         own = model.state_dict()
         state = {
             name: value
@@ -92,20 +94,37 @@ class TrainedInferencer(ImageInferencer):
         return model.to(device).eval()
 
 
-def _find_names(checkpoint: Mapping[str, Any], cfg: Config) -> list[str]:
+def _find_names(checkpoint: Mapping[str, Any], cfg: Config, model: nn.Module) -> list[str]:
     meta = (checkpoint.get('meta') or {}).get('dataset_meta') or {}
-    # Toolboxes differ in the key's case.
-    names = {key.lower(): value for key, value in meta.items()}.get('classes')
-    if names is None:
-        # With lazy_init no annotation file is read.
-        dataset = dict(cfg.test_dataloader.dataset, lazy_init=True)
-        names = DATASETS.build(dataset).metainfo.get('classes')
-    if names is None:
+    saved = names_in_meta(meta, 'the checkpoint')
+    dataset = cfg.test_dataloader.dataset
+    if saved.classes is not None:
+        # What the type of the dataset brings is not what a user wrote.
+        given = names_in_meta(dataset.get('metainfo') or {}, 'test_dataloader.dataset')
+        if text := difference(saved, given):
+            raise ValueError(
+                f'{text}; the labels are those of the checkpoint: write '
+                f'{as_metainfo(saved.classes)}, or leave metainfo out.'
+            )
+        return list(saved.classes)
+    # With lazy_init no annotation file is read.
+    built = DATASETS.build(dict(dataset, lazy_init=True))
+    names = names_in_meta(built.metainfo, 'test_dataloader.dataset')
+    if names.classes is None:
         raise ValueError(
             'neither the checkpoint nor the config names the classes; set '
             'test_dataloader.dataset.metainfo=dict(classes=[...]).'
         )
-    return list(names)
+    # The heads of detectors that take a prompt count tokens, not classes.
+    counts = {} if hasattr(model, 'language_model') else count_classes(model)
+    for name, count in counts.items():
+        if count not in names.counts:
+            raise ValueError(
+                f'the checkpoint names no classes and test_dataloader.dataset has '
+                f'{len(names.classes)}, but {name} has num_classes={count}; set '
+                f'test_dataloader.dataset.metainfo=dict(classes=[...]) to its {count} names.'
+            )
+    return list(names.classes)
 
 
 class ZeroShotInferencer(ImageInferencer):

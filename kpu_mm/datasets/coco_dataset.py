@@ -17,6 +17,7 @@ from pycocotools import mask as coco_mask
 
 from kpu_mm.registry import DATASETS, METRICS, TRANSFORMS
 
+from .class_names import find_names
 from .encoded_image import DataError
 
 
@@ -29,12 +30,15 @@ class CocoDataset(MMDetCocoDataset):
     pipeline loads masks. Takes the arguments of MMDetection's dataset.
 
     Raises:
-        DataError: If none of the annotations can be used for training, or
-            one has no box or a mask of another size than its image.
+        DataError: If the file has other classes than ``metainfo``, none of
+            the annotations can be used for training, or one has no box or a
+            mask of another size than its image.
     """
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """Read the annotation file and log how much of it is used."""
+        # First, as other classes make annotations unusable.
+        find_names(self, 'the data')
         self._total = 0
         self._unused: Counter[str] = Counter()
         self._first: dict[str, str] = {}

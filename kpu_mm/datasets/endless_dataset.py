@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 
 from kpu_mm.registry import DATASETS
 
+from .class_names import find_names, read_categories
 from .encoded_image import DataError
 from .image_order import SourceMix, seeded, stable_hash
 
@@ -76,7 +77,8 @@ def build_dataset(config: dict[str, Any]) -> Dataset:
         config: Config of the dataset.
 
     Raises:
-        DataError: If the dataset itself finds a fault in the data.
+        DataError: If the dataset itself finds a fault in the data, or its
+            ``ann_file`` has other classes than ``metainfo``.
         RuntimeError: If its ``ann_file`` cannot be understood.
     """
     try:
@@ -84,12 +86,17 @@ def build_dataset(config: dict[str, Any]) -> Dataset:
     except DataError:  # a sentence already
         raise
     except (ValueError, KeyError, TypeError, AssertionError) as error:
+        # Only some wrappers of datasets, such as RepeatDataset, are that deep.
+        while isinstance(config.get('dataset'), dict):
+            config = config['dataset']
         if not config.get('ann_file'):
             raise
         path = join(config.get('data_root') or '', config['ann_file'])
-        reason = _image_without_size(path) or (
-            f'{type(error).__name__}: ' + ' '.join(str(error).split())[:200]
-        )
+        reason = _image_without_size(path)
+        if reason is None and read_categories(path):
+            # With lazy_init only metainfo is read.
+            find_names(DATASETS.build({**config, 'lazy_init': True}), 'the data')
+        reason = reason or (f'{type(error).__name__}: ' + ' '.join(str(error).split())[:200])
         raise RuntimeError(
             f"The annotation file '{path}' is broken, or is none that "
             f'{config["type"]} reads ({reason}); copy it again, or correct ann_file.'

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
-from torch import Tensor
+from mmengine.runner import BaseLoop, Runner
+from torch import Tensor, nn
 
-from kpu_mm.datasets import check_label_maps
+from kpu_mm.datasets import DataError, check_label_maps
+from kpu_mm.datasets.class_names import (
+    ClassNames,
+    as_metainfo,
+    difference,
+    find_names,
+    names_in_meta,
+)
 from kpu_mm.registry import HOOKS
 
 from .model_wrappers import unwrap
@@ -20,52 +27,98 @@ _NO_HEADS = ('rpn_head', 'backbone', 'data_preprocessor')
 
 
 @HOOKS.register_module()
-class ClassCountHook(Hook):
-    """Compare the classes of the data with ``num_classes`` of the heads.
+class ClassNamesHook(Hook):
+    """Compare the classes of all data, of the heads and of the checkpoint.
 
-    Too large a label ends in a failed assertion somewhere on the GPU. Before
-    training, the names of the classes are counted; in each iteration the
-    labels themselves are checked, on the CPU before they move on. Models of
-    MMDetection, MMSegmentation and MMPretrain, alone or several at once.
+    Labels are numbers, so data whose classes have another order train and
+    test without an error, and wrongly. Before a run, names are compared in
+    their order: those of ``metainfo`` with the annotation file or the folders,
+    and those of training, validation, test and k-NN bank with each other;
+    their number with ``num_classes``. A checkpoint to be tested or resumed
+    must have the same names. In each training iteration the labels themselves
+    are checked, on the CPU before they move on. Models of MMDetection,
+    MMSegmentation and MMPretrain, alone or several at once.
+
+    Args:
+        strict: Whether other names in other data or in the checkpoint are an
+            error; else a warning. Defaults to True.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, strict: bool = True) -> None:
+        self.strict = strict
+        # By task; the model of one task is the task ''.
+        self._names: dict[str, ClassNames] = {}
         self._limits: dict[str, int] = {}
 
-    def before_train(self, runner: Runner) -> None:
-        """Count the names of the classes.
+    def before_run(self, runner: Runner) -> None:
+        """Compare names and numbers.
+
+        Args:
+            runner: The runner, whose loops are built.
+
+        Raises:
+            DataError: If names differ.
+            ValueError: If a head has another number of classes.
+        """
+        for place, task, dataset, metrics in _datasets(runner):
+            for names in find_names(dataset, place):
+                first = self._names.setdefault(task, names)
+                if text := difference(first, names):
+                    self._report(
+                        runner, f'{text}; give all data the same metainfo and the same folders.'
+                    )
+                for metric in metrics:
+                    _check_metric(metric, names)
+        model = unwrap(runner.model)
+        for task, names in self._names.items():
+            counts = count_classes(model.tasks[task] if task else model)
+            if counts:
+                self._limits[task] = min(counts.values())
+            for name, count in counts.items():
+                if names.counts and count not in names.counts:
+                    total = names.counts[0]
+                    raise ValueError(
+                        f'{names.place} have {total} classes, but {name} has '
+                        f"num_classes={count}; set num_classes to {total}, or the dataset's "
+                        'metainfo.'
+                    )
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Compare the names of a checkpoint.
+
+        A run that starts from ``load_from`` may have other classes: heads of
+        another size are new, and heads of the same size are worth a warning.
 
         Args:
             runner: The runner.
+            checkpoint: The checkpoint.
 
         Raises:
-            ValueError: If a head has another number.
+            DataError: If it is tested or resumed with other names.
         """
-        model = unwrap(runner.model)
-        loader = runner.train_dataloader
-        # the model of one task is the task ''
-        loaders = getattr(loader, 'loaders', None) or {'': loader}
-        for task, one in loaders.items():
-            metainfo = getattr(one.dataset, 'metainfo', None) or {}
-            classes = metainfo.get('classes')
-            modules = (model.tasks[task] if task else model).named_modules()
-            heads = {
-                name: count
-                for name, module in modules
-                # the whole model, '', repeats what a head of it has
-                if name
-                and not any(part in name for part in _NO_HEADS)
-                and isinstance(count := getattr(module, 'num_classes', None), int)
-            }
-            if heads:
-                self._limits[task] = min(heads.values())
-            for name, count in heads.items():
-                if classes is not None and len(classes) != count:
-                    raise ValueError(
-                        f'the data have {len(classes)} classes, but {name} '
-                        f'has num_classes={count}; set num_classes to '
-                        f"{len(classes)}, or the dataset's metainfo."
-                    )
+        meta = (checkpoint.get('meta') or {}).get('dataset_meta') or {}
+        starts = isinstance(runner._train_loop, BaseLoop) and not runner._resume
+        for task, names in self._names.items():
+            saved = names_in_meta(meta.get(task) or {} if task else meta, 'the checkpoint')
+            text = difference(saved, names)
+            if text is None or saved.classes is None:
+                continue
+            if not starts:
+                self._report(
+                    runner,
+                    f'{text}; use the data and the checkpoint of the same classes, or write for '
+                    f'the dataset {as_metainfo(saved.classes)}',
+                )
+            elif len(saved.classes) in names.counts:
+                runner.logger.warning(
+                    f'load_from: {text}; heads of the same size start from the weights of other '
+                    'classes.'
+                )
+
+    def _report(self, runner: Runner, text: str) -> None:
+        if self.strict:
+            raise DataError(text)
+        runner.logger.warning(text)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Check the labels of a batch.
@@ -77,7 +130,7 @@ class ClassCountHook(Hook):
                 batch})`` of that. Defaults to None.
 
         Raises:
-            ValueError: If a label is not below ``num_classes``.
+            DataError: If a label is not below ``num_classes``.
         """
         # A batch of one task is that of the task ''.
         streams = data_batch.get('streams', {'': data_batch})
@@ -86,11 +139,59 @@ class ClassCountHook(Hook):
                 labels = _labels(sample)
                 if len(labels) and labels.max() >= limit:
                     path = sample.metainfo.get('img_path', 'an image')
-                    raise ValueError(
+                    raise DataError(
                         f'{path} has label {int(labels.max())}, but num_classes={limit} allows 0 '
                         f'to {limit - 1}; correct num_classes, or how labels are read '
                         '(reduce_zero_label, metainfo).'
                     )
+
+
+def count_classes(model: nn.Module) -> dict[str, int]:
+    """Ask the heads of a model for how many classes they have.
+
+    Args:
+        model: A model of any toolbox.
+
+    Returns:
+        ``num_classes`` by the names of the modules.
+    """
+    counts = {
+        name: count
+        for name, module in model.named_modules()
+        if not any(part in name for part in _NO_HEADS)
+        and isinstance(count := getattr(module, 'num_classes', None), int)
+    }
+    # The whole model, '', repeats what a head of it has, if it has heads.
+    whole = counts.pop('', None)
+    return counts or ({} if whole is None else {'the model': whole})
+
+
+def _datasets(runner: Runner) -> Iterator[tuple[str, str, Any, list[Any]]]:
+    """What each dataset of a run is for, its task, and its metrics."""
+    loops = dict(training=runner._train_loop, validation=runner._val_loop, test=runner._test_loop)
+    for stage, loop in loops.items():
+        # A loop that does not run now is a config.
+        if not isinstance(loop, BaseLoop):
+            continue
+        if bank := getattr(loop, 'bank_dataloader', None):
+            yield 'the data of the bank', '', bank.dataset, []
+        loader: Any = loop.dataloader
+        loaders = getattr(loop, 'dataloaders', None) or getattr(loader, 'loaders', {'': loader})
+        evaluators = getattr(loop, 'evaluators', {'': getattr(loop, 'evaluator', None)})
+        for task, one in loaders.items():
+            metrics = getattr(evaluators.get(task), 'metrics', [])
+            yield f'the {stage} data', task, one.dataset, metrics
+
+
+def _check_metric(metric: Any, names: ClassNames) -> None:
+    """Raise if the file of one of MMDetection's metrics has another order."""
+    api = getattr(metric, '_coco_api', None)
+    if api is None or names.classes is None:
+        return
+    ids = api.get_cat_ids(cat_names=list(names.classes))
+    file = ClassNames("the evaluator's ann_file", tuple(api.cats[i]['name'] for i in ids))
+    if text := difference(file, names):
+        raise DataError(f'{text}; give the evaluator the annotation file of its dataset.')
 
 
 def _labels(sample: Any) -> Tensor:

@@ -1,15 +1,19 @@
+import json
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import torch
+from mmdet.evaluation import CocoMetric
 from mmdet.structures import DetDataSample
+from mmengine.runner import BaseLoop
 from mmengine.structures import InstanceData, PixelData
 from mmpretrain.structures import DataSample
 from mmseg.models import FCNHead, UPerHead
 from mmseg.structures import SegDataSample
 from torch import nn
 
-from kpu_mm.engine.check_hooks import BackboneCheckHook, ClassCountHook
+from kpu_mm.engine.check_hooks import BackboneCheckHook, ClassNamesHook
 
 
 def head(count):
@@ -30,8 +34,28 @@ def loader(length=None):
     return SimpleNamespace(dataset=SimpleNamespace(metainfo=metainfo))
 
 
-def runner(model, loader):
-    return SimpleNamespace(model=model, train_dataloader=loader)
+class Loop(BaseLoop):
+    """A loop of which hooks see the loader."""
+
+    def __init__(self, loader):
+        self.dataloader = loader
+        self.evaluator = SimpleNamespace(metrics=[])
+
+    def run(self):
+        """Nothing runs."""
+
+
+def runner(model, train=None, val=None, test=None, resume=False):
+    """A runner as hooks see it; None is a loop that is not built."""
+    train, val, test = (one and Loop(one) for one in (train, val, test))
+    return SimpleNamespace(
+        model=model,
+        logger=Mock(),
+        _train_loop=train,
+        _val_loop=val,
+        _test_loop=test,
+        _resume=resume,
+    )
 
 
 def classified(label):
@@ -52,18 +76,18 @@ SAMPLES = (classified, segmented, detected)
 
 
 def test_names_of_classes():
-    ClassCountHook().before_train(runner(model_of(5), loader(5)))
-    ClassCountHook().before_train(runner(model_of(5), loader()))
+    ClassNamesHook().before_run(runner(model_of(5), loader(5)))
+    ClassNamesHook().before_run(runner(model_of(5), loader()))
     with pytest.raises(ValueError, match='have 6 classes, but head has'):
-        ClassCountHook().before_train(runner(model_of(5), loader(6)))
+        ClassNamesHook().before_run(runner(model_of(5), loader(6)))
 
 
 def test_several_tasks():
     model = nn.Module()
     model.tasks = nn.ModuleDict(dict(a=model_of(5), b=model_of(3)))
     loaders = SimpleNamespace(loaders=dict(a=loader(5), b=loader(3)))
-    hook = ClassCountHook()
-    hook.before_train(runner(model, loaders))
+    hook = ClassNamesHook()
+    hook.before_run(runner(model, loaders))
     batches = {k: dict(data_samples=[classified(2)]) for k in 'ab'}
     hook.before_train_iter(None, 0, dict(streams=batches))
     batches['b'] = dict(data_samples=[segmented(3)])
@@ -73,8 +97,8 @@ def test_several_tasks():
 
 @pytest.mark.parametrize('sample', SAMPLES)
 def test_labels(sample):
-    hook = ClassCountHook()
-    hook.before_train(runner(model_of(5), loader()))
+    hook = ClassNamesHook()
+    hook.before_run(runner(model_of(5), loader()))
     batch = dict(data_samples=[sample(0), sample(4)])
     hook.before_train_iter(None, 0, batch)
     batch = dict(data_samples=[sample(0), sample(5)])
@@ -83,8 +107,8 @@ def test_labels(sample):
 
 
 def test_empty_image():
-    hook = ClassCountHook()
-    hook.before_train(runner(model_of(5), loader()))
+    hook = ClassNamesHook()
+    hook.before_run(runner(model_of(5), loader()))
     none = InstanceData(labels=torch.zeros(0, dtype=torch.long))
     batch = dict(data_samples=[DetDataSample(gt_instances=none)])
     hook.before_train_iter(None, 0, batch)
@@ -92,9 +116,9 @@ def test_empty_image():
 
 @pytest.mark.parametrize('sample', [classified(255), detected(255)])
 def test_255_is_a_class_but_of_segmentation(sample):
-    hook = ClassCountHook()
+    hook = ClassNamesHook()
     run = runner(model_of(5), loader())
-    hook.before_train(run)
+    hook.before_run(run)
     with pytest.raises(ValueError, match='label 255'):
         hook.before_train_iter(run, 0, dict(data_samples=[sample]))
 
@@ -153,3 +177,105 @@ def test_backbones_that_do_not_say():
     model = nn.Module()
     model.backbone = nn.Module()
     BackboneCheckHook().before_run(SimpleNamespace(model=model))
+
+
+ANIMALS = ('ant', 'bee', 'fly')
+
+
+def named(classes, **metainfo):
+    return SimpleNamespace(dataset=SimpleNamespace(metainfo=dict(classes=classes, **metainfo)))
+
+
+def test_the_same_names_in_all_data():
+    data = [named(ANIMALS), named(list(ANIMALS))]
+    ClassNamesHook().before_run(runner(model_of(3), *data))
+    other = named(('ant', 'fly', 'bee'))
+    message = "class 1 is 'bee' in the training data, but 'fly' in the validation data"
+    with pytest.raises(ValueError, match=message):
+        ClassNamesHook().before_run(runner(model_of(3), data[0], other))
+    # not strict: a warning
+    run = runner(model_of(3), data[0], other)
+    ClassNamesHook(strict=False).before_run(run)
+    assert message in run.logger.warning.call_args[0][0]
+
+
+def test_labels_of_segmentation_begin_alike():
+    data = [named(ANIMALS, reduce_zero_label=value) for value in (True, False)]
+    with pytest.raises(ValueError, match='reduce_zero_label is True in the training'):
+        ClassNamesHook().before_run(runner(model_of(3), *data))
+
+
+def test_number_of_classes_in_a_test():
+    with pytest.raises(ValueError, match='the test data have 3 classes, but head has num_cl'):
+        ClassNamesHook().before_run(runner(model_of(4), test=named(ANIMALS)))
+
+
+def test_the_bank_of_knn():
+    run = runner(model_of(3), test=named(ANIMALS))
+    run._test_loop.bank_dataloader = named(ANIMALS[1:])
+    with pytest.raises(ValueError, match="the data of the bank, but 'ant' in the test data"):
+        ClassNamesHook().before_run(run)
+    # k-NN has no head
+    model = nn.Module()
+    model.num_classes = 4
+    with pytest.raises(ValueError, match='but the model has num_classes=4'):
+        ClassNamesHook().before_run(runner(model, test=named(ANIMALS)))
+
+
+def test_names_of_each_task():
+    model = nn.Module()
+    model.tasks = nn.ModuleDict(dict(a=model_of(3), b=model_of(2)))
+    loaders = dict(a=named(ANIMALS), b=named(('x', 'y')))
+    run = runner(model, SimpleNamespace(loaders=loaders), named(ANIMALS))
+    run._val_loop.dataloaders = dict(a=named(ANIMALS), b=named(('y', 'x')))
+    run._val_loop.evaluators = {}
+    with pytest.raises(ValueError, match="class 0 is 'x' in the training"):
+        ClassNamesHook().before_run(run)
+    run._val_loop.dataloaders['b'] = named(('x', 'y'))
+    hook = ClassNamesHook()
+    hook.before_run(run)
+    metas = dict(a=dict(classes=ANIMALS), b=dict(classes=('y', 'x')))
+    run._resume = True
+    with pytest.raises(ValueError, match="class 0 is 'y' in the checkpoint"):
+        hook.after_load_checkpoint(run, dict(meta=dict(dataset_meta=metas)))
+    # of one of the tasks alone
+    hook.after_load_checkpoint(run, dict(meta=dict(dataset_meta=metas['a'])))
+
+
+def test_the_file_of_a_metric(tmp_path):
+    content = dict(
+        images=[dict(id=1, file_name='a.jpg', height=4, width=4)],
+        annotations=[],
+        categories=[dict(id=i, name=name) for i, name in enumerate(ANIMALS[::-1])],
+    )
+    (tmp_path / 'a.json').write_text(json.dumps(content))
+    run = runner(model_of(3), test=named(ANIMALS))
+    run._test_loop.evaluator.metrics = [CocoMetric(ann_file=str(tmp_path / 'a.json'))]
+    with pytest.raises(ValueError, match="class 0 is 'fly' in the evaluator's ann_file"):
+        ClassNamesHook().before_run(run)
+
+
+@pytest.mark.parametrize(
+    ('stage', 'resume', 'saved', 'outcome'),
+    [
+        ('test', False, ANIMALS, None),
+        ('test', False, ANIMALS[::-1], 'error'),
+        ('test', False, ('ant', 'bee'), 'error'),
+        ('test', False, None, None),
+        ('train', True, ANIMALS[::-1], 'error'),
+        # Heads of the same size are loaded, others are new.
+        ('train', False, ANIMALS[::-1], 'warning'),
+        ('train', False, ('ant', 'bee'), None),
+    ],
+)
+def test_names_of_a_checkpoint(stage, resume, saved, outcome):
+    run = runner(model_of(3), **{stage: named(ANIMALS)}, resume=resume)
+    hook = ClassNamesHook()
+    hook.before_run(run)
+    checkpoint = dict(meta=dict(dataset_meta=saved and dict(CLASSES=saved)))
+    if outcome == 'error':
+        with pytest.raises(ValueError, match=r'in the checkpoint, but.*metainfo=dict\(c'):
+            hook.after_load_checkpoint(run, checkpoint)
+    else:
+        hook.after_load_checkpoint(run, checkpoint)
+    assert run.logger.warning.called == (outcome == 'warning')

@@ -18,6 +18,7 @@ from kpu_mm.analysis.batches import labelled_images
 from kpu_mm.analysis.distilled import all_models, load_distiller
 from kpu_mm.analysis.knn import knn_vote
 from kpu_mm.analysis.report import bars, markdown_table, panels, write_report
+from kpu_mm.datasets.class_names import ClassNames, difference
 from kpu_mm.structures import Features
 from kpu_mm.utils.command_line import (
     add_analysis_arguments,
@@ -109,11 +110,12 @@ def main() -> None:
             labelled_images(folder, args.size, args.num_images, args.num_workers)
             for folder in (args.train, args.test)
         )
-        if classes != others:
-            refuse(
-                f'{args.train} has the classes {classes[:3]}... and '
-                f'{args.test} {others[:3]}...; both need the same folders.'
-            )
+        places = (
+            ClassNames(place, tuple(names), tuple(names))
+            for place, names in ((args.train, classes), (args.test, others))
+        )
+        if text := difference(*places):
+            refuse(f'{text}; both need the same folders.')
         distiller = load_distiller(cfg.get('model', {}), args.checkpoint, args.device)
         models = all_models(distiller, projected=True)
         known = embed(models, bank, args.device)

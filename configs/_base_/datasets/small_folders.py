@@ -6,14 +6,14 @@ small_pipeline = [
     dict(type='PackInputs'),
 ]
 small_train = dict(
-    type='CustomDataset',
+    type='kpu_mm.CustomDataset',
     _scope_='mmpretrain',
     data_root='data/cifar10',
     data_prefix='train',
     pipeline=small_pipeline,
 )
 small_val = dict(
-    type='CustomDataset',
+    type='kpu_mm.CustomDataset',
     _scope_='mmpretrain',
     data_root='data/cifar10',
     data_prefix='val',

@@ -23,7 +23,7 @@ imagenet_train_dataloader = dict(
     sampler=dict(type='InfiniteSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
     dataset=dict(
-        type='ImageNet',
+        type='kpu_mm.ImageNet',
         _scope_='mmpretrain',
         data_root='data/imagenet',
         split='train',
@@ -42,7 +42,7 @@ imagenet_val_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='default_collate'),
     dataset=dict(
-        type='ImageNet',
+        type='kpu_mm.ImageNet',
         _scope_='mmpretrain',
         data_root='data/imagenet',
         split='val',
