@@ -115,9 +115,7 @@ def _find_names(checkpoint: Mapping[str, Any], cfg: Config, model: nn.Module) ->
             'neither the checkpoint nor the config names the classes; set '
             'test_dataloader.dataset.metainfo=dict(classes=[...]).'
         )
-    # The heads of detectors that take a prompt count tokens, not classes.
-    counts = {} if hasattr(model, 'language_model') else count_classes(model)
-    for name, count in counts.items():
+    for name, count in count_classes(model).items():
         if count not in names.counts:
             raise ValueError(
                 f'the checkpoint names no classes and test_dataloader.dataset has '

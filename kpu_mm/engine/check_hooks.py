@@ -23,7 +23,7 @@ from .model_wrappers import unwrap
 
 _IGNORED = 255  # the label of unlabelled pixels in MMSegmentation
 # Modules whose num_classes does not count the classes of the data.
-_NO_HEADS = ('rpn_head', 'backbone', 'data_preprocessor')
+_NO_HEADS = ('rpn_head', 'backbone', 'encoder', 'teacher', 'data_preprocessor')
 
 
 @HOOKS.register_module()
@@ -153,8 +153,11 @@ def count_classes(model: nn.Module) -> dict[str, int]:
         model: A model of any toolbox.
 
     Returns:
-        ``num_classes`` by the names of the modules.
+        ``num_classes`` by the names of the modules; none for detectors that
+        take a prompt, of which it is the number of tokens.
     """
+    if hasattr(model, 'language_model'):
+        return {}
     counts = {
         name: count
         for name, module in model.named_modules()
