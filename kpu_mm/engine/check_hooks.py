@@ -64,9 +64,12 @@ class ClassNamesHook(Hook):
             for names in find_names(dataset, place):
                 first = self._names.setdefault(task, names)
                 if text := difference(first, names):
-                    self._report(
-                        runner, f'{text}; give all data the same metainfo and the same folders.'
-                    )
+                    same = 'the same reduce_zero_label'
+                    if first.folders and names.folders and first.folders != names.folders:
+                        same = 'the same folders'
+                    elif first.classes and first.classes != names.classes:
+                        same = as_metainfo(first.classes)
+                    self._report(runner, f'{text}; give both {same}.')
                 for metric in metrics:
                     _check_metric(metric, names)
         model = unwrap(runner.model)

@@ -94,6 +94,9 @@ def class_folders(tmp_path):
 
 
 def test_images_and_labels(class_folders):
+    # hidden folders are no classes
+    (class_folders / '.ipynb_checkpoints').mkdir()
+    Image.new('RGB', (60, 60)).save(class_folders / '.ipynb_checkpoints' / '0.png')
     batches, classes = labelled_images(class_folders, 56, 100)
     images, labels = next(iter(batches))
     assert classes == ['blue', 'red']

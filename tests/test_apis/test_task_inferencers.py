@@ -253,3 +253,20 @@ def test_clear_messages(labeled, checkpoint, tmp_path):
     torch.save(state, tmp_path / 'nameless.pth')
     with pytest.raises(ValueError, match='names the classes; set test_data'):
         ClassificationInferencer(labeled / 'imagenet.py', tmp_path / 'nameless.pth')
+
+
+def test_names_are_those_of_the_checkpoint(labeled, single, tmp_path):
+    path = single('ade20k')
+    cfg = Config.fromfile(labeled / 'ade20k.py')
+    metainfo = cfg.test_dataloader.dataset.metainfo
+    metainfo.classes = CLASSES[::-1]
+    with pytest.raises(ValueError, match=r"0 is 'square' in the checkpoint.*\('square', 'bar'"):
+        SegmentationInferencer(cfg, path, device='cpu')
+    # A checkpoint without names leaves them to the config.
+    state = torch.load(path)['state_dict']
+    torch.save(dict(state_dict=state), tmp_path / 'weights.pth')
+    found = SegmentationInferencer(cfg, tmp_path / 'weights.pth', device='cpu')
+    assert found.names == CLASSES[::-1]
+    metainfo.update(classes=['square', 'bar'], palette=[[0, 0, 0]] * 2)
+    with pytest.raises(ValueError, match='has 2, but decode_head has num_classes=3'):
+        SegmentationInferencer(cfg, tmp_path / 'weights.pth', device='cpu')

@@ -205,6 +205,12 @@ def test_labels_of_segmentation_begin_alike():
         ClassNamesHook().before_run(runner(model_of(3), *data))
 
 
+def test_detectors_that_take_a_prompt_count_tokens():
+    model = model_of(256)
+    model.language_model = nn.Module()
+    ClassNamesHook().before_run(runner(model, test=named(ANIMALS)))
+
+
 def test_number_of_classes_in_a_test():
     with pytest.raises(ValueError, match='the test data have 3 classes, but head has num_cl'):
         ClassNamesHook().before_run(runner(model_of(4), test=named(ANIMALS)))
