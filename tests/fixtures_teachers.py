@@ -12,6 +12,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from tests.fixtures_labeled import CLASSES
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -153,7 +155,8 @@ def grounding_dino_dir(save_model):
     words = {i: f'[unused{i}]' for i in range(1040)}
     words |= {0: '[PAD]', 100: '[UNK]', 101: '[CLS]', 102: '[SEP]'}
     words |= {103: '[MASK]', 1012: '.', 1029: '?'}
-    labels = ['a', 'cat', 'dog', 'person', 'remote', 'control']
+    # with the classes of the labelled images
+    labels = ['a', 'cat', 'dog', 'person', 'remote', 'control', *CLASSES]
     words |= {200 + k: word for k, word in enumerate(labels)}
     vocab = folder / 'vocab.txt'
     vocab.write_text('\n'.join(words[i] for i in range(1040)))

@@ -83,8 +83,8 @@ class CLIPTeacher(BaseTeacher):
         given = stated_normalization(mean, std)
         source = _find(model, pretrained, quick_gelu)
         stated = source.preprocess
-        images = given or (stated.get('mean'), stated.get('std'))
-        if None in images:
+        mean, std = given or (stated.get('mean'), stated.get('std'))
+        if mean is None or std is None:
             raise ValueError(
                 f"'{pretrained or model}' has no mean and std of its images: "
                 'set mean and std, such as open_clip.OPENAI_DATASET_MEAN and OPENAI_DATASET_STD '
@@ -103,7 +103,7 @@ class CLIPTeacher(BaseTeacher):
         size = built.visual.image_size
         # open_clip knows square images as one number
         pair = (size, size) if isinstance(size, int) else size
-        super().__init__(*images, pair)
+        super().__init__(mean, std, pair)
         self.name = source.name
         self.model = built if with_text else None
         self.visual = built.visual

@@ -143,7 +143,8 @@ class GroundingDecoder(ExternalModule):
         found = self.processor.post_process_grounded_object_detection(
             out, tokens.expand(len(maps[0]), -1), threshold=threshold, text_threshold=text_threshold
         )
-        (phrases,) = build_label_maps(out.logits[:1], tokens.to(out.logits.device))
+        ids: Any = tokens.to(out.logits.device)
+        (phrases,) = build_label_maps(out.logits[:1], ids)
         masks = phrases.bool()
         for result, scores in zip(found, out.logits.sigmoid(), strict=True):
             kept = scores[scores.amax(-1) > threshold]
