@@ -16,10 +16,13 @@ from PIL import Image, ImageOps
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from kpu_mm.datasets.encoded_image import MAX_PIXELS, CorruptImageError, EncodedImage
+from kpu_mm.datasets.image_table import printable
 
 VIDEO_EXTENSIONS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg')
 # Seconds without an answer after which a download is given up.
 TIMEOUT = 30
+# Bytes of a name: file systems take 255, and '_000012_1.json' may follow.
+_LONGEST_NAME = 200
 
 
 class NamedImage(NamedTuple):
@@ -66,7 +69,7 @@ def list_inputs(inputs: Any) -> list[Any]:
         files = [n for n in names if n.lower().endswith(extensions)]
         if not files:
             raise FileNotFoundError(
-                f"the folder '{inputs}' has no image; their names end in "
+                f"the folder '{printable(inputs)}' has no image; their names end in "
                 f'{", ".join(IMG_EXTENSIONS)}.'
             )
         return [str(path / name) for name in files]
@@ -75,7 +78,7 @@ def list_inputs(inputs: Any) -> list[Any]:
     files = sorted(str(match) for match in matches if Path(match).is_file())
     if not files:
         raise FileNotFoundError(
-            f"'{inputs}' does not exist, and as a wildcard no file matches "
+            f"'{printable(inputs)}' does not exist, and as a wildcard no file matches "
             'it: pass an image, a folder, a wildcard, a video or a URL.'
         )
     return files
@@ -139,8 +142,8 @@ def read_images(
             path = urlsplit(item).path if is_url(item) else item
             # The path of a URL is without its query.
             data = _download(item) if is_url(item) else Path(item).read_bytes()
-            bgr = decode(data, item, backend, max_pixels)
-            images = iter([NamedImage(bgr, item, Path(path).stem or 'image')])
+            bgr = decode(data, printable(item), backend, max_pixels)
+            images = iter([NamedImage(bgr, item, _short_stem(path) or 'image')])
         else:
             name = f'image_{number:06d}'
             bgr = _convert(item, name, max_pixels)
@@ -155,13 +158,19 @@ def read_images(
             yield image._replace(name=name)
 
 
+def _short_stem(path: str) -> str:
+    """The stem of a path, cut to a length to which more can be added."""
+    # A character that is cut in two, or is not UTF-8, is left out.
+    return os.fsencode(Path(path).stem)[:_LONGEST_NAME].decode('utf-8', 'ignore')
+
+
 def _read_video(path: str, max_pixels: int, stride: int) -> Iterator[NamedImage]:
     video = mmcv.VideoReader(path)
     _check_size(video.width * video.height, path, max_pixels)
     frame = None
     for index, frame in enumerate(video):
         if index % stride == 0:
-            yield NamedImage(frame, path, f'{Path(path).stem}_{index:06d}')
+            yield NamedImage(frame, path, f'{_short_stem(path)}_{index:06d}')
     # OpenCV gives no frames of a file that it cannot read, and no error.
     if frame is None:
         raise ValueError(

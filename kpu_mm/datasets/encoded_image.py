@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from .image_table import printable
+
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -59,11 +61,12 @@ class CorruptImageError(Exception):
     """An image cannot be read or decoded; the dataset skips it.
 
     Args:
-        name: Which image, as its source names it.
+        name: Which image, as its source names it; made printable.
         reason: What is wrong with it, in a few words.
     """
 
     def __init__(self, name: str, reason: str) -> None:
+        name = printable(name)
         super().__init__(name, reason)
         self.name = name
         self.reason = reason

@@ -25,7 +25,8 @@ class HFSource:
             with ``data_files``, or the name of a dataset of the hub.
         data_files: Files or wildcards. Defaults to None, those of ``path``.
         split: Which split. Defaults to 'train'.
-        column: The column of images, or of their bytes. Defaults to 'image'.
+        column: The column of images, their bytes or their paths. Defaults to
+            'image'.
 
     Raises:
         ImportError: If ``datasets`` is not installed.
@@ -50,10 +51,14 @@ class HFSource:
                 rows = datasets.load_dataset(path, data_files=data_files, split=split)
         # the library stumbles in many ways over files of another kind
         except Exception as error:
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            # The library's own errors say "while generating"; their cause says why.
+            cause: BaseException = error
+            while cause.__cause__ is not None:
+                cause = cause.__cause__
+            reason = ' '.join(str(cause).split())[:300] or type(cause).__name__
             raise ValueError(
-                f"The dataset '{path}' cannot be read ({reason}); correct "
-                '`path`, `data_files` or `split`.'
+                f"The dataset '{path}' cannot be read ({reason}); correct `path`, `data_files` "
+                'or `split`. All files need the same columns of the same types.'
             ) from error
         if column not in rows.column_names:
             raise ValueError(
@@ -81,11 +86,12 @@ class HFSource:
         value = self._rows[index][self._column]
         if isinstance(value, dict):
             # large images may be files beside the table
-            path, value = value.get('path'), value.get('bytes')
-            if value is None and path is not None:
-                return read_file(path)
+            value = value.get('bytes') or value.get('path')
+        if isinstance(value, str) and value:
+            return read_file(value)
         if not isinstance(value, bytes):
-            raise CorruptImageError(self.name(index), 'no image in this row')
+            found = '' if value is None else f', but a value of type {type(value).__name__}'
+            raise CorruptImageError(self.name(index), f'no image in this row{found}')
         return value
 
 

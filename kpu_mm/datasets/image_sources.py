@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import stat
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,11 +16,20 @@ from kpu_mm.registry import DATASETS
 
 from .encoded_image import CorruptImageError
 from .image_order import stable_hash
-from .image_table import ImageTable, Progress, atomic_file, cache_folder, file_stamp, locked
+from .image_table import (
+    ImageTable,
+    Progress,
+    atomic_file,
+    cache_folder,
+    file_stamp,
+    locked,
+    printable,
+)
 
 IMAGE_EXTENSIONS = ('jpg', 'jpeg', 'png', 'webp', 'bmp', 'tif', 'tiff')
 _CHUNK = 1 << 24  # bytes of a list that are searched at a time
-_NEWLINE, _RETURN = b'\n\r'
+_NEWLINE = ord('\n')
+_BLANKS = np.frombuffer(b' \t\r', np.uint8)
 
 
 class ImageSource(Protocol):
@@ -36,7 +46,7 @@ class ImageSource(Protocol):
         ...
 
     def name(self, index: int) -> str:
-        """Return what a person needs to find the image."""
+        """Return what a person needs to find the image, printable."""
         ...
 
 
@@ -60,7 +70,7 @@ def read_file(path: str | Path) -> bytes:
         reason = error.strerror or str(error)
         raise CorruptImageError(str(path), reason) from error
     except ValueError as error:  # a NUL byte in the path
-        raise CorruptImageError(repr(str(path)), str(error)) from error
+        raise CorruptImageError(str(path), str(error)) from error
 
 
 def normalised_extensions(extensions: tuple[str, ...]) -> tuple[str, ...]:
@@ -76,17 +86,19 @@ def normalised_extensions(extensions: tuple[str, ...]) -> tuple[str, ...]:
 class ListSource:
     """The image files that a text file names, one path a line.
 
-    The text is mapped; empty lines do not count.
+    The text is mapped. Empty lines, blanks at the end of a line and a byte
+    order mark do not count. Each other line is a path: there are no comments.
 
     Args:
-        list_file: The text file, in the file system's encoding.
+        list_file: The text file, in the file system's encoding, which is
+            UTF-8 on most machines.
         root: Folder that relative paths start from. Defaults to the folder
             of ``list_file``.
         cache_dir: Folder for the table. Defaults to
             ``~/.cache/kpu_mm/index``.
 
     Raises:
-        ValueError: If the list is missing or names no file.
+        ValueError: If the list is missing, names no file, or is no text.
     """
 
     def __init__(
@@ -116,7 +128,10 @@ class ListSource:
         return len(self._table)
 
     def name(self, index: int) -> str:
-        """Return the path of an image."""
+        """Return the path of an image, printable."""
+        return printable(self._path(index))
+
+    def _path(self, index: int) -> str:
         if self._text is None:
             with self._list.open('rb') as file:
                 self._text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -126,25 +141,34 @@ class ListSource:
 
     def read(self, index: int) -> bytes:
         """Return the encoded image; CorruptImageError if that fails."""
-        return read_file(self.name(index))
+        return read_file(self._path(index))
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {'_text': None}
 
 
 def find_lines(path: Path) -> np.ndarray:
-    """Find the lines of a text file that are not empty.
+    """Find the lines of a text file that are not blank.
 
     Args:
         path: The file, with line ends of Unix or Windows.
 
     Returns:
-        Offset and size of each line, its end left out, (N, 2) int64.
+        Offset and size of each line, without blanks at its end, (N, 2) int64.
+
+    Raises:
+        ValueError: If the file has zero bytes, which no path has.
     """
     ends = []
     position = 0
     with path.open('rb') as file:
         while chunk := file.read(_CHUNK):
+            if b'\0' in chunk:
+                raise ValueError(
+                    f"Image list '{printable(path)}' has a zero byte at offset "
+                    f'{position + chunk.index(0)}: it is UTF-16, damaged, or written by '
+                    '`find -print0`; save it as UTF-8 text with one path a line.'
+                )
             text = np.frombuffer(chunk, np.uint8)
             ends.append(np.flatnonzero(text == _NEWLINE) + position)
             position += len(text)
@@ -155,8 +179,16 @@ def find_lines(path: Path) -> np.ndarray:
     sizes = (stops - starts).astype(np.int64)
     if position:
         text = np.memmap(path, np.uint8, mode='r')
-        # Windows ends a line with a carriage return before the line break.
-        sizes -= (sizes > 0) & (text[np.maximum(stops - 1, 0)] == _RETURN)
+        # Windows' editors put a mark before the first line.
+        if text[: len(BOM_UTF8)].tobytes() == BOM_UTF8:
+            starts[0] += len(BOM_UTF8)
+            sizes[0] -= len(BOM_UTF8)
+        # Windows ends a line with a carriage return before the line break;
+        # spreadsheets and editors leave spaces. One is cut in each round.
+        rows = np.flatnonzero(sizes > 0)
+        while len(rows := rows[np.isin(text[starts[rows] + sizes[rows] - 1], _BLANKS)]):
+            sizes[rows] -= 1
+            rows = rows[sizes[rows] > 0]
     return np.stack([starts, sizes], 1)[sizes > 0]
 
 
@@ -254,7 +286,8 @@ def _walk(
     # Links to other folders are followed, one to a folder above never ends.
     if identity in above:
         raise ValueError(
-            f"Folder '{os.fsdecode(path)}' links back to a folder above it; remove that link."
+            f"Folder '{printable(os.fsdecode(path))}' links back to a folder above it; "
+            'remove that link.'
         )
     files: list[bytes] = []
     folders: list[bytes] = []
@@ -263,7 +296,8 @@ def _walk(
             # The list has one path a line.
             if b'\n' in entry.name:
                 raise ValueError(
-                    f'File {os.fsdecode(entry.path)!r} has a line break in its name; rename it.'
+                    f"File '{printable(os.fsdecode(entry.path))}' has a line break in its name; "
+                    'rename it.'
                 )
             (folders if entry.is_dir() else files).append(entry.name)
     yield folder, status.st_mtime_ns, sorted(files)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +18,29 @@ from mmengine.logging import print_log
 from .image_order import stable_hash
 
 _PROGRESS_SECONDS = 10.0
+# Control characters, ends of lines, and the surrogates by which Python keeps
+# bytes of a file name that are not UTF-8.
+_UNPRINTABLE = re.compile('[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')
+
+
+def printable(name: object) -> str:
+    r"""Write a name so that every log, terminal and JSON file takes it.
+
+    Bytes that are not UTF-8 and line breaks would make a logger fail, or a
+    line look like two; they become escapes such as ``\xff`` and ``\n``.
+
+    Args:
+        name: A path, or what else names a file.
+    """
+    return _UNPRINTABLE.sub(_escape, str(name))
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    # U+DC80 to U+DCFF stand for the bytes 80 to FF (surrogateescape).
+    if 0xDC80 <= code <= 0xDCFF:
+        return f'\\x{code - 0xDC00:02x}'
+    return match[0].encode('unicode_escape').decode()
 
 
 class ImageTable:
@@ -23,15 +48,15 @@ class ImageTable:
 
     A list has a row for each line, (offset, size); tar shards have a row for
     each image, (shard, offset, size). The file is written once and whole,
-    and written anew when its stamp is another. It is mapped at first use in
+    and written anew when its stamp or its checksum is another. It is mapped at first use in
     each process; pickling carries its path only, so that workers never copy
     the numbers: 15 million rows cost no private memory.
 
     Args:
-        path: The ``.npy`` file: one row that starts with the stamp, then the
-            table.
+        path: The ``.npy`` file: one row that starts with the stamp and the
+            checksum, then the table.
         stamp: Describes what the table is made from.
-        build: Computes the table, (N, K) int64.
+        build: Computes the table, (N, K) int64, with K of 2 at least.
     """
 
     def __init__(self, path: Path, stamp: str, build: Callable[[], np.ndarray]) -> None:
@@ -46,7 +71,7 @@ class ImageTable:
                 rows = build()
                 # The stamp is a row of its own: one file, mapped as a whole.
                 head = np.zeros((1, rows.shape[1]), np.int64)
-                head[0, 0] = number
+                head[0, :2] = number, zlib.crc32(rows.data)
                 with atomic_file(path) as file:
                     np.save(file, np.concatenate([head, rows]))
 
@@ -73,13 +98,14 @@ class ImageTable:
 
 
 def _is_current(path: Path, number: int) -> bool:
-    """Tell whether the file exists, is whole and carries this stamp."""
+    """Tell whether the file exists, is undamaged and carries this stamp."""
     try:
         mapped = np.load(path, mmap_mode='r', allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return False
-    is_table = mapped.ndim == 2 and mapped.dtype == np.int64
-    return is_table and mapped.size > 0 and int(mapped[0, 0]) == number
+    is_table = mapped.ndim == 2 and mapped.dtype == np.int64 and mapped.size > 1
+    # A damaged number would silently be another image. This reads about 1 GB/s.
+    return is_table and mapped[0, :2].tolist() == [number, zlib.crc32(mapped[1:].data)]
 
 
 def cache_folder(cache_dir: str | None) -> Path:
@@ -153,4 +179,4 @@ class Progress:
         """
         if time.monotonic() - self._told > _PROGRESS_SECONDS:
             self._told = time.monotonic()
-            print_log(text, logger='current')
+            print_log(printable(text), logger='current')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import re
 import tarfile
@@ -12,18 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mmengine.logging import print_log
 
 from kpu_mm.registry import DATASETS
 
 from .encoded_image import CorruptImageError
 from .image_order import stable_hash
 from .image_sources import IMAGE_EXTENSIONS, normalised_extensions
-from .image_table import ImageTable, Progress, cache_folder, file_stamp
+from .image_table import ImageTable, Progress, cache_folder, file_stamp, printable
 
 _BRACES = re.compile(r'\{([^{}]*)\}')
 _RANGE = re.compile(r'(\d+)\.\.(\d+)')
 _BLOCK = tarfile.BLOCKSIZE
 _MAX_OPEN = 256
+# how compressed files start, and the programs for them
+_COMPRESSED = {b'\x1f\x8b': 'gzip', b'BZh': 'bzip2', b'\xfd7zXZ': 'xz', b'\x28\xb5\x2f\xfd': 'zstd'}
 
 
 @DATASETS.register_module()
@@ -33,7 +37,9 @@ class TarSource:
     https://github.com/webdataset/webdataset. The headers of all shards are
     read once; the table of images is kept in the cache, and made anew when a
     shard has another size or time. Joined shards (``cat a.tar b.tar``) count
-    whole.
+    whole, and a hard link is the image that it links to. Symbolic links and
+    sparse files, whose bytes are not in one piece, are left out with a
+    warning.
 
     Args:
         shards: Paths, wildcards or brace ranges such as
@@ -82,10 +88,10 @@ class TarSource:
         try:
             for member in read_members(shard):
                 if member.offset_data == offset:
-                    return f'{shard}/{member.name}'
+                    return printable(f'{shard}/{member.name}')
         except ValueError:  # the shard was damaged after it was indexed
             pass
-        return f'{shard}, byte {offset}'
+        return printable(f'{shard}, byte {offset}')
 
     def read(self, index: int) -> bytes:
         """Return the encoded image; CorruptImageError if that fails."""
@@ -117,7 +123,7 @@ class TarSource:
 
 
 def read_members(shard: Path) -> Iterator[tarfile.TarInfo]:
-    """Read the headers of the regular files of a tar shard.
+    """Read the headers of a tar shard.
 
     Args:
         shard: An uncompressed tar file, or several one after another.
@@ -127,21 +133,23 @@ def read_members(shard: Path) -> Iterator[tarfile.TarInfo]:
     """
     size, start = shard.stat().st_size, 0
     with shard.open('rb') as file:
-        while start < size:
+        head = file.read(_BLOCK)
+        while start < size or not head:
             file.seek(start)
             try:
                 # `r:` refuses compression, which has no random access.
                 with tarfile.open(fileobj=file, mode='r:') as tar:
-                    for member in tar:
-                        start = member.offset_data + member.size
-                        if member.isreg() and not member.sparse:
-                            yield member
+                    yield from tar
+                    # where it expected the next header
+                    start = tar.offset
             except (tarfile.TarError, OSError) as error:
+                program = next((p for m, p in _COMPRESSED.items() if head.startswith(m)), None)
+                remedy = f'decompress it by {program} -d' if program else 'copy or make it again'
                 raise ValueError(
-                    f"Shard '{shard}' is not a complete uncompressed tar file "
-                    f'({error}); copy or make it again.'
+                    f"Shard '{printable(shard)}' is not a complete uncompressed tar file "
+                    f'({error}); {remedy}.'
                 ) from error
-            start = _skip_end(file, shard, -(-start // _BLOCK) * _BLOCK)
+            start = _skip_end(file, shard, start)
 
 
 def _skip_end(file: Any, shard: Path, start: int) -> int:
@@ -152,7 +160,8 @@ def _skip_end(file: Any, shard: Path, start: int) -> int:
     file.seek(start)
     if file.read(_BLOCK) != bytes(_BLOCK):
         raise ValueError(
-            f"Shard '{shard}' is cut short at {shard.stat().st_size} bytes; copy or make it again."
+            f"Shard '{printable(shard)}' is cut short at {shard.stat().st_size} bytes; "
+            'copy or make it again.'
         )
     while block := file.read(_BLOCK):
         if block.strip(b'\0'):
@@ -163,14 +172,29 @@ def _skip_end(file: Any, shard: Path, start: int) -> int:
 def _read_headers(shards: Sequence[Path], suffixes: tuple[str, ...]) -> np.ndarray:
     """Shard, offset and size of each image, (N, 3) int64."""
     rows, progress = [np.empty((0, 3), np.int64)], Progress()
+    left_out = []
     for number, shard in enumerate(shards):
-        found = [
-            (number, member.offset_data, member.size)
-            for member in read_members(shard)
-            if member.name.lower().endswith(suffixes)
-        ]
+        found, plain = [], {}
+        for member in read_members(shard):
+            if member.isreg() and not member.issparse():
+                plain[member.name] = member
+            if member.isdir() or not member.name.lower().endswith(suffixes):
+                continue
+            # A hard link follows the member that it links to.
+            target = plain.get(member.linkname if member.islnk() else member.name)
+            if target is None or member.issym() or member.issparse():
+                left_out.append(printable(f'{shard}/{member.name}'))
+            else:
+                found.append((number, target.offset_data, target.size))
         rows.append(np.array(found, np.int64).reshape(-1, 3))
         progress.report(f'Read {number + 1} of {len(shards)} shards')
+    if left_out:
+        print_log(
+            f'{len(left_out)} members of the shards are links or sparse files and are left out, '
+            f"the first is '{left_out[0]}'; make shards with `tar --dereference`, without `-S`.",
+            logger='current',
+            level=logging.WARNING,
+        )
     return np.concatenate(rows)
 
 
@@ -191,12 +215,13 @@ def find_shards(patterns: str | Sequence[str]) -> list[Path]:
     found: list[Path] = []
     for pattern in patterns:
         for path in expand_braces(pattern):
-            matches = [path] if Path(path).is_file() else glob.glob(path)
+            # A pipe or a device would block its reader or never end.
+            matches = [match for match in (path, *glob.glob(path)) if Path(match).is_file()]
             if not matches:
                 raise ValueError(
                     f"No file matches '{path}'; correct `shards` or put the files there."
                 )
-            found.extend(Path(match).absolute() for match in sorted(matches))
+            found.extend(Path(match).absolute() for match in sorted(set(matches)))
     if not found:
         raise ValueError('`shards` is empty; name at least one file.')
     return found

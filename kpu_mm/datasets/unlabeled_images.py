@@ -41,7 +41,8 @@ class UnlabeledImages(Dataset):
             20.
 
     Raises:
-        ValueError: If there is no source, or a source has no images.
+        ValueError: If there is no source, or a source has no images, or none
+            of some images of a source can be read.
     """
 
     def __init__(
@@ -56,6 +57,8 @@ class UnlabeledImages(Dataset):
         if not configs:
             raise ValueError('`sources` is empty; name at least one image source.')
         self.sources: list[ImageSource] = [DATASETS.build(config) for config in configs]
+        for source, given in zip(self.sources, configs, strict=True):
+            _check_images(source, given, max_retries + 1)
         self._mix = SourceMix([len(source) for source in self.sources], weights)
         # Compose of mmengine would build names with its own registry.
         self.pipeline = Compose(
@@ -115,6 +118,23 @@ class UnlabeledImages(Dataset):
                 'filter images have no place in a stream without labels.'
             )
         return output
+
+
+def _check_images(source: ImageSource, config: Mapping[str, Any], tries: int) -> None:
+    """Raise if none of some images can be read: a wrong root, column or kind of list."""
+    if not len(source):
+        return
+    faults = []
+    for index in sorted({i * len(source) // tries for i in range(tries)}):
+        try:
+            source.read(index)
+            return
+        except CorruptImageError as error:
+            faults.append(error)
+    raise ValueError(
+        f'{len(faults)} of the {len(source)} images of {dict(config)} were tried and none can be '
+        f"read, the first is '{faults[0].name}' ({faults[0].reason}); correct the source."
+    )
 
 
 @DATASETS.register_module()

@@ -1,6 +1,7 @@
 """What may be passed to an Inferencer, from files to arrays."""
 
 import io
+import os
 import struct
 import threading
 import zlib
@@ -125,6 +126,20 @@ def test_the_message_names_the_file(pictures, tmp_path):
     (tmp_path / 'b.avi').write_bytes(b'no video')
     with pytest.raises(ValueError, match=r"b\.avi' is not a video"):
         read(tmp_path / 'b.avi')
+
+
+def test_names_that_no_file_system_or_log_takes(pictures, tmp_path):
+    data = (pictures / 'a.png').read_bytes()
+    names = ['ä' * 125 + 'x.png', 'ä' * 125 + 'y.png', os.fsdecode(b'\xff.png'), 'cut\udcfe\n.png']
+    for name in names:
+        (tmp_path / name).write_bytes(data if 'cut' not in name else data[:99])
+    paths = [str(tmp_path / name) for name in names]
+    written = [image.name for image in read_images(paths[:3])]
+    assert written == ['ä' * 100, 'ä' * 100 + '_1', 'image']
+    with pytest.raises(ValueError, match=r"/cut\\xfe\\n\.png' is not an image") as error:
+        list(read_images(paths[3:]))
+    assert str(error.value).encode()
+    assert list_inputs(tmp_path) == sorted(paths)
 
 
 def test_addresses_without_an_image(server):

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from kpu_mm.datasets import CorruptImageError, HFSource
+from kpu_mm.datasets import CorruptImageError, HFSource, UnlabeledImages
 
 datasets = pytest.importorskip('datasets')
 pa = pytest.importorskip('pyarrow')
@@ -53,6 +53,39 @@ def test_saved_dataset_with_an_image_column(tmp_path):
     rows.save_to_disk(tmp_path / 'saved')
     source = HFSource(str(tmp_path / 'saved'))
     assert [source.read(i) for i in range(2)] == [b'inside', b'encoded']
+
+
+def test_columns_of_paths_and_of_other_values(tmp_path):
+    (tmp_path / 'a.png').write_bytes(b'encoded')
+    path = str(tmp_path / 'a.png')
+    columns = dict(
+        image=[path, None, ''],
+        both=[{'bytes': b'', 'path': path}, {'bytes': None, 'path': None}, {'bytes': b'1'}],
+        number=[1, 2, 3],
+    )
+    parquet.write_table(pa.table(columns), tmp_path / 'a.parquet')
+    file = str(tmp_path / 'a.parquet')
+    assert HFSource('parquet', file).read(0) == b'encoded'
+    assert [HFSource('parquet', file, column='both').read(i) for i in (0, 2)] == [b'encoded', b'1']
+    faults = [
+        ('image', 1, '$'),
+        ('image', 2, ', .*str'),
+        ('both', 1, '$'),
+        ('number', 0, ', .*int'),
+    ]
+    for column, row, reason in faults:
+        with pytest.raises(CorruptImageError, match=f'train/{row}: no image in this row{reason}'):
+            HFSource('parquet', file, column=column).read(row)
+    sources = dict(type='kpu_mm.HFSource', path='parquet', data_files=file, column='number')
+    with pytest.raises(ValueError, match=r"3 of the 3 images of .*'number'.* tried and none"):
+        UnlabeledImages(sources, [])
+
+
+def test_files_of_several_types_say_why(tmp_path):
+    for number, value in enumerate((b'1', {'bytes': b'1', 'path': 'x'})):
+        parquet.write_table(pa.table({'image': [value]}), tmp_path / f'{number}.parquet')
+    with pytest.raises(ValueError, match=r'array of type struct<.*to binary.*the same types'):
+        HFSource('parquet', [str(tmp_path / f'{i}.parquet') for i in range(2)])
 
 
 def test_missing_image_column_files_and_library_say_so(files, monkeypatch):

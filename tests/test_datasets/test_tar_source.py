@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import io
 import multiprocessing
 import os
 import pickle
+import subprocess
+import tarfile
 
 import pytest
 
@@ -73,6 +76,59 @@ def test_joined_shards_count_whole(tmp_path):
     source = TarSource(str(tmp_path / 'joined.tar'))
     assert [source.read(i) for i in range(6)] == [b'x' * n for n in (0, 0, 1, 1, 2, 2)]
     assert source.name(5).endswith('joined.tar/21.jpg')
+
+
+@pytest.mark.parametrize('form', [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_members_of_every_kind(tmp_path, form, capsys):
+    path = tmp_path / 'a.tar'
+    with tarfile.open(path, 'w', format=form) as tar:
+        for name in ('a\nb.jpg', 'é' * 150 + '.jpg', 'a\udcff.jpg', 'd.jpg', 'd.jpg'):
+            member = tarfile.TarInfo(name)
+            member.size = 4
+            tar.addfile(member, io.BytesIO(f'{tar.offset:04x}'.encode()))
+        for kind in (tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.DIRTYPE):
+            member = tarfile.TarInfo(f'{kind.decode()}.jpg')
+            member.type, member.linkname = kind, 'a\nb.jpg'
+            tar.addfile(member)
+    source = TarSource(str(path))
+    images = [source.read(i) for i in range(len(source))]
+    # The hard link is its target; two members of one name are two images.
+    assert len(set(images)) == 5 and images[5] == images[0]
+    for i, name in ((0, r'/a\nb.jpg'), (2, r'/a\xff.jpg')):
+        assert source.name(i).endswith(name)
+    said = capsys.readouterr().out
+    assert '1 members of the shards are links' in said and "a.tar/2.jpg'" in said
+
+
+def test_sparse_members_are_left_out(tmp_path):
+    with (tmp_path / 'sparse.jpg').open('wb') as file:
+        file.truncate(1 << 20)
+        file.write(b'x')
+    (tmp_path / 'whole.jpg').write_bytes(b'whole')
+    for names in (['whole.jpg', 'sparse.jpg'], ['sparse.jpg', 'whole.jpg']):
+        command = ['tar', '-S', '-C', tmp_path, '-cf', tmp_path / 'a.tar', *names]
+        subprocess.run(command, check=True)
+        source = TarSource(str(tmp_path / 'a.tar'))
+        assert (len(source), source.read(0)) == (1, b'whole')
+
+
+@pytest.mark.parametrize(('mode', 'program'), [('gz', 'gzip'), ('bz2', 'bzip2'), ('xz', 'xz')])
+def test_compressed_shards_are_named(tmp_path, mode, program):
+    with tarfile.open(tmp_path / 'a.tar', f'w:{mode}') as tar:
+        tar.addfile(tarfile.TarInfo('a.jpg'))
+    with pytest.raises(ValueError, match=rf"a\.tar' is not.* decompress it by {program} -d"):
+        TarSource(str(tmp_path / 'a.tar'))
+
+
+def test_what_is_no_file_is_no_shard(tmp_path):
+    os.mkfifo(tmp_path / 'pipe.tar')
+    (tmp_path / 'folder.tar').mkdir()
+    (tmp_path / 'empty.tar').touch()
+    for name in ('pipe', 'folder'):
+        with pytest.raises(ValueError, match=f'No file matches .*{name}'):
+            TarSource(str(tmp_path / f'{name}.tar'))
+    with pytest.raises(ValueError, match=r'empty\.tar.*\(empty file\)'):
+        TarSource(str(tmp_path / '*.tar'))
 
 
 def test_shard_cut_at_the_border_of_a_member(tmp_path):

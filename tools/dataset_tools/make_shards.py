@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kpu_mm.datasets import CorruptImageError, EncodedImage, FolderSource, ImageSource, ListSource
-from kpu_mm.datasets.image_table import atomic_file
+from kpu_mm.datasets.image_table import atomic_file, printable
 
 SUFFIXES = {'JPEG': 'jpg', 'MPO': 'jpg', 'PNG': 'png', 'WEBP': 'webp', 'BMP': 'bmp', 'TIFF': 'tif'}
 
@@ -293,7 +293,7 @@ def verify(folder: Path) -> int:
     for tar in tars:
         fault = verify_shard(tar)
         faults += fault is not None
-        print(f'{tar}: {fault or "ok"}', flush=True)
+        print(f'{printable(tar)}: {fault or "ok"}', flush=True)
     print(f'{len(tars)} shards, {faults} faulty')
     return 1 if faults or not tars else 0
 
@@ -306,7 +306,7 @@ def main() -> int:
         plan = ShardPlan(open_source(args), args.shards, args.images_per_shard)
         report = write_shards(plan, args.workers)
     except (ValueError, RuntimeError) as error:
-        print(error, file=sys.stderr)
+        print(printable(error), file=sys.stderr)
         return 1
     print(f'{report["images"]} images in {report["shards"]} shards, {report["left_out"]} left out')
     return 0
