@@ -45,11 +45,11 @@ class ImageInferencer(BaseInferencer):
 
     Attributes:
         visualizer_type: The toolbox's visualizer; '' for none.
-        load_backend: MMCV's decoder of files.
+        orientation: Whether images are turned, as :class:`EncodedImage` takes it.
     """
 
     visualizer_type = ''
-    load_backend = 'cv2'
+    orientation = 'exif'
 
     def __init__(self, cfg: Config, device: str | None = None, show_progress: bool = True) -> None:
         # Classes and thresholds of a call are set on the model, so a call in
@@ -105,7 +105,7 @@ class ImageInferencer(BaseInferencer):
                 f'batch_size={batch_size} and video_stride={video_stride}: pass 1 or more.'
             )
         items = list_inputs(inputs)
-        images: Any = read_images(items, self.load_backend, max_pixels, video_stride)
+        images: Any = read_images(items, self.orientation, max_pixels, video_stride)
         if self.show_progress:
             images = track(
                 images,
@@ -190,7 +190,7 @@ class ImageInferencer(BaseInferencer):
 
     def _init_pipeline(self, cfg: Any) -> Callable[..., Any]:
         steps = cfg.test_dataloader.dataset.pipeline
-        self.load_backend, steps = split_loading(steps)
+        self.orientation, steps = split_loading(steps)
         return Compose(steps)
 
 
@@ -201,21 +201,21 @@ def split_loading(steps: Sequence[Mapping[str, Any]]) -> tuple[str, list[Mapping
         steps: Configs of a pipeline's transforms.
 
     Returns:
-        MMCV's decoder that the pipeline loads images with, and the other
+        ``orientation`` of the pipeline's ``LoadImage``, and the other
         transforms.
     """
-    backend, others = 'cv2', []
+    orientation, others = 'exif', []
     for step in steps:
         name = str(step['type']).rpartition('.')[2]
         if not name.startswith('Load'):
             others.append(step)
-        elif name == 'LoadImageFromFile':
-            backend = step.get('imdecode_backend', backend)
-    return backend, others
+        elif name == 'LoadImage':
+            orientation = step.get('orientation', orientation)
+    return orientation, others
 
 
 def as_loaded(image: NamedImage) -> dict[str, Any]:
-    """Return what MMCV's LoadImageFromFile would add for an image.
+    """Return what LoadImage would add for an image.
 
     Args:
         image: The image.

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import mmcv
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from kpu_mm.datasets.encoded_image import MAX_PIXELS, CorruptImageError, EncodedImage
@@ -113,14 +113,17 @@ def is_video(item: Any) -> bool:
 
 
 def read_images(
-    items: Sequence[Any], backend: str = 'cv2', max_pixels: int = MAX_PIXELS, video_stride: int = 1
+    items: Sequence[Any],
+    orientation: str = 'exif',
+    max_pixels: int = MAX_PIXELS,
+    video_stride: int = 1,
 ) -> Iterator[NamedImage]:
     """Read images one after the other.
 
     Args:
         items: What :func:`list_inputs` returned.
-        backend: MMCV's decoder of files, 'cv2' or 'pillow'. Defaults to
-            'cv2'.
+        orientation: Or 'ignore', as :class:`EncodedImage` takes it. Defaults
+            to 'exif'.
         max_pixels: Larger images are refused, files before they are
             decoded. Defaults to 50 million.
         video_stride: Every how many frames of a video one is taken.
@@ -142,11 +145,11 @@ def read_images(
             path = urlsplit(item).path if is_url(item) else item
             # The path of a URL is without its query.
             data = _download(item) if is_url(item) else Path(item).read_bytes()
-            bgr = decode(data, printable(item), backend, max_pixels)
+            bgr = decode(data, printable(item), orientation, max_pixels)
             images = iter([NamedImage(bgr, item, _short_stem(path) or 'image')])
         else:
             name = f'image_{number:06d}'
-            bgr = _convert(item, name, max_pixels)
+            bgr = _convert(item, name, orientation, max_pixels)
             images = iter([NamedImage(bgr, name, name)])
         for image in images:
             # Two folders may have files of one name.
@@ -178,12 +181,10 @@ def _read_video(path: str, max_pixels: int, stride: int) -> Iterator[NamedImage]
         )
 
 
-def _convert(image: Any, name: str, max_pixels: int) -> np.ndarray:
+def _convert(image: Any, name: str, orientation: str, max_pixels: int) -> np.ndarray:
     """Convert a PIL image, or check an array of OpenCV's kind; to BGR."""
     if isinstance(image, Image.Image):
-        _check_size(image.width * image.height, name, max_pixels)
-        rgb = ImageOps.exif_transpose(image).convert('RGB')
-        return np.ascontiguousarray(np.asarray(rgb)[..., ::-1])
+        return decode(image, name, orientation, max_pixels)
     if not isinstance(image, np.ndarray):
         raise TypeError(
             f'an input is a {type(image).__name__}: pass a path, a URL, a PIL '
@@ -215,14 +216,15 @@ def _download(url: str) -> bytes:
 
 
 def decode(
-    data: bytes, name: str, backend: str = 'cv2', max_pixels: int = MAX_PIXELS
+    data: bytes | Image.Image, name: str, orientation: str = 'exif', max_pixels: int = MAX_PIXELS
 ) -> np.ndarray:
-    """Decode an image upright, or say in one sentence what is wrong with it.
+    """Decode an image, or say in one sentence what is wrong with it.
 
     Args:
-        data: The file.
+        data: The file, or an image of Pillow.
         name: What to call it in errors.
-        backend: MMCV's decoder, 'cv2' or 'pillow'. Defaults to 'cv2'.
+        orientation: 'exif' turns it upright, 'ignore' leaves it as it is
+            stored. Defaults to 'exif'.
         max_pixels: Larger images are refused, by their header. Pillow's own
             limit of 89 million, ``PIL.Image.MAX_IMAGE_PIXELS``, holds as
             well. Defaults to 50 million.
@@ -234,22 +236,14 @@ def decode(
         ValueError: If it is no image, broken or too large.
     """
     try:
-        # Here and not in MMCV: OpenCV fills the missing part of a truncated
-        # file with grey, and reads the size after it has decoded all pixels.
-        image = EncodedImage(data, name)
+        image = EncodedImage(data, name, orientation=orientation)
         height, width = image.size
         _check_size(height * width, name, max_pixels)
-        image.check()
+        return image.pixels(image.size, bgr=True)
     except CorruptImageError as error:
         raise ValueError(
             f"'{name}' is not an image that can be decoded ({error.reason}); replace it."
         ) from error
-    bgr = mmcv.imfrombytes(data, flag='color', backend=backend)
-    if bgr is None:
-        raise ValueError(
-            f"'{name}' has a format that OpenCV does not know; save it as PNG or JPEG."
-        )
-    return bgr
 
 
 def _check_size(pixels: int, name: str, max_pixels: int) -> None:

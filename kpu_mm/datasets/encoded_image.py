@@ -15,6 +15,8 @@ from PIL import Image, UnidentifiedImageError
 from .image_table import printable
 
 _ORIENTATION_TAG = 0x0112
+# where Pillow's getexif finds an orientation
+_EXIF_KEYS = {'exif', 'xmp', 'XML:com.adobe.xmp', 'Raw profile type exif'}
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -95,16 +97,18 @@ class CropBox(NamedTuple):
 class EncodedImage:
     """An image whose header is read and whose pixels are not.
 
-    Sizes and boxes are those of the upright image: the EXIF orientation is
-    honoured, as MMCV's loading does.
+    Sizes and boxes are those of the upright image. All of this package gets
+    its RGB uint8 here; alpha is dropped, and see :func:`to_rgb`.
 
     Args:
-        data: The encoded image.
+        data: The encoded image, or one that Pillow has opened.
         name: What to call it in errors. Defaults to 'image'.
         max_pixels: Most pixels it may have; Pillow's own limit of 89 million
             holds as well. Defaults to None, Pillow's alone.
         max_ratio: Most that its longer side may have over its shorter one.
             Defaults to None, any.
+        orientation: 'exif' turns the image as its EXIF data (of a TIFF, its
+            tag) say; 'ignore' leaves it as stored. Defaults to 'exif'.
 
     Raises:
         CorruptImageError: If this is not an image in one of ``FORMATS``, has
@@ -114,22 +118,27 @@ class EncodedImage:
 
     def __init__(
         self,
-        data: bytes,
+        data: bytes | Image.Image,
         name: str = 'image',
         max_pixels: int | None = None,
         max_ratio: float | None = None,
+        orientation: str = 'exif',
     ) -> None:
         self._name = name
-        self._data = data
-        if not data:
+        self._data = data if isinstance(data, bytes) else b''
+        if isinstance(data, bytes) and not data:
             raise CorruptImageError(name, 'the file is empty')
         # Pillow warns above its limit of pixels and raises at twice of it.
         with self._decoding(), warnings.catch_warnings():
             warnings.simplefilter('ignore')
             warnings.simplefilter('error', Image.DecompressionBombWarning)
-            self._image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
-            self._orientation = _orientation(self._image)
+            if isinstance(data, bytes):
+                data = Image.open(io.BytesIO(data), formats=FORMATS)
+            self._image: Image.Image = data
+            self._orientation = _orientation(self._image, orientation)
         width, height = self._image.size
+        if min(width, height) < 1:
+            raise CorruptImageError(name, f'{width} x {height} are no pixels')
         if max_pixels is not None and width * height > max_pixels:
             raise CorruptImageError(name, f'{width} x {height} pixels are more than {max_pixels}')
         if max_ratio is not None and max(width, height) > max_ratio * min(width, height):
@@ -158,7 +167,9 @@ class EncodedImage:
             self._image.load()
         return str(self._image.format)
 
-    def pixels(self, size: tuple[int, int], box: CropBox | None = None) -> np.ndarray:
+    def pixels(
+        self, size: tuple[int, int], box: CropBox | None = None, bgr: bool = False
+    ) -> np.ndarray:
         """Decode a part of the image, with at least the pixels needed.
 
         A JPEG is decoded at 1/2, 1/4 or 1/8 of its size where that still
@@ -168,9 +179,10 @@ class EncodedImage:
         Args:
             size: Height and width that the part will be resized to.
             box: The part. Defaults to None, all of the image.
+            bgr: Whether to return BGR. Defaults to False.
 
         Returns:
-            RGB, (h, w, 3) uint8.
+            RGB or BGR, (h, w, 3) uint8.
 
         Raises:
             CorruptImageError: If the pixels cannot be decoded.
@@ -185,12 +197,13 @@ class EncodedImage:
                 pixels = self._decode_jpeg(reduction)
             else:
                 reduction = 1
-                pixels = np.asarray(self._image.convert('RGB'))
+                pixels = to_rgb(self._image)
         left, top, right, bottom = _whole_pixels(
             part, reduction, (pixels.shape[1], pixels.shape[0])
         )
         pixels = pixels[top:bottom, left:right]
-        if self._is_plain_jpeg:
+        # OpenCV decodes to BGR, Pillow to RGB.
+        if self._is_plain_jpeg != bgr:
             pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
         if self._orientation in _UPRIGHT:
             image = Image.fromarray(pixels)
@@ -259,9 +272,50 @@ class EncodedImage:
             raise CorruptImageError(self._name, reason) from error
 
 
-def _orientation(image: Image.Image) -> int:
-    """Read the EXIF orientation, 1 to 8; damaged EXIF data count as 1."""
-    if 'exif' not in image.info:
+def to_rgb(image: Image.Image) -> np.ndarray:
+    """Turn an image of any mode into RGB.
+
+    - 16 bits (grey): the high byte, as Pillow and OpenCV reduce colours.
+    - 32-bit integers in [0, 255] stay; other values are refused.
+    - Floats in [0, 1] times 255, otherwise in [0, 255], rounded; others and NaN are refused.
+
+    Args:
+        image: The image, as it is stored.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        ValueError: If values are refused, or Pillow cannot convert the mode.
+    """
+    if not image.mode.startswith(('I', 'F')):
+        return np.asarray(image.convert('RGB'))
+    values = np.asarray(image)
+    low, high = values.min(), values.max()
+    # Pillow opens PPM of 16 bits with 32, scaled to the range of 16.
+    if image.mode.startswith('I;16') or (image.format == 'PPM' and image.mode == 'I'):
+        values = values >> 8
+    # NaN fails this comparison as well.
+    elif not 0 <= low <= high <= 255:
+        raise ValueError(
+            f'pixel values from {low:g} to {high:g}; save it with 8 or 16 bits, or as floats '
+            'in [0, 1]'
+        )
+    elif image.mode == 'F':
+        values = np.rint(values * 255 if high <= 1 else values)
+    # (H, W) -> (H, W, 3)
+    return np.repeat(values.astype(np.uint8)[..., None], 3, axis=2)
+
+
+def _orientation(image: Image.Image, wanted: str) -> int:
+    """Choose how to turn the pixels that Pillow gives, as EXIF orientations 1 to 8."""
+    if image.format == 'TIFF':
+        # Pillow itself turns a TIFF while it decodes; 6 and 8 undo each other.
+        stored = getattr(image, 'tag_v2', {}).get(_ORIENTATION_TAG, 1)
+        return {6: 8, 8: 6}.get(stored, stored) if wanted == 'ignore' and stored in _UPRIGHT else 1
+    # A file without the data needs no parser; getexif would decode a PNG for it.
+    is_file = bool(image.format) and not getattr(image, '_exif', None)
+    if wanted == 'ignore' or (is_file and not _EXIF_KEYS & image.info.keys()):
         return 1
     try:
         value = image.getexif().get(_ORIENTATION_TAG, 1)

@@ -123,15 +123,15 @@ def test_counts_below_one(infer, pictures):
 
 def test_loading_is_left_out():
     steps = [
-        dict(type='mmdet.LoadImageFromFile', imdecode_backend='pillow'),
+        dict(type='kpu_mm.LoadImage', orientation='ignore'),
         dict(type='Resize'),
         dict(type='LoadAnnotations'),
         dict(type='kpu_mm.Load'),
         dict(type='Pack'),
     ]
-    assert split_loading(steps) == ('pillow', [steps[1], steps[4]])
-    assert split_loading(steps[1:])[0] == 'cv2'
-    assert split_loading([dict(type='LoadImageFromFile')]) == ('cv2', [])
+    assert split_loading(steps) == ('ignore', [steps[1], steps[4]])
+    assert split_loading(steps[1:])[0] == 'exif'
+    assert split_loading([dict(type='LoadImageFromFile')]) == ('exif', [])
 
 
 def test_as_mmcv_loads(pictures):

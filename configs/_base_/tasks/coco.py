@@ -54,7 +54,7 @@ coco_train_dataloader = dict(
         data_prefix=dict(img='train2017/'),
         filter_cfg=dict(filter_empty_gt=True),
         pipeline=[
-            dict(type='LoadImageFromFile'),
+            dict(type='kpu_mm.LoadImage'),
             dict(type='kpu_mm.LoadInstances', with_bbox=True, with_mask=True, poly2mask=False),
             dict(type='RandomFlip', prob=0.5),
             # large-scale jittering
@@ -98,7 +98,7 @@ coco_val_dataloader = dict(
         data_prefix=dict(img='val2017/'),
         test_mode=True,
         pipeline=[
-            dict(type='LoadImageFromFile'),
+            dict(type='kpu_mm.LoadImage'),
             dict(type='Resize', scale=(1333, 800), keep_ratio=True, backend='pillow'),
             dict(
                 type='PackDetInputs',

@@ -11,7 +11,7 @@ size = (160, 160)
 channels = 64  # of the small student
 max_iters = 600
 load = [
-    dict(type='LoadImageFromFile'),
+    dict(type='kpu_mm.LoadImage'),
     dict(type='Resize', scale=size, keep_ratio=False, backend='pillow'),
 ]
 

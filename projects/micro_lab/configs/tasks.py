@@ -41,7 +41,7 @@ model = dict(
 )
 
 # Digits are not flipped, because a mirrored 2 is no digit.
-image = dict(type='LoadImageFromFile')
+image = dict(type='kpu_mm.LoadImage')
 seg_pipeline = [image, dict(type='LoadAnnotations'), dict(type='PackSegInputs')]
 cls_pipeline = [image, dict(type='PackInputs')]
 train_dataloader = dict(
