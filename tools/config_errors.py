@@ -7,12 +7,14 @@ import inspect
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from traceback import walk_tb
 from types import CodeType, FrameType
 from typing import Any, get_type_hints
 
 from mmengine.config import Config
+from mmengine.hooks import CheckpointHook
+from mmengine.registry import HOOKS, PARAM_SCHEDULERS, DefaultScope
 
 from kpu_mm.utils.command_line import refuse
 from kpu_mm.utils.value_check import check_value
@@ -27,6 +29,8 @@ _ARGUMENTS = (
     'visualizer',
 )
 _LONGEST = 500  # characters of an error
+# Parts whose arguments show their faults only while training.
+_LATE = {'default_hooks': HOOKS, 'custom_hooks': HOOKS, 'param_scheduler': PARAM_SCHEDULERS}
 
 
 @contextmanager
@@ -46,6 +50,7 @@ def explaining(cfg: Config, name: str) -> Iterator[None]:
     Raises:
         SystemExit: With code 2, if the config is wrong.
     """
+    _check_late_arguments(cfg, name)
     try:
         yield
     except Exception as error:
@@ -63,6 +68,34 @@ def explaining(cfg: Config, name: str) -> Iterator[None]:
         keys, builder = _find_place(frames, cfg)
         text = _describe(error, frames, builder)
         refuse(': '.join(filter(None, (name, '.'.join(keys), text))))
+
+
+def _check_late_arguments(cfg: Config, name: str) -> None:
+    """Check hooks and schedulers, whose arguments are first used while training."""
+    for key, registry in _LATE.items():
+        for keys, part in _walk({key: cfg.get(key)}, []):
+            kind = part.get('type') if isinstance(part, Mapping) else None
+            with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+                cls = registry.get(kind) if isinstance(kind, str) else kind
+            if not isinstance(cls, type):  # what is unknown is said when it is built
+                continue
+            hints: dict[str, Any] = {}
+            for base in reversed(cls.__mro__):
+                with suppress(NameError, TypeError):  # hints that do not resolve
+                    hints |= get_type_hints(vars(base).get('__init__', base.__init__))
+            try:
+                for argument, value in part.items():
+                    # 1e5 is a usual way to write a number of iterations
+                    whole = isinstance(value, float) and value.is_integer()
+                    check_value(int(value) if whole else value, hints.get(argument, Any), argument)
+                # It hands what it does not know to the runner, which takes no more.
+                if issubclass(cls, CheckpointHook):
+                    given = {
+                        k: v for k, v in part.items() if k not in ('type', 'priority', '_scope_')
+                    }
+                    _check_arguments(CheckpointHook, given, strict=True)
+            except ValueError as wrong:
+                refuse(f'{name}: {".".join(keys)}: {wrong}.')
 
 
 def _data_error(error: BaseException | None) -> str:
@@ -204,9 +237,19 @@ def _describe(error: Exception, frames: Sequence[FrameType], builder: FrameType 
     return f'{type(error).__name__}: {text}'
 
 
-def _check_arguments(cls: Any, given: Mapping[str, Any]) -> None:
-    """Raise if a constructor does not take the arguments, or lacks one."""
+def _check_arguments(cls: Any, given: Mapping[str, Any], strict: bool = False) -> None:
+    """Raise if a constructor does not take the arguments, or lacks one.
+
+    Args:
+        cls: Its class.
+        given: The arguments.
+        strict: Whether to refuse what ``**kwargs`` would take. Defaults to
+            False.
+    """
     signature = inspect.signature(cls)
+    if strict:
+        named = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        signature = signature.replace(parameters=named)
     parameters = signature.parameters
     try:
         # First without those that are missing: a key with a typing error is

@@ -149,9 +149,10 @@ def load_strictly(runner: Runner) -> None:
     def load_or_refuse(filename: str, **kwargs: Any) -> dict[str, Any]:
         try:
             return load(filename, **kwargs)
-        except ValueError as error:
-            refuse(f'{filename} does not fit the config: {error}')
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
+            # a whole sentence about the file itself, such as damage
+            if str(error).startswith(f"'{filename}'"):
+                refuse(str(error))
             lines = [line for line in str(error).splitlines() if line.strip()]
             reason = '; '.join(line.strip()[:200] for line in lines[:4])
             refuse(f'{filename} does not fit the config: {reason}')

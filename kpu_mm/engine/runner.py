@@ -26,6 +26,9 @@ from kpu_mm.weights.checkpoint_file import find_fault, is_legacy
 from .resume import ComparedResume
 
 LOCK_FILE = '.lock'
+_ANEW = 'To start anew, move them away or leave --resume out.'
+# What runs leave behind, besides the checkpoints that --resume looks for.
+_TRACES = ('*.pth', '*.pt', '*.partial', 'last_checkpoint', 'iter_*', 'epoch_*')
 
 
 class AtomicCheckpoints:
@@ -83,6 +86,8 @@ class AtomicCheckpoints:
             fn_name: The hooks' method.
             **kwargs: Its arguments.
         """
+        if fn_name == 'after_load_checkpoint' and self._resume:
+            self._check_resumable(kwargs['checkpoint'])
         super().call_hook(fn_name, **kwargs)  # type: ignore[misc]
         # After the hooks, which may add to the checkpoint.
         if fn_name == 'before_save_checkpoint':
@@ -123,8 +128,11 @@ class AtomicCheckpoints:
     def load_or_resume(self) -> None:
         """Resume from the newest whole checkpoint when no path is given.
 
+        A folder without any trace of a checkpoint starts anew.
+
         Raises:
-            RuntimeError: If there are checkpoints and none of them is whole.
+            RuntimeError: If there are checkpoints or parts of them, and none
+                is whole and of this run.
         """
         if self._resume and self._load_from is None and not self._has_loaded:
             latest = self._newest_whole_checkpoint()
@@ -152,9 +160,24 @@ class AtomicCheckpoints:
         if found:
             raise RuntimeError(
                 f'None of the {len(found)} checkpoints in {self.work_dir} is whole; the log says '
-                'why. To start anew, move them away or leave --resume out.'
+                f'why. {_ANEW}'
+            )
+        traces = sorted({path.name for name in _TRACES for path in Path(self.work_dir).glob(name)})
+        if traces:
+            raise RuntimeError(
+                f'{self.work_dir} has no iter_N.pth or epoch_N.pth to resume from, but '
+                f'{", ".join(traces[:5])}: pass the one to resume from as --resume PATH. {_ANEW}'
             )
         return None
+
+    def _check_resumable(self, checkpoint: Any) -> None:
+        """Raise if a checkpoint has weights, but no state of a run."""
+        meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
+        if not isinstance(meta, dict) or not {'epoch', 'iter'} <= set(meta):
+            raise RuntimeError(
+                f"'{self._load_from}' holds no state of a run to resume, but weights at most; "
+                'pass it as load_from and leave --resume out.'
+            )
 
     def _keep_two_checkpoints(self) -> None:
         # MMEngine's hook deletes the oldest of max_keep_ckpts before it

@@ -253,29 +253,40 @@ def _config_of(checkpoint: Path) -> dict[str, Any]:
 
     Whoever opens a checkpoint has not asked for the files next to it to be
     run. MMEngine writes values and calls of ``dict`` only: no more is read.
+    Other scripts may lie there too; only a file that sets a model counts.
     """
     if not checkpoint.is_file():
         raise FileNotFoundError(
             f"The student '{checkpoint}' does not exist: pass a checkpoint "
             'of a distillation run or a folder that tools/export.py wrote.'
         )
-    configs = sorted(checkpoint.parent.glob('*.py'))
-    if len(configs) != 1:
+    models, faults = {}, []
+    for path in sorted(checkpoint.parent.glob('*.py')):
+        try:
+            models[path.name] = _read_model(path)
+        except (OSError, RecursionError, SyntaxError, TypeError, ValueError) as error:
+            faults.append(f'{path.name}: {error}')
+    if len(models) == 1:
+        return next(iter(models.values()))
+    if models:
         raise FileNotFoundError(
-            f"There are {len(configs)} configs beside '{checkpoint}': pass "
+            f"There are {len(models)} configs beside '{checkpoint}' ({', '.join(models)}): pass "
             'the one of its run as config.'
         )
-    try:
-        for line in ast.parse(configs[0].read_text(encoding='utf-8')).body:
-            match line:
-                case ast.Assign([ast.Name('model')], value):
-                    return dict(literal(value))
-        raise ValueError('it sets no model')
-    except (SyntaxError, TypeError, ValueError) as error:
-        raise RuntimeError(
-            f"'{configs[0]}' is not a config as MMEngine writes it beside a "
-            f'checkpoint ({error}), and no other is run unasked: pass it as config if you trust it.'
-        ) from error
+    found = f' ({"; ".join(faults)}), and no other is run unasked' if faults else ''
+    raise FileNotFoundError(
+        f"There is no config as MMEngine writes it beside '{checkpoint}'{found}: pass the one of "
+        'its run as config if you trust it.'
+    )
+
+
+def _read_model(path: Path) -> dict[str, Any]:
+    """The model that a file sets; ValueError and the like if it sets none."""
+    for line in ast.parse(path.read_text(encoding='utf-8')).body:
+        match line:
+            case ast.Assign([ast.Name('model')], value):
+                return dict(literal(value))
+    raise ValueError('it sets no model')
 
 
 def literal(node: ast.expr) -> Any:

@@ -73,13 +73,29 @@ def safe_globals() -> list[Any]:
     ]
 
 
+def refusal(path: str | Path) -> str:
+    """The sentence for a file that holds more than weights.
+
+    torch's own message recommends ``weights_only=False``, which runs the code
+    in the file; so this one is raised in its place, and not from it.
+
+    Args:
+        path: The file, or its address.
+    """
+    return (
+        f"'{path}' is refused: it is corrupt, or holds Python objects besides weights, which "
+        'could run code; save its state_dict alone, best with safetensors.'
+    )
+
+
 def guard_loading() -> None:
     """Have every checkpoint in this process read as data.
 
     Called when MMEngine's loaders are imported, see
     :mod:`kpu_mm.weights`. Its loader of local files becomes
     :func:`read_checkpoint`, which serves ``load_from``, ``resume`` and
-    ``init_cfg`` of all toolboxes; its loaders of addresses get kpu_mm's list.
+    ``init_cfg`` of all toolboxes; its loaders of addresses get kpu_mm's list
+    and its sentence.
     """
     # The import of these loaders is what calls this function.
     from mmengine.runner import checkpoint as mmengine_checkpoint
@@ -87,7 +103,17 @@ def guard_loading() -> None:
     # MMEngine offers no way to change the list but this.
     mmengine_checkpoint.get_torch_safe_globals = safe_globals
     # MMEngine prints what follows 'load_from_' as the name of the loader.
-    mmengine_checkpoint.CheckpointLoader.register_scheme('', load_from_local, force=True)
+    loader = mmengine_checkpoint.CheckpointLoader
+    loader.register_scheme('', load_from_local, force=True)
+    load = loader.load_checkpoint
+
+    def load_or_refuse(filename: str, map_location: Any = None, logger: Any = 'current') -> Any:
+        try:
+            return load(filename, map_location, logger)
+        except UnpicklingError:
+            raise RuntimeError(refusal(filename)) from None
+
+    loader.load_checkpoint = staticmethod(load_or_refuse)
 
 
 def load_from_local(filename: str, map_location: Any = None) -> Any:
@@ -148,12 +174,8 @@ def _read(path: Path, load: Callable[[], Any]) -> Any:
     """Read a file, and say in a sentence why that fails."""
     try:
         return load()
-    except UnpicklingError as error:
-        raise RuntimeError(
-            f"'{path}' is refused: it is corrupt, or holds Python objects "
-            'besides weights, which could run code; save its state_dict '
-            'alone, best with safetensors.'
-        ) from error
+    except UnpicklingError:
+        raise RuntimeError(refusal(path)) from None
     except (PermissionError, MemoryError):
         raise
     # The instructions of a damaged pickle end in whatever they meet.
@@ -183,7 +205,7 @@ def find_fault(path: Path) -> str | None:
     if is_legacy(path):
         return (
             'is in the format of PyTorch before 1.6, which has no checksums; convert it by '
-            'torch.save(torch.load(OLD, weights_only=True), NEW)'
+            'torch.save(kpu_mm.weights.checkpoint_file.read_checkpoint(OLD), NEW)'
         )
     if not zipfile.is_zipfile(path):
         with path.open('rb') as file:

@@ -15,6 +15,7 @@ from typing import Any
 from safetensors import SafetensorError
 from torch import nn
 
+from .checkpoint_file import refusal
 from .hub import fetch_folder
 
 # what differs between versions of transformers and is computed anyway
@@ -42,7 +43,8 @@ def load_transformers(
     Raises:
         FileNotFoundError: If there is no such folder, or no such model in
             the cache while the hub is out of reach.
-        RuntimeError: If the files are broken, or lack weights of the model.
+        RuntimeError: If the files are broken, hold more than weights, or lack
+            weights of the model.
         ValueError: If the folder holds a model of another kind.
     """
     if 'trust_remote_code' in kwargs:
@@ -62,7 +64,9 @@ def load_transformers(
             ignore_mismatched_sizes=True,  # reported below, all at once
             **kwargs,
         )
-    except (SafetensorError, EOFError, UnpicklingError, OSError) as error:
+    except UnpicklingError:
+        raise RuntimeError(refusal(folder)) from None
+    except (SafetensorError, EOFError, OSError) as error:
         raise RuntimeError(
             f"The weights in '{folder}' are truncated or corrupt "
             f'({_reason(error)}); copy or download them again.'

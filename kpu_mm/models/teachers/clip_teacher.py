@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, NamedTuple
 
 import open_clip
@@ -24,6 +25,7 @@ from transformers import dynamic_module_utils
 
 from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
+from kpu_mm.weights.checkpoint_file import refusal
 from kpu_mm.weights.hub import OPEN_CLIP, fetch_file, fetch_folder
 from kpu_mm.weights.pretrained import read_config
 
@@ -219,6 +221,8 @@ def _build(source: _Source, resolution: tuple[int, int] | None) -> Any:
                 force_preprocess_cfg=dict(source.preprocess),
                 require_pretrained=True,
             )
+    except UnpicklingError:
+        raise RuntimeError(refusal(source.weights or source.name)) from None
     # open_clip stumbles in many ways over a file of another model
     except Exception as error:
         text = ' '.join(str(error).split())[:300]
