@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
+from rehearsal.untrained import ARCHITECTURES
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -30,18 +31,6 @@ _PARTS = (
     ('.injector.', 'injectors'),
     ('.extractors.', 'extractors'),
 )
-# Released architectures, for --random.
-_DINOV2 = dict(model_type='dinov2', image_size=518, patch_size=14)
-ARCHITECTURES = {
-    f'facebook/dinov2-{size}': dict(
-        _DINOV2, hidden_size=width, num_hidden_layers=depth, num_attention_heads=heads
-    )
-    for size, width, depth, heads in (
-        ('small', 384, 12, 6),
-        ('base', 768, 12, 12),
-        ('large', 1024, 24, 16),
-    )
-}
 
 
 class Parameters(NamedTuple):

@@ -8,8 +8,9 @@ row by row and joined one after another: (B, S, C), S = sum of H_l * W_l.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -53,15 +54,101 @@ def reference_points(level_shapes: LevelShapes, like: Tensor) -> Tensor:
 
 
 @cache
-def _fused_kernel() -> Callable[..., Tensor] | None:
-    """The CUDA kernel of mmcv, or None where mmcv was built without it."""
+def has_fused_kernel() -> bool:
+    """Whether mmcv was built with its CUDA kernel."""
     try:
         from mmcv.ops import get_compiling_cuda_version
-        from mmcv.ops.multi_scale_deform_attn import MultiScaleDeformableAttnFunction as Fused
     except ImportError:
-        return None
-    available = get_compiling_cuda_version() != 'not available'
-    return Fused.apply if available else None
+        return False
+    return bool(get_compiling_cuda_version() != 'not available')
+
+
+# An operator of torch's: the compiler and the rehearsal, which know its fake
+# kernel, pass over it. `sides` are the heights and widths of the levels.
+@torch.library.custom_op(
+    'kpu_mm::deformable_attention',
+    mutates_args=(),
+    device_types='cuda',
+    schema='(Tensor value, SymInt[] sides, Tensor locations, Tensor weights) -> Tensor',
+)
+def fused_deformable_attention(
+    value: Tensor, sides: Sequence[int], locations: Tensor, weights: Tensor
+) -> Tensor:
+    """Mmcv's kernel: (B, S, M, D) and samples as below -> (B, Q, M * D)."""
+    from mmcv.ops.multi_scale_deform_attn import ext_module
+
+    out: Tensor = ext_module.ms_deform_attn_forward(
+        value,
+        *level_tensors(sides, value.device),
+        locations,
+        weights,
+        # the kernel wants a batch that this divides
+        im2col_step=value.shape[0],
+    )
+    return out
+
+
+@torch.library.custom_op(
+    'kpu_mm::deformable_attention_backward',
+    mutates_args=(),
+    device_types='cuda',
+    schema='(Tensor grad, Tensor value, SymInt[] sides, Tensor locations, Tensor weights) '
+    '-> (Tensor, Tensor, Tensor)',
+)
+def _fused_backward(
+    grad: Tensor, value: Tensor, sides: Sequence[int], locations: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of value, locations and weights."""
+    from mmcv.ops.multi_scale_deform_attn import ext_module
+
+    inputs = (value, *level_tensors(sides, value.device), locations, weights)
+    grads = (torch.zeros_like(value), torch.zeros_like(locations), torch.zeros_like(weights))
+    ext_module.ms_deform_attn_backward(
+        *inputs, grad.contiguous(), *grads, im2col_step=value.shape[0]
+    )
+    return grads
+
+
+@fused_deformable_attention.register_fake
+def _(value: Tensor, sides: Sequence[int], locations: Tensor, weights: Tensor) -> Tensor:
+    return value.new_empty(value.shape[0], locations.shape[1], value.shape[2] * value.shape[3])
+
+
+@_fused_backward.register_fake
+def _(
+    grad: Tensor, value: Tensor, sides: Sequence[int], locations: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.empty_like(value), torch.empty_like(locations), torch.empty_like(weights)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    value, ctx.sides, locations, weights = inputs
+    ctx.save_for_backward(value, locations, weights)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    value, locations, weights = ctx.saved_tensors
+    grads = _fused_backward(grad, value, ctx.sides, locations, weights)
+    return grads[0], None, grads[1], grads[2]
+
+
+fused_deformable_attention.register_autograd(_backward, setup_context=_save)
+
+
+def level_tensors(sides: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Sizes of the levels and their first cells, as the kernel takes them.
+
+    Args:
+        sides: H_1, W_1, H_2, ...
+        device: A GPU.
+
+    Returns:
+        (L, 2) and (L,), int64.
+    """
+    # From page-locked memory, or the host would wait for the GPU.
+    shapes = torch.tensor(sides).view(-1, 2).pin_memory().to(device, non_blocking=True)
+    sizes = shapes.prod(1)
+    return shapes, sizes.cumsum(0) - sizes
 
 
 def deformable_attention(
@@ -85,14 +172,11 @@ def deformable_attention(
     if value.dtype in (torch.float16, torch.bfloat16):
         value = value.float()
     locations, weights = locations.to(value.dtype), weights.to(value.dtype)
-    kernel = _fused_kernel() if value.is_cuda else None
-    if kernel is not None:
-        shapes = torch.as_tensor(level_shapes, device=value.device)
-        sizes = shapes.prod(1)
-        inputs = (value.contiguous(), shapes, sizes.cumsum(0) - sizes)
+    if value.is_cuda and has_fused_kernel():
+        sides = [side for shape in level_shapes for side in shape]
         samples = (locations.contiguous(), weights.contiguous())
-        # The kernel wants a batch that its last argument divides.
-        return kernel(*inputs, *samples, value.shape[0])
+        fused: Tensor = fused_deformable_attention(value.contiguous(), sides, *samples)
+        return fused
 
     batch, _, heads, dims = value.shape
     queries = locations.shape[1]

@@ -1,0 +1,110 @@
+"""A whole step without its GPU."""
+
+import runpy
+import sys
+
+import pytest
+import rehearse
+import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from rehearsal import report
+from rehearsal.report import GPU, Report
+
+from kpu_mm.models.kpu_distiller import KPUDistiller
+from tests.runs import ROOT, refusal_of
+
+TOOL = 'analysis_tools/rehearse.py'
+CONFIGS = ROOT / 'configs'
+
+
+def count(path):
+    cfg = Config.fromfile(path)
+    DefaultScope.get_instance(str(path), scope_name=cfg.default_scope)
+    return rehearse.rehearse(cfg)
+
+
+def test_a_run(run_config, monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', [TOOL, str(run_config), '--gpus', '2'])
+    runpy.run_path(str(ROOT / 'tools' / TOOL), run_name='__main__')
+    out = capsys.readouterr().out
+    assert 'One step of each GPU: 4 dino, 2 coarse.' in out
+    assert 'Operations on tensors of two devices: none' in out
+    assert 'hours of 12 steps' in out and 'hours of 2 GPUs' in out
+    assert 'teachers.coarse' in out and 'buckets of DDP' in out
+    assert 'On one H100 the batch fits' in out
+
+
+def test_finds_an_item_in_the_step(run_config, monkeypatch):
+    losses = KPUDistiller.teacher_losses
+
+    def waiting(self, compared):
+        found = losses(self, compared)
+        found['dino'].mean().item()
+        return found
+
+    monkeypatch.setattr(KPUDistiller, 'teacher_losses', waiting)
+    line = waiting.__code__.co_firstlineno + 2
+    place = f'tests/test_tools/test_rehearse.py:{line}'
+    assert count(run_config).waits['.item()', place] == 1
+
+
+def test_finds_a_wrong_device(run_config, monkeypatch):
+    losses = KPUDistiller.teacher_losses
+
+    def wrong(self, compared):
+        return {name: loss + torch.ones(1) for name, loss in losses(self, compared).items()}
+
+    monkeypatch.setattr(KPUDistiller, 'teacher_losses', wrong)
+    found = count(run_config).mistakes
+    line = wrong.__code__.co_firstlineno + 1
+    place = f'tests/test_tools/test_rehearse.py:{line}'
+    assert found['found two different devices cuda:0, cpu in add', place] == 2
+
+
+def test_a_batch_that_does_not_fit(run_config, monkeypatch, capsys):
+    used = count(run_config).peak
+    memory = (report.CONTEXT + 0.9 * used) / report.USABLE / report.GIB
+    small = GPU('small', memory, 100, 10, 5, 1)
+    monkeypatch.setitem(rehearse.GPUS, 'h100', small)
+    monkeypatch.setattr(sys, 'argv', [TOOL, str(run_config)])
+    with pytest.raises(SystemExit) as end:
+        rehearse.main()
+    assert end.value.code == 1
+    assert 'On one small the batch DOES NOT FIT' in capsys.readouterr().out
+
+
+def test_what_fits():
+    gib = 2**30
+    counted = Report([], {}, {}, dict(weights=2 * gib, student=7 * gib), {'images': 4}, 1)
+    gpu = GPU('round', 10, 1, 1, 1, 1)
+    # 9.4 GiB of use, 1 of them CUDA's and 2 the weights'
+    assert counted.share_that_fits(gpu) == pytest.approx(6.4 / 7)
+
+
+def test_refusals(run_config, monkeypatch, capsys):
+    knn = CONFIGS / 'downstream' / 'imagenet' / 'knn_kpu-vitb.py'
+    assert 'there is nothing to train' in refusal_of(TOOL, [knn], monkeypatch, capsys)
+    assert 'sees no GPU' in refusal_of(TOOL, [run_config, '--real'], monkeypatch, capsys)
+    options = ['--cfg-options', 'model.teachers.dino.source=no/such-model']
+    sentence = refusal_of(TOOL, [run_config, *options], monkeypatch, capsys)
+    assert "the architecture of 'no/such-model' is not known" in sentence
+
+
+# (GB moved, kernels, GiB at the peak), rounded up: lower them with what is saved
+BOUNDS = {
+    'distill/kpu_vitb': (409, 5740, 26.3),
+    'downstream/coco/mask-dino_kpu-vitb_frozen-80k': (182, 9700, 8.1),
+    'downstream/multitask/kpu-vitb_learnable-200k': (380, 12750, 32.6),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', BOUNDS)
+def test_figures_of_the_main_configs(name):
+    found = count(CONFIGS / f'{name}.py')
+    traffic, kernels, peak = BOUNDS[name]
+    assert not found.mistakes
+    assert 0.9 * traffic < found.traffic / 1e9 <= traffic
+    assert 0.9 * kernels < len(found.kernels) <= kernels
+    assert 0.9 * peak < found.peak / 2**30 <= peak
