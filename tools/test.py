@@ -153,6 +153,8 @@ def load_strictly(runner: Runner) -> None:
             # a whole sentence about the file itself, such as damage
             if str(error).startswith(f"'{filename}'"):
                 refuse(str(error))
+            if isinstance(error, ValueError):
+                refuse(f'{filename} does not fit the config: {error}')
             lines = [line for line in str(error).splitlines() if line.strip()]
             reason = '; '.join(line.strip()[:200] for line in lines[:4])
             refuse(f'{filename} does not fit the config: {reason}')
