@@ -7,7 +7,7 @@ import inspect
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from traceback import walk_tb
 from types import CodeType, FrameType
 from typing import Any, get_type_hints
@@ -31,6 +31,7 @@ _ARGUMENTS = (
 _LONGEST = 500  # characters of an error
 # Parts whose arguments show their faults only while training.
 _LATE = {'default_hooks': HOOKS, 'custom_hooks': HOOKS, 'param_scheduler': PARAM_SCHEDULERS}
+_HINTED = ('mmengine', 'kpu_mm')
 
 
 @contextmanager
@@ -77,23 +78,24 @@ def _check_late_arguments(cfg: Config, name: str) -> None:
             kind = part.get('type') if isinstance(part, Mapping) else None
             with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
                 cls = registry.get(kind) if isinstance(kind, str) else kind
-            if not isinstance(cls, type):  # what is unknown is said when it is built
+            # What is unknown is said when it is built; type hints of others are less reliable.
+            if not isinstance(cls, type) or cls.__module__.split('.')[0] not in _HINTED:
                 continue
             hints: dict[str, Any] = {}
             for base in reversed(cls.__mro__):
-                with suppress(NameError, TypeError):  # hints that do not resolve
-                    hints |= get_type_hints(vars(base).get('__init__', base.__init__))
+                if '__init__' in vars(base) and base is not object:
+                    hints |= get_type_hints(vars(base)['__init__'])
             try:
                 for argument, value in part.items():
                     # 1e5 is a usual way to write a number of iterations
                     whole = isinstance(value, float) and value.is_integer()
                     check_value(int(value) if whole else value, hints.get(argument, Any), argument)
                 # It hands what it does not know to the runner, which takes no more.
-                if issubclass(cls, CheckpointHook):
-                    given = {
-                        k: v for k, v in part.items() if k not in ('type', 'priority', '_scope_')
-                    }
-                    _check_arguments(CheckpointHook, given, strict=True)
+                same = cls is CheckpointHook or '__init__' not in vars(cls)
+                if issubclass(cls, CheckpointHook) and same:
+                    own = {'type', 'priority', '_scope_'}
+                    given = {k: v for k, v in part.items() if k not in own}
+                    _check_arguments(cls, given, strict=True)
             except ValueError as wrong:
                 refuse(f'{name}: {".".join(keys)}: {wrong}.')
 

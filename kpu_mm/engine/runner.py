@@ -27,8 +27,9 @@ from .resume import ComparedResume
 
 LOCK_FILE = '.lock'
 _ANEW = 'To start anew, move them away or leave --resume out.'
-# What runs leave behind, besides the checkpoints that --resume looks for.
-_TRACES = ('*.pth', '*.pt', '*.partial', 'last_checkpoint', 'iter_*', 'epoch_*')
+# What runs leave behind, besides the checkpoints that --resume looks for. A
+# run killed within its first checkpoint leaves *.partial, and starts anew.
+_TRACES = ('last_checkpoint', '*.pth', 'iter_*', 'epoch_*')
 
 
 class AtomicCheckpoints:
@@ -162,11 +163,12 @@ class AtomicCheckpoints:
                 f'None of the {len(found)} checkpoints in {self.work_dir} is whole; the log says '
                 f'why. {_ANEW}'
             )
-        traces = sorted({path.name for name in _TRACES for path in Path(self.work_dir).glob(name)})
-        if traces:
+        traces = {path for name in _TRACES for path in Path(self.work_dir).glob(name)}
+        names = sorted(path.name for path in traces if path.suffix != '.partial')
+        if names:
             raise RuntimeError(
                 f'{self.work_dir} has no iter_N.pth or epoch_N.pth to resume from, but '
-                f'{", ".join(traces[:5])}: pass the one to resume from as --resume PATH. {_ANEW}'
+                f'{", ".join(names[:5])}: pass the one to resume from as --resume PATH. {_ANEW}'
             )
         return None
 

@@ -146,6 +146,28 @@ def test_no_whole_checkpoint_is_no_new_start(tmp_path):
     assert before == {p: p.read_bytes() for p in tmp_path.glob('*.pth')}
 
 
+@pytest.mark.parametrize('name', ['last_checkpoint', 'best_accuracy_iter_4.pth', 'iter_4.pt'])
+def test_other_checkpoints_are_no_new_start(tmp_path, name):
+    (tmp_path / name).write_text('iter_4.pth')
+    with pytest.raises(RuntimeError, match=rf'but {name}: pass the one .*leave --resume out'):
+        runner(tmp_path, resume=True).train()
+
+
+def test_a_run_killed_in_its_first_checkpoint_starts_anew(tmp_path):
+    (tmp_path / 'iter_2.pth.partial').write_text('half')
+    runner(tmp_path, resume=True).train()
+    assert (tmp_path / 'iter_4.pth').is_file()
+
+
+def test_weights_alone_are_no_state_of_a_run(tmp_path):
+    path = tmp_path / 'weights.pth'
+    model = runner(tmp_path / 'a').model
+    for content in (model.state_dict(), dict(state_dict=model.state_dict(), meta=dict())):
+        torch.save(content, path)
+        with pytest.raises(RuntimeError, match=r'weights\.pth.*pass it as load_from'):
+            runner(tmp_path / 'b', load_from=str(path), resume=True).train()
+
+
 def test_a_damaged_checkpoint_that_is_named_is_refused(tmp_path):
     runner(tmp_path).train()
     path = tmp_path / 'iter_4.pth'

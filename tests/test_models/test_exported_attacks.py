@@ -215,6 +215,6 @@ def test_config_beside_a_checkpoint_is_not_run(zero_shot_run, tmp_path, marker):
     shutil.copy(zero_shot_run / 'iter_1.pth', tmp_path / 'iter_1.pth')
     (tmp_path / 'run.py').write_text('model = __import__("payload")\n')
     for read in (open_student, read_teachers, FeatureInferencer):
-        with pytest.raises(RuntimeError, match='pass it as config if'):
+        with pytest.raises(FileNotFoundError, match='config if you trust it'):
             read(tmp_path / 'iter_1.pth')
     assert not marker.exists()

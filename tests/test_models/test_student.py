@@ -1,4 +1,5 @@
 import copy
+import shutil
 
 import pytest
 import torch
@@ -157,5 +158,18 @@ def test_teachers_without_weights(zero_shot_run, tmp_path):
 def test_config_beside_a_checkpoint_holds_values(text, tmp_path):
     (tmp_path / 'iter_1.pth').touch()
     (tmp_path / 'run.py').write_text(text)
-    with pytest.raises(RuntimeError, match=r'run\.py.*pass it as config'):
+    with pytest.raises(FileNotFoundError, match=r'run\.py.*pass the one of its run as config'):
         read_teachers(tmp_path / 'iter_1.pth')
+
+
+def test_only_a_file_with_a_model_is_a_config(zero_shot_run, tmp_path):
+    shutil.copytree(zero_shot_run, tmp_path / 'run')
+    checkpoint = tmp_path / 'run' / 'iter_1.pth'
+    teachers = read_teachers(checkpoint)
+    (tmp_path / 'run' / 'script.py').write_text('import sys\nprint(1)\n')
+    (tmp_path / 'run' / 'old.py').write_text('print 1\n')
+    (tmp_path / 'run' / 'latin.py').write_bytes(b'a = "\xe9"\n')
+    assert read_teachers(checkpoint) == teachers
+    (tmp_path / 'run' / 'second.py').write_text('model = dict()')
+    with pytest.raises(FileNotFoundError, match=r'There are 2 configs beside .*second\.py'):
+        read_teachers(checkpoint)

@@ -78,6 +78,8 @@ def test_nothing_in_a_checkpoint_runs(tmp_path, entry, payload):
     if entry != 'torch':
         assert 'evil.pth' in last
         assert 'could run code' in last
+        # torch's own advice would run it
+        assert 'weights_only=False' not in done.stderr
 
 
 @pytest.fixture
