@@ -42,7 +42,9 @@ class CocoDataset(MMDetCocoDataset):
         self._total = 0
         self._unused: Counter[str] = Counter()
         self._first: dict[str, str] = {}
-        self._per_class = Counter(dict.fromkeys(self.metainfo['classes'], 0))
+        # MMEngine copies all of metainfo at each look.
+        self._names = self.metainfo['classes']
+        self._per_label: Counter[int] = Counter()
         self._needs_masks = not self.test_mode and any(
             getattr(transform, 'with_mask', False) for transform in self.pipeline.transforms
         )
@@ -68,8 +70,7 @@ class CocoDataset(MMDetCocoDataset):
             if reason is None:
                 fill_area(annotation, image)
                 usable.append(annotation)
-                label = self.cat2label[annotation['category_id']]
-                self._per_class[self.metainfo['classes'][label]] += 1
+                self._per_label[self.cat2label[annotation['category_id']]] += 1
             else:
                 self._unused[reason] += 1
                 self._first.setdefault(reason, image['file_name'])
@@ -97,11 +98,11 @@ class CocoDataset(MMDetCocoDataset):
                 f'{text} Training needs some: correct the file, or the classes in metainfo.'
             )
         print_log(text, logger='current')
-        empty = [name for name, count in self._per_class.items() if not count]
+        empty = [name for i, name in enumerate(self._names) if not self._per_label[i]]
         if empty and not self.test_mode:
             print_log(
                 f'{self.ann_file} has no usable annotation of {len(empty)} of '
-                f'{len(self._per_class)} classes, which will not be learnt: '
+                f'{len(self._names)} classes, which will not be learnt: '
                 f'{", ".join(empty[:10])}{", ..." if len(empty) > 10 else ""}.',
                 logger='current',
                 level=logging.WARNING,
@@ -187,21 +188,26 @@ def _check_annotation(
     annotation: Mapping[str, Any], image: Mapping[str, Any], ann_file: str
 ) -> None:
     """Raise if a box is none, or a mask is of another size than its image."""
-    name = f'annotation {annotation.get("id")} of image {image["file_name"]} in {ann_file}'
     box = annotation.get('bbox')
     if not (
         isinstance(box, list) and len(box) == 4 and all(isinstance(x, int | float) for x in box)
     ):
+        name = _name(annotation, image, ann_file)
         raise DataError(
             f'{name} has bbox {box!r}, which must be [x, y, width, height]; correct it.'
         )
     mask = annotation.get('segmentation')
     size = [image['height'], image['width']]
-    if isinstance(mask, Mapping) and mask.get('size') not in (None, size):
+    if isinstance(mask, dict) and mask.get('size') not in (None, size):
+        name = _name(annotation, image, ann_file)
         raise DataError(
             f'{name} has a mask of height and width {mask["size"]}, but the file gives the image '
             f'{size}; correct one of them.'
         )
+
+
+def _name(annotation: Mapping[str, Any], image: Mapping[str, Any], ann_file: str) -> str:
+    return f'annotation {annotation.get("id")} of image {image["file_name"]} in {ann_file}'
 
 
 def _why_unusable(
