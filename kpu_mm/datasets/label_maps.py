@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from io import BytesIO
 from typing import Any
 
 import numpy as np
 from mmcv.transforms import BaseTransform
+from mmengine.fileio import get
+from PIL import Image, UnidentifiedImageError
 
 from kpu_mm.registry import TRANSFORMS
 
@@ -15,42 +18,86 @@ from .encoded_image import DataError
 _IGNORED = 255  # the label of unlabelled pixels in MMSegmentation
 # So many maps are read before a run, evenly over the dataset.
 _SAMPLES = 50
+# Modes of Pillow with 8 bits for each pixel or less, and with more.
+_NARROW = ('1', 'L', 'P')
+_WIDE = ('I', 'F', 'I;16', 'I;16B', 'I;16L')
 
 
 @TRANSFORMS.register_module()
 class CheckLabelMap(BaseTransform):
-    """Compare a label map with its image, after both are loaded.
+    """Look at the file of a label map before MMSegmentation loads it.
 
-    It costs two comparisons an image. Without it, resizing stretches the
-    labels over the image, and training goes on.
+    Without it, labels of another size are stretched over the image, those
+    above 255 wrap around, and an error names no file. Only the header of an
+    8-bit file is read.
 
-    Inferencers take the loading of labels out of a pipeline: without a label
-    map there is nothing to compare.
+    Inferencers load no label maps; then there is nothing to look at.
 
-    Required keys: ``ori_shape``, and with ``gt_seg_map`` also ``img_path``
-    and ``seg_map_path``.
+    Required keys: ``ori_shape``, and with ``seg_map_path`` also ``img_path``.
+
+    Args:
+        backend_args: Where MMEngine reads files from. Defaults to None, the
+            path's own.
     """
 
+    def __init__(self, backend_args: dict[str, Any] | None = None) -> None:
+        self.backend_args = backend_args
+
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Compare the sizes.
+        """Compare the sizes, and see that the file holds labels.
 
         Args:
-            results: After an image and a label map were loaded.
+            results: After an image was loaded.
 
         Raises:
-            DataError: If their sizes differ.
+            DataError: If the file cannot be read, holds no labels of 8 bits,
+                or is of another size than the image.
         """
-        if 'gt_seg_map' not in results:
+        path = results.get('seg_map_path')
+        if path is None:
             return results
-        image, labels = tuple(results['ori_shape'][:2]), results['gt_seg_map'].shape[:2]
+        image, labels = tuple(results['ori_shape'][:2]), _read_size(path, self.backend_args)
         if image != labels:
             turned = ' (is the photograph turned by its EXIF data?)' * (image == labels[::-1])
             raise DataError(
                 f'{results["img_path"]} is {image[0]} x {image[1]} pixels (height x width), but '
-                f'its label map {results["seg_map_path"]} is {labels[0]} x {labels[1]}{turned}; '
+                f'its label map {path} is {labels[0]} x {labels[1]}{turned}; '
                 'replace one of them.'
             )
         return results
+
+
+def _read_size(path: str, backend_args: dict[str, Any] | None = None) -> tuple[int, int]:
+    """Height and width of a label map; DataError if it is none."""
+    fault = ''
+    try:
+        data = get(path, backend_args=backend_args)
+        with Image.open(BytesIO(data)) as file:
+            if file.format == 'JPEG':
+                fault = 'is a JPEG, which changes values; save labels as PNG'
+            elif file.mode in _WIDE:
+                values = np.asarray(file)
+                if values.min() < 0 or values.max() > 255 or (values % 1).any():
+                    fault = (
+                        f'has values from {values.min()} to {values.max()}, but labels must be '
+                        'integers from 0 to 255, of which 255 is ignored'
+                    )
+            elif file.mode not in _NARROW:
+                fault = (
+                    f'has colours (mode {file.mode}), but a label map has one number for each '
+                    'pixel; convert colours to labels'
+                )
+            # A whole PNG ends with this; anything else is decoded to know.
+            elif not data.endswith(b'IEND\xaeB`\x82'):
+                file.load()
+            size = file.height, file.width
+    except UnidentifiedImageError:
+        fault = 'is no image; replace it'
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        fault = f'cannot be read ({getattr(error, "strerror", None) or error}); replace it'
+    if fault:
+        raise DataError(f'The label map {path} {fault}.')
+    return size
 
 
 def check_label_maps(dataset: Any) -> None:
@@ -60,6 +107,7 @@ def check_label_maps(dataset: Any) -> None:
         dataset: A dataset of MMSegmentation, or one that wraps such.
 
     Raises:
+        DataError: If a file is no label map.
         ValueError: If all pixels that were read have the label 255, or have
             it after ``reduce_zero_label``: the loss would be 0.
     """
@@ -74,6 +122,7 @@ def check_label_maps(dataset: Any) -> None:
         if not samples:
             continue
         for sample in samples:
+            _read_size(sample['seg_map_path'], loader.backend_args)
             labels = loader(dict(sample))['gt_seg_map']
             if (labels != _IGNORED).any():
                 break

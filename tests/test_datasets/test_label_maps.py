@@ -1,8 +1,16 @@
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from kpu_mm.datasets import CheckLabelMap, EndlessDataset, build_dataset, check_label_maps
+from kpu_mm.datasets import (
+    CheckLabelMap,
+    DataError,
+    EndlessDataset,
+    build_dataset,
+    check_label_maps,
+)
 
 
 def build(folder, labels, image_size=(20, 30), zero=False):
@@ -24,8 +32,8 @@ def build(folder, labels, image_size=(20, 30), zero=False):
             pipeline=[
                 dict(type='LoadImageFromFile'),
                 dict(type='Resize', scale=(8, 8)),
-                dict(type='LoadAnnotations'),
                 dict(type='kpu_mm.CheckLabelMap'),
+                dict(type='LoadAnnotations'),
                 dict(type='PackSegInputs'),
             ],
         )
@@ -45,6 +53,63 @@ def test_a_label_map_of_another_size_is_named(tmp_path, size, hint):
     with pytest.raises(ValueError, match=r'images/a\.png is 20 x 30 .*labels/a\.png') as error:
         data[0]
     error.match(hint)
+
+
+def encoded(pixels, mode=None, kind='PNG'):
+    file = io.BytesIO()
+    image = Image.fromarray(np.asarray(pixels))
+    (image.convert(mode) if mode else image).save(file, kind)
+    return file.getvalue()
+
+
+LABELS = np.random.default_rng(1).integers(0, 150, (20, 30), np.uint8)
+
+
+@pytest.mark.parametrize(
+    'data',
+    [
+        encoded(LABELS),
+        encoded(LABELS) + b'more',
+        encoded(LABELS.astype(np.uint16)),
+        encoded(LABELS.astype(np.int32), kind='TIFF'),
+        encoded(LABELS.astype(np.float32), kind='TIFF'),
+    ],
+    ids=['8-bit', 'trailing bytes', '16-bit', '32-bit', 'float'],
+)
+def test_labels_of_other_types_are_the_same(tmp_path, data):
+    dataset = build(tmp_path, LABELS)
+    (tmp_path / 'labels' / 'a.png').write_bytes(data)
+    results = dataset.get_data_info(0)
+    for transform in dataset.pipeline.transforms[:-1]:
+        results = transform(results)
+    assert np.array_equal(results['gt_seg_map'], LABELS)
+
+
+@pytest.mark.parametrize(
+    ('data', 'words'),
+    [
+        (encoded(LABELS.astype(np.uint16) * 3), r'values from 0 to \d{3}, but labels must be int'),
+        (encoded(-LABELS.astype(np.int32), kind='TIFF'), r'values from -\d+ to 0'),
+        (encoded(LABELS / np.float32(2), kind='TIFF'), 'labels must be integers'),
+        (encoded(LABELS, 'RGB'), r'has colours \(mode RGB\).*convert colours to labels'),
+        (encoded(LABELS, 'RGBA'), 'has colours'),
+        (encoded(LABELS, 'LA'), 'has colours'),
+        (encoded(LABELS, kind='JPEG'), 'is a JPEG, which changes values'),
+        (encoded(LABELS)[:300], r'cannot be read \(image file is truncated'),
+        (b'<html>', 'is no image'),
+        (b'', 'is no image'),
+        (None, r'cannot be read \(No such file'),
+    ],
+)
+def test_files_that_hold_no_labels_are_named(tmp_path, data, words):
+    dataset = build(tmp_path, LABELS)
+    path = tmp_path / 'labels' / 'a.png'
+    path.unlink()
+    if data is not None:
+        path.write_bytes(data)
+    for load in (lambda: dataset[0], lambda: check_label_maps(dataset)):
+        with pytest.raises(DataError, match=rf'The label map .*labels/a\.png .*{words}'):
+            load()
 
 
 @pytest.mark.parametrize(('values', 'zero'), [((255, 255), False), ((0, 255), True)])

@@ -58,8 +58,8 @@ ade20k_train_dataloader = dict(
         data_prefix=dict(img_path='images/training', seg_map_path='annotations/training'),
         pipeline=[
             dict(type='kpu_mm.LoadImage'),
-            dict(type='LoadAnnotations'),
             dict(type='kpu_mm.CheckLabelMap'),
+            dict(type='LoadAnnotations'),
             dict(type='RandomResize', scale=(2048, 512), ratio_range=(0.5, 2.0), keep_ratio=True),
             dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
             dict(type='RandomFlip', prob=0.5),
@@ -82,8 +82,8 @@ ade20k_val_dataloader = dict(
             dict(type='kpu_mm.LoadImage'),
             dict(type='Resize', scale=(2048, 512), keep_ratio=True),
             # after Resize: the prediction is resized to the labels
-            dict(type='LoadAnnotations'),
             dict(type='kpu_mm.CheckLabelMap'),
+            dict(type='LoadAnnotations'),
             dict(type='PackSegInputs'),
         ],
     ),

@@ -32,8 +32,8 @@ train_dataloader = dict(
         data_prefix=dict(img_path='images/training', seg_map_path='annotations/training'),
         pipeline=[
             dict(type='kpu_mm.LoadImage'),
-            dict(type='LoadAnnotations', with_bbox=False, with_seg=True, reduce_zero_label=True),
             dict(type='kpu_mm.CheckLabelMap'),
+            dict(type='LoadAnnotations', with_bbox=False, with_seg=True, reduce_zero_label=True),
             dict(
                 type='RandomChoiceResize',
                 scales=[int(512 * x * 0.1) for x in range(5, 21)],
@@ -62,8 +62,8 @@ val_dataloader = dict(
             dict(type='kpu_mm.LoadImage'),
             dict(type='Resize', scale=(2048, 512), keep_ratio=True),
             # after Resize: the prediction has the size of the labels
-            dict(type='LoadAnnotations', with_bbox=False, with_seg=True, reduce_zero_label=True),
             dict(type='kpu_mm.CheckLabelMap'),
+            dict(type='LoadAnnotations', with_bbox=False, with_seg=True, reduce_zero_label=True),
             dict(type='PackDetInputs', meta_keys=('img_path', 'ori_shape', 'img_shape')),
         ],
     ),

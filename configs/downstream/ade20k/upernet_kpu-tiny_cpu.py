@@ -32,8 +32,8 @@ train_dataloader = dict(
     dataset=dict(
         pipeline=[
             load[0],
-            dict(type='LoadAnnotations'),
             dict(type='kpu_mm.CheckLabelMap'),
+            dict(type='LoadAnnotations'),
             load[1],
             dict(type='RandomFlip', prob=0.5),
             dict(type='PackSegInputs'),
@@ -45,8 +45,8 @@ val_dataloader = dict(
     dataset=dict(
         pipeline=[
             *load,
-            dict(type='LoadAnnotations'),
             dict(type='kpu_mm.CheckLabelMap'),
+            dict(type='LoadAnnotations'),
             dict(type='PackSegInputs'),
         ]
     ),

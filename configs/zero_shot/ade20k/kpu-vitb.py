@@ -30,8 +30,8 @@ test_dataloader = dict(
             dict(type='kpu_mm.LoadImage'),
             dict(type='Resize', scale=(2048, 336), keep_ratio=True),
             # after Resize: the prediction is resized to the labels
-            dict(type='LoadAnnotations', reduce_zero_label=True),
             dict(type='kpu_mm.CheckLabelMap'),
+            dict(type='LoadAnnotations', reduce_zero_label=True),
             dict(type='PackSegInputs'),
         ],
     ),
