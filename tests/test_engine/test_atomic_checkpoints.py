@@ -13,7 +13,7 @@ from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from torch import nn
 
-from kpu_mm.engine.runner import from_plain, only_run, to_plain
+from kpu_mm.engine.atomic_checkpoints import from_plain, only_run, to_plain
 from kpu_mm.registry import RUNNERS
 
 NUMBER = itertools.count()
@@ -188,7 +188,7 @@ def test_legacy_format_is_named(tmp_path):
 HOLD = """
 import sys, time
 from pathlib import Path
-from kpu_mm.engine.runner import only_run
+from kpu_mm.engine.atomic_checkpoints import only_run
 with only_run(Path(sys.argv[1])):
     print('held', flush=True)
     time.sleep(60)
