@@ -40,7 +40,8 @@ def explaining(cfg: Config, name: str) -> Iterator[None]:
 
     What is raised while the run is set up is the config's fault. A checkpoint
     that cannot be written is a sentence too, and so are a loss that is not
-    finite and a DataError, whatever raises it. What else is raised by a
+    finite, images that are too small for the model, and a DataError, whatever
+    raises it. What else is raised by a
     training step or by a loader is a bug and keeps its traceback, and so does
     everything with KPU_MM_TRACEBACK=1 in the environment.
 
@@ -64,6 +65,8 @@ def explaining(cfg: Config, name: str) -> Iterator[None]:
         if sentence := _data_error(error):
             refuse(sentence)
         frames = list(_frames(error))
+        if sentence := _size_error(error, frames):
+            refuse(sentence)
         if _STEPS & {frame.f_code.co_name for frame in frames}:
             raise
         keys, builder = _find_place(frames, cfg)
@@ -109,6 +112,30 @@ def _data_error(error: BaseException | None) -> str:
         error = error.__cause__
     # From a worker, torch sends the whole traceback, which ends with the error.
     return str(error or '').rpartition('DataError: ')[2].strip()
+
+
+def _size_error(error: Exception, frames: Sequence[FrameType]) -> str:
+    """The sentence of an ImageSizeError with the files of the batch; '' for another error."""
+    from kpu_mm.models.encoder import ImageSizeError
+
+    if not isinstance(error, ImageSizeError):
+        return ''
+    batches = [f.f_locals['data_batch'] for f in frames if 'data_batch' in f.f_locals]
+    paths = ', '.join(f"'{path}'" for path in _paths(batches[:1]))
+    return (
+        f'{error} The batch has {paths}; replace or remove what is smaller.'
+        if paths
+        else str(error)
+    )
+
+
+def _paths(batch: Any) -> Iterator[str]:
+    """The images of a batch, or of one for each task."""
+    if isinstance(batch, Mapping | list | tuple):
+        for part in batch.values() if isinstance(batch, Mapping) else batch:
+            yield from _paths(part)
+    elif path := getattr(batch, 'img_path', None):
+        yield path
 
 
 def _frames(error: BaseException | None) -> Iterator[FrameType]:

@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 
 import torch
 from mmengine.config import Config
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from kpu_mm.datasets import MultiStreamLoader
+from kpu_mm.datasets import LoadImage, MultiStreamLoader
 from kpu_mm.models.teacher_streams import TeacherStreams
 
 
@@ -138,6 +139,11 @@ def sized_batches(
     }
 
 
+def _read_rgb(path: str) -> Image.Image:
+    # BGR -> RGB
+    return Image.fromarray(LoadImage()(dict(img_path=path))['img'][..., ::-1])
+
+
 class _ClassFolders(ImageFolder):
     """torchvision's ImageFolder; hidden folders are no classes."""
 
@@ -171,7 +177,7 @@ def labelled_images(
     # ImageNet.
     bicubic = v2.InterpolationMode.BICUBIC
     steps = [v2.Resize(round(size / 0.875), bicubic), v2.CenterCrop(size)]
-    images = _ClassFolders(str(folder), v2.Compose([*steps, v2.PILToTensor()]))
+    images = _ClassFolders(str(folder), v2.Compose([*steps, v2.PILToTensor()]), loader=_read_rgb)
     # Evenly, as the folder is sorted by class.
     count = min(limit, len(images))
     chosen = [i * len(images) // count for i in range(count)]

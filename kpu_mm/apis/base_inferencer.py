@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import cv2
 import mmcv
 import mmengine
 import numpy as np
@@ -21,6 +22,9 @@ from mmengine.registry import MODELS, VISUALIZERS, DefaultScope
 from rich.console import Console
 from rich.progress import track
 from torch import nn
+
+from kpu_mm.datasets.image_table import printable
+from kpu_mm.models.encoder import ImageSizeError
 
 from .read_images import MAX_PIXELS, NamedImage, is_video, list_inputs, read_images
 
@@ -95,8 +99,8 @@ class ImageInferencer(BaseInferencer):
 
         Raises:
             FileNotFoundError: If an input is missing.
-            ValueError: If an input is broken or too large, or an argument
-                is wrong.
+            ValueError: If an input is broken, too large or too long, or an
+                argument is wrong.
         """
         # Each step gets its own arguments; unknown ones are an error.
         _, forward, visualize, postprocess = self._dispatch_kwargs(**kwargs)
@@ -119,7 +123,9 @@ class ImageInferencer(BaseInferencer):
         # An error must also stop the progress bar, which is a generator.
         with self._lock, torch.no_grad(), closing(images):
             for named, data in self.preprocess(images, batch_size):
-                results = self.forward(data, **forward)
+                # All images of a batch have one size.
+                with _naming(named[0], ImageSizeError):
+                    results = self.forward(data, **forward)
                 for image, result in zip(named, results, strict=True):
                     prediction = dict(
                         img_path=image.path, **self.postprocess(result, **postprocess)
@@ -152,11 +158,15 @@ class ImageInferencer(BaseInferencer):
             The images of a batch, and the batch.
         """
         # Lazy: only the images of one batch are in memory.
-        prepared = ((image, self.pipeline(as_loaded(image))) for image in inputs)
+        prepared = ((image, self._run_pipeline(image)) for image in inputs)
         for _, alike in groupby(prepared, lambda p: p[1]['inputs'].shape):
             for chunk in self._get_chunk_data(alike, batch_size):
                 named, data = zip(*chunk, strict=True)
                 yield list(named), self.collate_fn(data)
+
+    def _run_pipeline(self, image: NamedImage) -> Any:
+        with _naming(image, ValueError, cv2.error):
+            return self.pipeline(as_loaded(image))
 
     @abstractmethod
     def visualize(self, rgb: np.ndarray, result: Any) -> np.ndarray:
@@ -192,6 +202,20 @@ class ImageInferencer(BaseInferencer):
         steps = cfg.test_dataloader.dataset.pipeline
         self.orientation, steps = split_loading(steps)
         return Compose(steps)
+
+
+@contextmanager
+def _naming(image: NamedImage, *kinds: type[Exception]) -> Iterator[None]:
+    """Name the image that is too small, or too long, for a transform or the model."""
+    try:
+        yield
+    except kinds as error:
+        height, width = image.bgr.shape[:2]
+        reason = ' '.join(str(error).split()).rstrip('.')
+        raise ValueError(
+            f"'{printable(image.path)}' is {width} x {height} pixels, which cannot be used "
+            f'({reason}); pad it, or cut it into parts.'
+        ) from error
 
 
 def split_loading(steps: Sequence[Mapping[str, Any]]) -> tuple[str, list[Mapping[str, Any]]]:

@@ -169,7 +169,7 @@ class FeatureInferencer(ImageInferencer):
         if self.image_size is not None:
             height, width = bgr.shape[:2]
             scale = self.image_size / max(height, width)
-            size = (round(width * scale), round(height * scale))
+            size = (max(1, round(width * scale)), max(1, round(height * scale)))
             # As DINO's own evaluation resizes images.
             bgr = mmcv.imresize(bgr, size, interpolation='bicubic', backend='pillow')
         # (H, W, 3) -> (3, H, W), BGR -> RGB

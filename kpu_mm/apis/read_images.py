@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from kpu_mm.datasets.encoded_image import MAX_PIXELS, CorruptImageError, EncodedImage
+from kpu_mm.datasets.encoded_image import MAX_PIXELS, MAX_RATIO, CorruptImageError, EncodedImage
 from kpu_mm.datasets.image_table import printable
 
 VIDEO_EXTENSIONS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg')
@@ -169,7 +169,7 @@ def _short_stem(path: str) -> str:
 
 def _read_video(path: str, max_pixels: int, stride: int) -> Iterator[NamedImage]:
     video = mmcv.VideoReader(path)
-    _check_size(video.width * video.height, path, max_pixels)
+    _check_size((video.height, video.width), path, max_pixels)
     frame = None
     for index, frame in enumerate(video):
         if index % stride == 0:
@@ -199,7 +199,7 @@ def _convert(image: Any, name: str, orientation: str, max_pixels: int) -> np.nda
         )
     if not image.size:
         raise ValueError('an array has no pixels; pass an image.')
-    _check_size(image.shape[0] * image.shape[1], name, max_pixels)
+    _check_size(image.shape[:2], name, max_pixels)
     # (H, W) -> (H, W, 3)
     return np.repeat(image[..., None], 3, axis=2) if grey else image
 
@@ -237,16 +237,25 @@ def decode(
     """
     try:
         image = EncodedImage(data, name, orientation=orientation)
-        height, width = image.size
-        _check_size(height * width, name, max_pixels)
-        return image.pixels(image.size, bgr=True)
+        _check_size(image.size, name, max_pixels)
+        bgr = image.pixels(image.size, bgr=True)
+        image.warn_of_damage()
+        return bgr
     except CorruptImageError as error:
         raise ValueError(
             f"'{name}' is not an image that can be decoded ({error.reason}); replace it."
         ) from error
 
 
-def _check_size(pixels: int, name: str, max_pixels: int) -> None:
+def _check_size(size: tuple[int, ...], name: str, max_pixels: int) -> None:
+    height, width = size
+    pixels = height * width
+    # A video that OpenCV cannot read has none.
+    if pixels and max(size) > MAX_RATIO * min(size):
+        raise ValueError(
+            f"'{name}' is {width} x {height} pixels, and sides that differ by more than a factor "
+            f'of {MAX_RATIO:g} are not taken; cut it into parts.'
+        )
     if pixels > max_pixels:
         raise ValueError(
             f"'{name}' has {pixels / 1e6:.0f} million pixels, more than the "

@@ -69,8 +69,14 @@ class _PixelResults(ImageInferencer):
         # The same colours in each call.
         palette = np.random.default_rng(0).integers(0, 256, (len(self.names), 3))
         self.visualizer.dataset_meta = dict(classes=self.names, palette=palette.tolist())
+        height, width = rgb.shape[:2]
+        if height == width == 1:
+            # MMSegmentation takes a mask of one pixel for an index.
+            rgb = rgb.repeat(2, axis=1)
+            labels = result.pred_sem_seg.data.repeat(1, 1, 2)
+            result = type(result)(pred_sem_seg=PixelData(data=labels))
         self.visualizer.add_datasample('found', rgb, result, draw_gt=False)
-        picture = self.visualizer.get_image()
+        picture = self.visualizer.get_image()[:, :width]
         return picture
 
     def postprocess(self, result: Any) -> dict[str, Any]:

@@ -11,14 +11,18 @@ import cv2
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
-from torch.nn.functional import interpolate
 from torchvision.transforms import v2
 
 from kpu_mm.registry import TRANSFORMS
 
-from .encoded_image import MAX_PIXELS, MAX_RATIO, CropBox, EncodedImage
+from .encoded_image import MAX_PIXELS, CorruptImageError, CropBox, EncodedImage, resize_image
 
 _INTERPOLATIONS = ('bilinear', 'bicubic')
+# Streams have images enough: a panorama's crops show little, and at 1333
+# pixels on the longer side 67 are left on the shorter one.
+_MAX_RATIO = 20.0
+# of the shorter side of what a model is given; KPUBackbone takes no less
+_LEAST_SIDE = 32
 # draws of a random crop before the central one is taken, as in torchvision
 _TRIES = 10
 
@@ -63,6 +67,8 @@ class _Decode(BaseTransform):
         image = EncodedImage(results.pop('bytes'), 'image', *self.limits)
         size, box = self.choose(image.size)
         pixels = image.pixels(size, box)
+        if image.damage:
+            raise CorruptImageError('image', image.damage)
         results['img'] = resize_image(pixels, size, self.interpolation)
         results['img_shape'] = size
         results['ori_shape'] = image.size
@@ -99,7 +105,7 @@ class DecodeRandomResizedCrop(_Decode):
         ratio: tuple[float, float] = (3 / 4, 4 / 3),
         interpolation: str = 'bicubic',
         max_pixels: int = MAX_PIXELS,
-        max_ratio: float = MAX_RATIO,
+        max_ratio: float = _MAX_RATIO,
     ) -> None:
         super().__init__(interpolation, max_pixels, max_ratio)
         if size < 1:
@@ -161,6 +167,9 @@ class DecodeResize(_Decode):
     Required key: ``bytes``. Added keys: ``img`` (RGB, (H, W, 3) uint8),
     ``img_shape``, ``ori_shape``. Removed key: ``bytes``.
 
+    An image of which fewer than 32 pixels would be left on the shorter side
+    is skipped.
+
     Args:
         shortest: Wanted length of the shorter side. Defaults to 800.
         longest: Most the longer side may have. Defaults to 1333.
@@ -177,7 +186,7 @@ class DecodeResize(_Decode):
         longest: int = 1333,
         interpolation: str = 'bilinear',
         max_pixels: int = MAX_PIXELS,
-        max_ratio: float = MAX_RATIO,
+        max_ratio: float = _MAX_RATIO,
     ) -> None:
         super().__init__(interpolation, max_pixels, max_ratio)
         if not 0 < shortest <= longest:
@@ -192,8 +201,17 @@ class DecodeResize(_Decode):
 
         Args:
             size: Height and width of the image.
+
+        Raises:
+            CorruptImageError: If too little is left of the shorter side.
         """
-        return shortest_edge_size(size, self.shortest, self.longest), None
+        height, width = shortest_edge_size(size, self.shortest, self.longest)
+        if min(height, width) < min(_LEAST_SIDE, self.shortest):
+            raise CorruptImageError(
+                'image',
+                f'{size[1]} x {size[0]} pixels become {width} x {height}, too few on one side',
+            )
+        return (height, width), None
 
 
 def shortest_edge_size(size: tuple[int, int], shortest: int, longest: int) -> tuple[int, int]:
@@ -223,26 +241,6 @@ def shortest_edge_size(size: tuple[int, int], shortest: int, longest: int) -> tu
     return (new_short, new_long) if size[0] <= size[1] else (new_long, new_short)
 
 
-def resize_image(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
-    """Resize photographs as Pillow does, to two grey levels, but faster.
-
-    Args:
-        image: (h, w, 3) uint8.
-        size: Height and width of the result.
-        interpolation: ``'bilinear'`` or ``'bicubic'``.
-
-    Returns:
-        (H, W, 3) uint8.
-    """
-    if image.shape[:2] == size:
-        return image
-    # (h, w, 3) -> (1, 3, h, w) in channels-last memory: torch has a
-    # vectorised kernel for exactly this layout and type.
-    pixels = torch.from_numpy(image)[None].permute(0, 3, 1, 2)
-    resized = interpolate(pixels, size, mode=interpolation, antialias=True)
-    return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
-
-
 @TRANSFORMS.register_module()
 class TorchvisionTransform(BaseTransform):
     """One of torchvision's image transforms, applied to some of the images.
@@ -270,12 +268,20 @@ class TorchvisionTransform(BaseTransform):
         self.prob = prob
 
     def transform(self, results: dict) -> dict:
-        """Change the image, or leave it."""
+        """Change the image, or leave it; skip one that torchvision does not take."""
         if float(torch.rand(())) >= self.prob:
             return results
         image = np.ascontiguousarray(results['img'])
         # (H, W, 3) -> (3, H, W) and back
-        changed = self.apply(torch.from_numpy(image).permute(2, 0, 1))
+        planes = torch.from_numpy(image).permute(2, 0, 1)
+        try:
+            changed = self.apply(planes)
+        # of an image that is too small to be cropped or blurred
+        except (RuntimeError, ValueError) as error:
+            reason = ' '.join(str(error).split())
+            raise CorruptImageError(
+                'image', f'{type(self.apply).__name__} does not take it: {reason}'
+            ) from error
         results['img'] = changed.permute(1, 2, 0).contiguous().numpy()
         return results
 

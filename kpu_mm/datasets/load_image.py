@@ -9,7 +9,7 @@ from mmengine.fileio import get
 
 from kpu_mm.registry import TRANSFORMS
 
-from .encoded_image import CorruptImageError, DataError, EncodedImage
+from .encoded_image import MAX_RATIO, CorruptImageError, DataError, EncodedImage
 
 _ORIENTATIONS = ('exif', 'ignore')
 
@@ -30,6 +30,8 @@ class LoadImage(BaseTransform):
             leaves them as they are stored, for labels that were drawn so.
             Defaults to 'exif'.
         to_float32: Whether ``img`` is float32. Defaults to False.
+        max_ratio: An image whose sides differ by a larger factor is an error.
+            Defaults to 100.
         backend_args: Where MMEngine reads files from. Defaults to None, the
             path's own.
 
@@ -41,12 +43,14 @@ class LoadImage(BaseTransform):
         self,
         orientation: str = 'exif',
         to_float32: bool = False,
+        max_ratio: float = MAX_RATIO,
         backend_args: dict[str, Any] | None = None,
     ) -> None:
         if orientation not in _ORIENTATIONS:
             raise ValueError(f"`orientation` is '{orientation}'; choose one of {_ORIENTATIONS}.")
         self.orientation = orientation
         self.to_float32 = to_float32
+        self.max_ratio = max_ratio
         self.backend_args = backend_args
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
@@ -62,9 +66,10 @@ class LoadImage(BaseTransform):
         path = results['img_path']
         try:
             data = get(path, backend_args=self.backend_args)
-            image = EncodedImage(data, path, orientation=self.orientation)
+            image = EncodedImage(data, path, None, self.max_ratio, self.orientation)
             self._compare(path, image.size, results.get('height'), results.get('width'))
             pixels = image.pixels(image.size, bgr=True)
+            image.warn_of_damage()
         except OSError as error:
             raise DataError(f"'{path}' cannot be read ({error.strerror or error}).") from error
         except CorruptImageError as error:

@@ -11,6 +11,10 @@ from torch import Tensor
 from kpu_mm.structures import Features
 
 
+class ImageSizeError(ValueError):
+    """An encoder does not take images of this size."""
+
+
 @runtime_checkable
 class Encoder(Protocol):
     """What every student backbone and every teacher offers.

@@ -270,3 +270,15 @@ def test_names_are_those_of_the_checkpoint(labeled, single, tmp_path):
     metainfo.update(classes=['square', 'bar'], palette=[[0, 0, 0]] * 2)
     with pytest.raises(ValueError, match='has 2, but decode_head has num_classes=3'):
         SegmentationInferencer(cfg, tmp_path / 'weights.pth', device='cpu')
+
+
+@pytest.mark.parametrize('task', INFERENCERS)
+def test_extreme_shapes_work_or_are_named(task, labeled, checkpoint):
+    infer = INFERENCERS[task][0](labeled / f'{task}.py', checkpoint, 'cpu', show_progress=False)
+    for shape in ((1, 1), (1, 90), (90, 1)):
+        try:
+            found = infer(np.zeros((*shape, 3), np.uint8), return_vis=True)
+            assert found['visualization'][0].shape == (*shape, 3)
+        except ValueError as error:
+            assert "'image_000000' is" in str(error) and 'KPUBackbone needs 32' in str(error)
+            assert task != 'coco'  # its images are padded

@@ -110,3 +110,19 @@ def test_teacher_row_of_a_config(student_dir, pictures, clip_dir):
     found = row(pictures, **ask)
     assert found == replaced(pictures, **ask)
     assert len(found['predictions']) == 3
+
+
+@pytest.mark.parametrize('task', INFERENCERS)
+def test_extreme_shapes_work_or_are_named(task, student_dir):
+    infer = INFERENCERS[task](student_dir, device='cpu', show_progress=False)
+    ask = dict(ASK[task], classes=list(CLASSES), return_vis=True)
+    for shape in ((1, 1), (1, 90)):
+        try:
+            (picture,) = infer(np.zeros((*shape, 3), np.uint8), **ask)['visualization']
+            assert picture.shape == (*shape, 3)
+        except ValueError as error:
+            height, width = shape
+            assert f"'image_000000' is {width} x {height} pixels, which cannot be used" in str(
+                error
+            )
+            assert 'images of' in str(error) and task != 'imagenet'

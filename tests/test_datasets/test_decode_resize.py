@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from transformers.models.grounding_dino import image_processing_grounding_dino
 
-from kpu_mm.datasets import CorruptImageError, DecodeResize
+from kpu_mm.datasets import CorruptImageError, DecodeRandomResizedCrop, DecodeResize
 from kpu_mm.datasets.image_transforms import shortest_edge_size
 
 from .conftest import encode
@@ -53,3 +53,21 @@ def test_bad_arguments_are_refused():
         DecodeResize(10, 5)
     with pytest.raises(ValueError, match='choose one of'):
         DecodeResize(interpolation='magic')
+
+
+def test_images_of_which_too_little_is_left_are_skipped():
+    transform = DecodeResize(shortest=64, longest=96)
+    with pytest.raises(CorruptImageError, match='48 x 3 pixels become 96 x 6, too few on one side'):
+        transform({'bytes': encode(0, (3, 48))})
+    results = transform({'bytes': encode(0, (16, 48))})
+    assert results['img'].shape == (32, 96, 3)
+    # a user may want less
+    assert DecodeResize(16, 96)({'bytes': encode(0, (10, 50))})['img'].shape == (16, 80, 3)
+
+
+@pytest.mark.parametrize('size', [(1, 1), (1, 20), (20, 1)])
+def test_the_smallest_images_are_enlarged(size):
+    for transform in (DecodeRandomResizedCrop(40), DecodeResize(40, 800)):
+        for kind in ('JPEG', 'PNG'):
+            results = transform({'bytes': encode(0, size, format=kind)})
+            assert min(results['img'].shape[:2]) == 40

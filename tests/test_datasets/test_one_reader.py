@@ -165,3 +165,20 @@ def test_labels_of_another_size(tmp_path):
         LoadImage('ignore')(dict(sample))
     with pytest.raises(DataError, match=r'labels say 99 x 32: correct height and width'):
         LoadImage()(dict(sample, width=99))
+
+
+@pytest.mark.parametrize('size', [(3000, 2), (1, 65535), (101, 1)])
+def test_extreme_shapes_are_refused_by_file(size, tmp_path):
+    path = tmp_path / 'a.png'
+    Image.new('RGB', size).save(path)
+    with pytest.raises(DataError, match=r"a\.png' is not .*the sides of .* a factor of 100\)"):
+        LoadImage()(dict(img_path=str(path)))
+    assert LoadImage(max_ratio=1e5)(dict(img_path=str(path)))['img'].shape == (*size[::-1], 3)
+    array = np.zeros((*size[::-1], 3), np.uint8)
+    for image in (str(path), Image.open(path), array):
+        with pytest.raises(ValueError, match=f'{size[0]} x {size[1]} pixels, and sides .* of 100'):
+            list(read_images([image]))
+    for small in ((1, 1), (1, 100)):
+        Image.new('RGB', small).save(path)
+        assert LoadImage()(dict(img_path=str(path)))['img'].shape == (*small[::-1], 3)
+        assert [i.bgr.shape for i in read_images([str(path)])] == [(*small[::-1], 3)]

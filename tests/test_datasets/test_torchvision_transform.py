@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from kpu_mm.datasets import TorchvisionTransform, seeded
+from kpu_mm.datasets import CorruptImageError, TorchvisionTransform, seeded
 from kpu_mm.registry import TRANSFORMS
 
 
@@ -54,3 +54,11 @@ def test_refusals():
         TorchvisionTransform('RandomInvert', prob=2)
     with pytest.raises(TypeError):
         TorchvisionTransform('RandomInvert', sigma=1)
+
+
+def test_an_image_that_is_too_small_is_skipped():
+    transform = TorchvisionTransform('RandomCrop', size=8)
+    with pytest.raises(CorruptImageError, match=r'RandomCrop does not take it: .*crop size'):
+        transform(dict(img=image()))
+    with pytest.raises(CorruptImageError, match='GaussianBlur does not take it'):
+        TorchvisionTransform('GaussianBlur', kernel_size=23)(dict(img=image()))

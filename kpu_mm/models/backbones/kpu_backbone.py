@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
 
-from ..encoder import to_map
+from ..encoder import ImageSizeError, to_map
 from ..layers.deform_attention import flatten_levels, reference_points, split_levels
 from ..layers.spatial_prior import SpatialPrior, init_adapter, merge_levels
 from ..layers.vit_adapter import Geometry, InteractionBlock
@@ -150,10 +150,10 @@ class KPUBackbone(SentinelBackbone):
         """Summary and all four maps of normalised images (B, 3, H, W).
 
         Raises:
-            ValueError: If a side is shorter than 32 pixels.
+            ImageSizeError: If a side is shorter than 32 pixels.
         """
         if min(images.shape[-2:]) < 32:
-            raise ValueError(
+            raise ImageSizeError(
                 f'images of {images.shape[-2]} x {images.shape[-1]} pixels '
                 'are too small: KPUBackbone needs 32 or more on each side.'
             )
