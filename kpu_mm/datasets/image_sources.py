@@ -32,11 +32,16 @@ _NEWLINE = ord('\n')
 _BLANKS = np.frombuffer(b' \t\r', np.uint8)
 
 
+# Enough for most headers, with a preview and a colour profile before the size
+HEAD_BYTES = 1 << 16
+
+
 class ImageSource(Protocol):
     """Numbered images, still encoded.
 
     A source survives pickling and forking: whatever it holds open is opened
-    again, or safe to share, in each process.
+    again, or safe to share, in each process. One whose images are large may
+    have a method ``head(index)``, which gives the first ``HEAD_BYTES``.
     """
 
     def __len__(self) -> int: ...
@@ -50,11 +55,12 @@ class ImageSource(Protocol):
         ...
 
 
-def read_file(path: str | Path) -> bytes:
-    """Read a whole file.
+def read_file(path: str | Path, size: int = -1) -> bytes:
+    """Read a file, or the start of it.
 
     Args:
         path: The file.
+        size: Read so many bytes at most. Defaults to -1, all.
 
     Raises:
         CorruptImageError: If it is missing, no regular file, or cannot be
@@ -65,7 +71,7 @@ def read_file(path: str | Path) -> bytes:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise CorruptImageError(str(path), 'no regular file')
         with open(path, 'rb') as file:
-            return file.read()
+            return file.read(size)
     except OSError as error:
         reason = error.strerror or str(error)
         raise CorruptImageError(str(path), reason) from error
@@ -142,6 +148,10 @@ class ListSource:
     def read(self, index: int) -> bytes:
         """Return the encoded image; CorruptImageError if that fails."""
         return read_file(self._path(index))
+
+    def head(self, index: int) -> bytes:
+        """Return the first bytes of the image, as :meth:`read` does."""
+        return read_file(self.name(index), HEAD_BYTES)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {'_text': None}

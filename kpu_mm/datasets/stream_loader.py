@@ -140,7 +140,8 @@ def build_stream(
 
     Raises:
         ValueError: If a sampler asks for another order, the dataset is
-            empty or the collate function is not registered.
+            empty, its groups of like images do not fill whole batches or the
+            collate function is not registered.
     """
     _check_order(sampler, batch_sampler)
     samples: Any = build_dataset(dataset) if isinstance(dataset, dict) else dataset
@@ -148,6 +149,12 @@ def build_stream(
     if not hasattr(samples, 'set_seed'):
         samples = EndlessDataset(samples)
         collate = dict(collate_fn or {'type': 'pseudo_collate'})
+    group_size = getattr(samples, 'group_size', 1)
+    if group_size > 1 and group_size % batch_size:
+        raise ValueError(
+            f'batch_size={batch_size} would join images of different groups of '
+            f"{group_size}; set the dataset's `group_size` to the batch size or a multiple of it."
+        )
     name = collate.pop('type')
     function = FUNCTIONS.get(name) if isinstance(name, str) else name
     if function is None:

@@ -19,7 +19,7 @@ from kpu_mm.registry import DATASETS
 
 from .encoded_image import CorruptImageError
 from .image_order import stable_hash
-from .image_sources import IMAGE_EXTENSIONS, normalised_extensions
+from .image_sources import HEAD_BYTES, IMAGE_EXTENSIONS, normalised_extensions
 from .image_table import ImageTable, Progress, cache_folder, file_stamp, printable
 
 _BRACES = re.compile(r'\{([^{}]*)\}')
@@ -95,7 +95,14 @@ class TarSource:
 
     def read(self, index: int) -> bytes:
         """Return the encoded image; CorruptImageError if that fails."""
-        shard, offset, size = self._table[index]
+        return self._read(index, self._table[index][2])
+
+    def head(self, index: int) -> bytes:
+        """Return the first bytes of the image, as :meth:`read` does."""
+        return self._read(index, min(HEAD_BYTES, self._table[index][2]))
+
+    def _read(self, index: int, size: int) -> bytes:
+        shard, offset, _ = self._table[index]
         try:
             data = os.pread(self._descriptor(shard), size, offset)
         except OSError as error:

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 from kpu_mm.registry import DATASETS, FUNCTIONS, TRANSFORMS
 
+from .aspect_groups import AspectGroups, aspect_ratio
 from .encoded_image import CorruptImageError
 from .image_order import SourceMix, seeded, stable_hash
 from .image_sources import ImageSource
@@ -39,10 +40,14 @@ class UnlabeledImages(Dataset):
             sets it.
         max_retries: So many images in a row may be replaced. Defaults to
             20.
+        group_size: So many images in a row have similar aspect ratios, so
+            that batches of whole images have little padding: the batch size
+            of a process, or a multiple of it. Defaults to 1, the order takes
+            no notice of shapes.
 
     Raises:
-        ValueError: If there is no source, or a source has no images, or none
-            of some images of a source can be read.
+        ValueError: If there is no source, a source has no images, a group has
+            none, or none of some images of a source can be read.
     """
 
     def __init__(
@@ -52,6 +57,7 @@ class UnlabeledImages(Dataset):
         weights: Sequence[float] | None = None,
         seed: int = 0,
         max_retries: int = 20,
+        group_size: int = 1,
     ) -> None:
         configs = [sources] if isinstance(sources, dict) else list(sources)
         if not configs:
@@ -66,6 +72,8 @@ class UnlabeledImages(Dataset):
         )
         self.seed = seed
         self.max_retries = max_retries
+        self.group_size = group_size
+        self._groups = AspectGroups(group_size, len(self), self._aspect_at)
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -86,7 +94,7 @@ class UnlabeledImages(Dataset):
         """
         skipped: list[tuple[str, str]] = []
         for attempt in range(self.max_retries + 1):
-            place = self._substitute(position, attempt)
+            place = self._place(position, attempt)
             number, index = self._mix.locate(place, self.seed)
             try:
                 return self._load(number, index, position, skipped)
@@ -99,10 +107,14 @@ class UnlabeledImages(Dataset):
             f"'{name}' ({reason}); check that the data are complete."
         )
 
-    def _substitute(self, position: int, attempt: int) -> int:
-        """Return the position to read at an attempt, the 0th its own."""
+    def _aspect_at(self, place: int) -> float:
+        number, index = self._mix.locate(place, self.seed)
+        return aspect_ratio(self.sources[number], index)
+
+    def _place(self, position: int, attempt: int) -> int:
+        """Return the place in the mix to read at an attempt."""
         if attempt == 0:
-            return position
+            return self._groups.locate(position, self.seed)
         # far from positions in use, so that a substitute is rarely seen twice
         return stable_hash(self.seed, position, attempt) % (1 << 40)
 
