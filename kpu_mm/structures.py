@@ -76,28 +76,50 @@ class Features(NamedTuple):
         return variance.clamp(min=0).sqrt().float()
 
 
-def resize_like(features: Features, like: Features) -> Features:
-    """Resize each map bilinearly to the same map of ``like``.
+def resize_like(
+    features: Features, like: Features, shrinks: Sequence[int] | None = None
+) -> Features:
+    """Resize each map to the same map of ``like``, see :func:`resize`.
 
     A cell of the result is valid only if no padding had a share in it.
 
     Args:
         features: Maps, each (B, C_i, H_i, W_i).
         like: As many maps, each (B, C'_i, H'_i, W'_i).
+        shrinks: For each map, how many of its rows and columns become one.
+            Defaults to None, one for each map.
 
     Returns:
         The summary as it was, maps (B, C_i, H'_i, W'_i) and their masks.
     """
     sizes = [(m.shape[-2], m.shape[-1]) for m in like.maps]
-    maps = tuple(bilinear(m, size) for m, size in zip(features.maps, sizes, strict=True))
+    shrinks = shrinks or [1] * len(sizes)
+
+    def resize_all(maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return tuple(resize(*args) for args in zip(maps, sizes, shrinks, strict=True))
+
+    maps = resize_all(features.maps)
     if features.masks is None:
         return Features(features.summary, maps)
-    masks = tuple(
-        # 1 up to rounding where all four neighbours are valid
-        bilinear(mask.float(), size) > 1 - 1e-4
-        for mask, size in zip(features.masks, sizes, strict=True)
-    )
-    return Features(features.summary, maps, masks)
+    shares = resize_all([mask.float() for mask in features.masks])
+    # 1 up to rounding where all cells with a share are valid
+    return Features(features.summary, maps, tuple(share > 1 - 1e-4 for share in shares))
+
+
+def resize(m: Tensor, size: tuple[int, ...], shrink: int = 1) -> Tensor:
+    """Resize a map bilinearly, so that each of its cells has a share in the result.
+
+    Args:
+        m: (B, C, H, W).
+        size: Height and width.
+        shrink: How many rows and columns become one, by the strides; an
+            exported graph does not know the sizes. Defaults to 1.
+    """
+    # Bilinear reads the four nearest cells. From stride 4 to 16 these are 4 of
+    # 16, and the other 12 would get no gradient: they are averaged first.
+    if shrink > 1:
+        m = F.avg_pool2d(m, shrink, ceil_mode=True, count_include_pad=False)
+    return bilinear(m, size)
 
 
 def bilinear(m: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -1,7 +1,8 @@
 import numpy as np
 import torch
+import torch.nn.functional as F
 
-from kpu_mm.structures import Features, resize_like
+from kpu_mm.structures import Features, resize, resize_like
 
 
 def test_outputs_by_name():
@@ -36,6 +37,36 @@ def test_bilinear_by_hand():
     like = Features(None, (torch.zeros(1, 1, 1, 4),))
     (out,) = resize_like(features, like).maps
     torch.testing.assert_close(out.flatten(), torch.tensor([0.0, 1.0, 3.0, 4.0]))
+
+
+def test_each_cell_has_a_share():
+    # from stride 4 to 16 the mean of 4 x 4 cells, as the order of rows tells
+    m = torch.arange(32.0).view(1, 1, 4, 8).requires_grad_()
+    out = resize(m, (1, 2), shrink=4)
+    torch.testing.assert_close(out.flatten(), torch.tensor([13.5, 17.5]))
+    out.sum().backward()
+    torch.testing.assert_close(m.grad, torch.full_like(m, 1 / 16))
+    # from 4 to 8 both ways are the mean of 2 x 2 cells
+    torch.testing.assert_close(resize(m, (2, 4), shrink=2), resize(m, (2, 4)))
+    # 224 pixels, strides 4 and 14
+    m = torch.zeros(1, 1, 56, 56, requires_grad=True)
+    resize(m, (16, 16), shrink=3).sum().backward()
+    assert (m.grad > 0).all()
+    # 337 pixels: the last cell of stride 16 holds one column of stride 4
+    m = torch.randn(1, 1, 4, 85)
+    out = resize(m, (1, 22), shrink=4)
+    torch.testing.assert_close(out[..., -1], m[..., -1].mean().view(1, 1, 1))
+    torch.testing.assert_close(out[..., :-1], F.avg_pool2d(m, 4))
+
+
+def test_a_mean_with_padding_is_not_valid():
+    m = torch.ones(1, 1, 4, 8)
+    mask = torch.ones(1, 1, 4, 8, dtype=torch.bool)
+    m[..., 7], mask[..., 7] = 1e6, False
+    like = Features(None, (torch.zeros(1, 1, 1, 2),))
+    out = resize_like(Features(None, (m,), (mask,)), like, shrinks=[4])
+    assert out.masks[0].flatten().tolist() == [True, False]
+    assert out.maps[0][0, 0, 0, 0] == 1
 
 
 def test_same_grid_is_untouched():

@@ -42,6 +42,10 @@ class KPUDistiller(MultiStreamModel):
             that is left out is off. With 's2t' on, 't2s' and 'rec' use only
             the closest level of each teacher map. Defaults to 1.0 for all
             three.
+        joined_weight: Weight of a student level that is closest to no
+            teacher map, where the closest level of the map that it joined
+            has 1. Each teacher map counts the same, however many levels are
+            compared with it. Defaults to 1.0.
         normalizer: Config of what the teachers' features go through before
             they are compared; one is built for each teacher. Defaults to
             None, they are compared as they are.
@@ -75,6 +79,7 @@ class KPUDistiller(MultiStreamModel):
         teachers: dict[str, dict[str, Any]],
         streams: dict[str, str | Sequence[str]] | None = None,
         terms: dict[str, float] | None = None,
+        joined_weight: float = 1.0,
         normalizer: dict[str, Any] | None = None,
         projector: dict[str, Any] | None = None,
         align: dict[str, Any] | None = None,
@@ -86,7 +91,7 @@ class KPUDistiller(MultiStreamModel):
     ) -> None:
         super().__init__(backward=backward, init_cfg=init_cfg)
         self.terms = dict(terms or dict.fromkeys(TERMS, 1.0))
-        _check_options(self.terms, teachers)
+        _check_options(self.terms, teachers, joined_weight)
         self.streams = TeacherStreams(teachers, streams or {})
         # 'features': the student's own forward is not used, only encode.
         self.student = MODELS.build(student, default_args=dict(out_type='features'))
@@ -113,6 +118,7 @@ class KPUDistiller(MultiStreamModel):
                     self.terms,
                     projector or dict(type='kpu_mm.MLPProjector'),
                     normalizer,
+                    joined_weight,
                 )
                 for name, teacher in self.teachers.items()
             }
@@ -189,16 +195,16 @@ class KPUDistiller(MultiStreamModel):
         x, x_t = link.pair(student, targets)
         if 's2t' in self.terms:
             # equation 1: L_align(h_s2t(X), X^t), in the teacher's space
-            losses['s2t'] = self.align(link.to_teacher(x, like=x_t), x_t)
+            losses['s2t'] = self.align(link.to_teacher(x, like=x_t), x_t, link.weights)
         if 't2s' in self.terms:
             y, y_t = link.pair_unified(x, x_t)
             unified = link.to_student(y_t, like=y)
             # equation 2: L_align(X, h_t2s(X^t)), in the common space
-            losses['t2s'] = self.align(y, unified)
+            losses['t2s'] = self.align(y, unified, link.unified_weights)
             if 'rec' in self.terms:
                 # equation 3: L_align(X^t, h_rec(h_t2s(X^t)))
                 again = link.reconstruct(unified, like=y_t)
-                losses['rec'] = self.align(y_t, again)
+                losses['rec'] = self.align(y_t, again, link.unified_weights)
         return Comparison(losses, x_t, unified)
 
     def teacher_losses(self, compared: Mapping[tuple[str, str], Comparison]) -> dict[str, Tensor]:
@@ -269,7 +275,9 @@ class KPUDistiller(MultiStreamModel):
         return images, batch.get('mask')
 
 
-def _check_options(terms: Mapping[str, float], teachers: Mapping[str, Any]) -> None:
+def _check_options(
+    terms: Mapping[str, float], teachers: Mapping[str, Any], joined_weight: float
+) -> None:
     if not teachers:
         raise ValueError('`teachers` is empty: name at least one teacher.')
     if set(terms) - set(TERMS):
@@ -278,3 +286,6 @@ def _check_options(terms: Mapping[str, float], teachers: Mapping[str, Any]) -> N
         raise ValueError(
             "terms: 'rec' reconstructs teachers from 't2s'; switch on both or neither."
         )
+    # 0 would leave the level without a gradient, which DDP refuses.
+    if not 0 < joined_weight < float('inf'):
+        raise ValueError(f'joined_weight={joined_weight}: give a positive number.')

@@ -41,6 +41,45 @@ class LevelMap(NamedTuple):
             for index, stride in enumerate(self.strides)
         )
 
+    def weights(
+        self, used: Sequence[int], student_strides: Sequence[int], joined_weight: float
+    ) -> tuple[float, ...]:
+        """Weigh pairs so that each teacher map counts the same.
+
+        Args:
+            used: Indices of the pairs in use, one of each map at least.
+            student_strides: Strides of the student's levels.
+            joined_weight: Weight of a level that joined a map, where the
+                map's closest level has 1.
+
+        Returns:
+            A weight for each pair in use. Those of one map add up to one
+            over the number of maps.
+        """
+        closest = self.closest(student_strides)
+        shares = [1.0 if k in closest else joined_weight for k in used]
+        maps = [self.pairs[k][0] for k in used]
+        totals = [
+            sum(share for share, j in zip(shares, maps, strict=True) if i == j)
+            for i in range(len(self.strides))
+        ]
+        return tuple(share / totals[i] / len(totals) for share, i in zip(shares, maps, strict=True))
+
+    def shrinks(
+        self, used: Sequence[int], student_strides: Sequence[int], to_teacher: bool
+    ) -> tuple[int, ...]:
+        """How many whole rows of a map lie in a row of the map that it is resized to.
+
+        Args:
+            used: Indices of the pairs in use.
+            student_strides: Strides of the student's levels.
+            to_teacher: Student maps are resized to teacher maps; else
+                teacher maps to student maps.
+        """
+        # (stride of the student's level, stride of the teacher's map)
+        ends = [(student_strides[self.pairs[k][1]], self.strides[self.pairs[k][0]]) for k in used]
+        return tuple(max(1, t // s if to_teacher else s // t) for s, t in ends)
+
     def to_tensor(self) -> Tensor:
         """Store the level map in a state dict, (N,) uint8."""
         return json_to_tensor(self._asdict())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, reduce
 
 import torch
 import torch.nn.functional as F
@@ -54,9 +54,9 @@ class AlignLoss(nn.Module):
 
     ``summary * Lcos(x1, x2) + cosine * Lcos(V1, V2) + smooth_l1 *
     SmoothL1(V1, V2)`` for summaries x and spatial maps V. The first term is
-    dropped where a model has no summary; the others are means over the maps
-    and their valid positions. Computed in float32 whatever the autocast.
-    The last two weights are for the recipes of other papers.
+    dropped where a model has no summary; the others are means over a map's
+    valid positions, then weighted means over the maps. Computed in float32
+    whatever the autocast. The last two weights are for the recipes of other papers.
 
     Args:
         summary: Weight of the summaries' cosine. Defaults to 1.0.
@@ -90,12 +90,16 @@ class AlignLoss(nn.Module):
                 'AlignLoss compares no maps: give one of cosine, smooth_l1 and mse a weight.'
             )
 
-    def forward(self, first: Features, second: Features) -> Tensor:
+    def forward(
+        self, first: Features, second: Features, weights: Sequence[float] | None = None
+    ) -> Tensor:
         """Compare the summaries, and the maps one by one.
 
         Args:
             first: Features with as many maps, of the same shapes, as
             second: the other model's.
+            weights: Weight of each map, which add up to 1. Defaults to None,
+                every map counts the same.
 
         Returns:
             One value for each image, (B,).
@@ -109,8 +113,9 @@ class AlignLoss(nn.Module):
                 masked_mean(_distance(self.map_terms, v1, v2), mask)
                 for v1, v2, mask in zip(first.maps, second.maps, masks, strict=True)
             ]
-            # (B,) for each map -> (B,): every map counts the same
-            loss = torch.stack(maps).mean(0)
+            weights = weights or [1 / len(maps)] * len(maps)
+            # (B,) for each map -> (B,); plain numbers cost no copy to the device
+            loss = reduce(torch.add, [w * m for w, m in zip(weights, maps, strict=True)])
             x1, x2 = first.summary, second.summary
             if self.summary_terms and x1 is not None and x2 is not None:
                 loss = loss + _distance(self.summary_terms, x1, x2)

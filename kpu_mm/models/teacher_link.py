@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from kpu_mm.registry import MODELS
-from kpu_mm.structures import Features, bilinear, resize_like
+from kpu_mm.structures import Features, resize, resize_like
 
 from .level_map import LevelMap
 from .normalizers import BaseNormalizer
@@ -32,10 +32,14 @@ class TeacherLink(nn.Module):
             h_t2s and h_rec for those of :attr:`unified`.
         normalizer: What a teacher's features go through before they are
             compared. Defaults to None, they are compared as they are.
+        joined_weight: Weight of a level that joined a teacher map, see
+            :meth:`LevelMap.weights`. Defaults to 1.0.
 
     Attributes:
         closest: For each teacher map, the index of its closest pair.
         unified: The indices of the pairs that t2s and rec use.
+        weights: Weights of all pairs, for s2t.
+        unified_weights: Weights of the pairs that t2s and rec use.
     """
 
     def __init__(
@@ -44,12 +48,17 @@ class TeacherLink(nn.Module):
         student_strides: Sequence[int],
         projectors: Mapping[str, nn.Module],
         normalizer: BaseNormalizer | None = None,
+        joined_weight: float = 1.0,
     ) -> None:
         super().__init__()
         self.levels = levels
         self.student_strides = tuple(student_strides)
         self.closest = levels.closest(student_strides)
         self.unified = unified_pairs(levels, student_strides, projectors)
+        self.weights, self.unified_weights = (
+            levels.weights(used, student_strides, joined_weight)
+            for used in (range(len(levels.pairs)), self.unified)
+        )
         # None for a term that is off: nn.Module leaves it out of the state.
         self.s2t: Any = projectors.get('s2t')
         self.t2s: Any = projectors.get('t2s')
@@ -100,7 +109,8 @@ class TeacherLink(nn.Module):
             like: The teacher's paired maps, for their sizes.
         """
         # Resizing and an MLP do not commute: `infer` has the same order.
-        projected: Features = self.s2t(resize_like(x, like))
+        shrinks = self._shrinks(range(len(self.levels.pairs)), to_teacher=True)
+        projected: Features = self.s2t(resize_like(x, like, shrinks))
         return projected
 
     def to_student(self, x_t: Features, like: Features | None = None) -> Features:
@@ -112,7 +122,9 @@ class TeacherLink(nn.Module):
                 Defaults to None, the teacher's own sizes.
         """
         projected: Features = self.t2s(x_t)
-        return projected if like is None else resize_like(projected, like)
+        if like is None:
+            return projected
+        return resize_like(projected, like, self._shrinks(self.unified, to_teacher=False))
 
     def reconstruct(self, unified: Features, like: Features) -> Features:
         """h_rec(h_t2s(X^t)), on the grids of X^t.
@@ -121,8 +133,12 @@ class TeacherLink(nn.Module):
             unified: What :meth:`to_student` gave.
             like: The teacher's maps of the unified pairs, for their sizes.
         """
-        projected: Features = self.rec(resize_like(unified, like))
+        shrinks = self._shrinks(self.unified, to_teacher=True)
+        projected: Features = self.rec(resize_like(unified, like, shrinks))
         return projected
+
+    def _shrinks(self, used: Sequence[int], to_teacher: bool) -> tuple[int, ...]:
+        return self.levels.shrinks(used, self.student_strides, to_teacher)
 
     # ---- inference --------------------------------------------------------
 
@@ -153,13 +169,14 @@ class TeacherLink(nn.Module):
             (B, C_i, ceil(H / s_i), ceil(W / s_i)).
         """
         levels = [self.levels.pairs[k][1] for k in self.closest]
+        shrinks = self._shrinks(self.closest, to_teacher=True)
         maps = tuple(
             # -(-side // stride) would be wrong: ONNX divides towards zero
-            bilinear(m, tuple((side + stride - 1) // stride for side in size))
+            resize(m, tuple((side + stride - 1) // stride for side in size), shrink)
             if stride != self.student_strides[level]
             else m
-            for m, level, stride in zip(
-                student.select(levels).maps, levels, self.levels.strides, strict=True
+            for m, level, stride, shrink in zip(
+                student.select(levels).maps, levels, self.levels.strides, shrinks, strict=True
             )
         )
         projected: Features = self.s2t(student._replace(maps=maps, masks=None), mlps=self.closest)
@@ -215,6 +232,7 @@ def build_link(
     terms: Mapping[str, float],
     projector: dict[str, Any],
     normalizer: dict[str, Any] | None,
+    joined_weight: float = 1.0,
 ) -> TeacherLink:
     """Build the link to one teacher, with new projectors.
 
@@ -225,6 +243,8 @@ def build_link(
         terms: The loss terms in use.
         projector: Config of a projector.
         normalizer: Config of a normaliser; None for none.
+        joined_weight: Weight of a level that joined a teacher map. Defaults
+            to 1.0.
     """
     unified = unified_pairs(levels, student.strides, terms)
     projectors = {}
@@ -253,4 +273,5 @@ def build_link(
         student.strides,
         projectors,
         None if normalizer is None else MODELS.build(normalizer, default_args=channels),
+        joined_weight,
     )

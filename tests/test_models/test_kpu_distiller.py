@@ -72,14 +72,16 @@ def test_loss_is_the_papers(cfg):
             x_t, x = teacher.summary, features.summary
             has = x_t is not None
             x_u = mlp(h0['t2s'], x_t) if has else None
+            # the levels of strides 4 and 8 share one map of three
+            weights = dict(dino=[1], gdino=[1 / 6, 1 / 6, 1 / 3, 1 / 3])[name]
             for k, (i, j) in enumerate(pairs):
                 v_t, v = teacher.maps[i], features.maps[j]
-                total['s2t'] += l_align(
+                total['s2t'] += weights[k] * l_align(
                     mlp(h0['s2t'], x) if has else None,
                     mlp_map(p['s2t'].maps[k], to_size(v, v_t)),
                     x_t,
                     v_t,
-                ) / len(pairs)
+                )
             for k, (i, j) in enumerate(unified_pairs):
                 v_t, v = teacher.maps[i], features.maps[j]
                 h = {t: p[t].maps[k] for t in ('t2s', 'rec')}
@@ -142,6 +144,18 @@ def test_a_level_that_joined_a_map_is_unified_only_without_s2t(cfg):
     model(make_streams())['loss'].backward()
     assert model.links['gdino'].unified == (0, 1, 2, 3)
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+def test_each_cell_of_each_level_learns_from_one_coarse_map(cfg):
+    cfg['teachers'].pop('gdino')
+    model = build(cfg)
+    images = make_streams()['dino']['images']
+    student, teacher = model.student.encode(images), model.teachers['dino'].encode(images)
+    for m in student.maps:
+        m.retain_grad()
+    model.terms_of('dino', student, teacher).losses['s2t'].sum().backward()
+    for m in student.maps:
+        assert (m.grad.abs().sum(1) > 0).all(), m.shape
 
 
 def test_terms_switch(cfg):
@@ -267,6 +281,8 @@ def test_tensor_mode_gives_student_features(cfg):
         (dict(terms=dict(s2s=1.0)), 's2s'),
         (dict(terms=dict(rec=1.0)), 'switch on both'),
         (dict(backward='both'), "backward='both'"),
+        (dict(joined_weight=0), 'joined_weight=0: give a positive'),
+        (dict(joined_weight=float('nan')), 'joined_weight=nan'),
         (dict(streams=dict(sam='dino')), r"no teacher \['sam'\]"),
         (dict(streams=dict(dino=[])), "'dino' sees no stream"),
     ],

@@ -72,6 +72,16 @@ def test_mean_over_maps_and_zero_when_equal():
     torch.testing.assert_close(AlignLoss()(Features(None, maps), other), one / 2)
 
 
+def test_weighted_mean_over_maps():
+    # 1 - cosine is 1 in the first map, 2 in the second; smooth L1 is off
+    x = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)
+    y = torch.tensor([0.0, 1.0]).view(1, 2, 1, 1)
+    first, second = Features(None, (x, x)), Features(None, (y, -x))
+    loss = AlignLoss(cosine=1.0, smooth_l1=0.0)
+    torch.testing.assert_close(loss(first, second), torch.tensor([1.5]))
+    torch.testing.assert_close(loss(first, second, (0.75, 0.25)), torch.tensor([1.25]))
+
+
 def test_padding_counts_nowhere():
     torch.manual_seed(1)
     a, b = torch.randn(2, 2, 3, 4, 5)

@@ -32,6 +32,17 @@ def test_resizes_to_the_teacher_s_grid_and_projects():
         assert torch.equal(got.summary, projector.summary(features.summary))
 
 
+def test_a_much_coarser_map_is_averaged_in_training_and_inference():
+    projector = MLPProjector(None, None, (6,), (4,), hidden=7)
+    link = TeacherLink(LevelMap((64,), ((0, 0),)), (16,), dict(s2t=projector))
+    m = torch.randn(1, 6, 9, 4)  # 136 x 64 pixels
+    pooled = F.avg_pool2d(m, 4, ceil_mode=True)
+    expected = projector.maps[0](pooled.movedim(1, -1)).movedim(-1, 1)
+    student, like = Features(None, (m,)), Features(None, (torch.zeros(1, 4, 3, 1),))
+    torch.testing.assert_close(link.infer(student, (136, 64)).maps[0], expected)
+    torch.testing.assert_close(link.to_teacher(student, like).maps[0], expected)
+
+
 def build(levels=LEVELS, **projectors):
     return TeacherLink(levels, STRIDES, projectors)
 
