@@ -151,7 +151,7 @@ class ListSource:
 
     def head(self, index: int) -> bytes:
         """Return the first bytes of the image, as :meth:`read` does."""
-        return read_file(self.name(index), HEAD_BYTES)
+        return read_file(self._path(index), HEAD_BYTES)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {'_text': None}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 from itertools import islice, pairwise
 
@@ -12,6 +13,7 @@ from PIL import Image
 from kpu_mm.datasets import (
     EncodedImage,
     FolderSource,
+    ListSource,
     MultiStreamLoader,
     TarSource,
     UnlabeledImages,
@@ -150,6 +152,10 @@ def test_header_of_each_source(tmp_path, images):
         ratios = [aspect_ratio(source, i) for i in range(4)]
         assert ratios == [64 / 48, 40 / 50, 200 / 300, 1.0]
         assert len(source.head(2)) == 2**16 and source.head(0) == turned
+    # a list keeps the bytes of a name that is not UTF-8
+    (root / os.fsdecode(b'\xff.jpg')).write_bytes(turned)
+    (tmp_path / 'list').write_bytes(b'\xff.jpg\n')
+    assert ListSource(str(tmp_path / 'list'), root=str(root)).head(0) == turned
 
     class Plain:
         def read(self, index):
