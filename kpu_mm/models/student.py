@@ -24,7 +24,7 @@ from .teacher_link import TeacherLink
 
 _SYNC = ('SyncBN', 'MMSyncBN')
 # what concerns training, or is set anew
-_LEFT_OUT = ('type', 'sentinel', 'init_cfg', 'with_cp', 'frozen')
+_LEFT_OUT = ('type', 'sentinel', 'init_cfg', 'with_cp', 'frozen', 'norm_eval')
 # what keys of distillers before TeacherLink start with
 _OLD_LAYOUT = ('projectors.', 'normalizers.', 'level_record.')
 

@@ -27,7 +27,7 @@ _LARGEST = 1 << 16
 # built without importing anything
 _NORMS = ('BN', 'BN2d', 'GN', 'IN', 'IN2d')
 # given by the folder or its reader, never by config.json
-_NOT_OURS = ('return', 'init_cfg', 'frozen', 'with_cp')
+_NOT_OURS = ('return', 'init_cfg', 'frozen', 'norm_eval', 'with_cp')
 # names only: a dotted path would be imported
 _TEACHER = re.compile(r'(kpu_mm\.)?[A-Za-z_]\w*')
 _TOOLBOX_CONFIG = re.compile(r'mm\w+::[\w-]+(/[\w-][\w.-]*)*')

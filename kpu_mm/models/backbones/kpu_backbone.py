@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from mmcv.cnn import build_norm_layer
+from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -57,6 +58,8 @@ class KPUBackbone(SentinelBackbone):
             'features' for owners that call :meth:`extract`. Parts of no use
             to it are not trained. Defaults to 'pyramid'.
         norm_cfg: Config of the norm layers. Defaults to ``dict(type='BN')``.
+        norm_eval: Batch norms keep their running statistics in training,
+            too, as those of OpenMMLab's ResNets. Defaults to False.
         with_cp: Recompute blocks to save memory. Defaults to False.
         init_cfg: ``dict(type='Pretrained', checkpoint=...)`` takes a
             distiller's or a detector's checkpoint or an exported file and
@@ -81,6 +84,7 @@ class KPUBackbone(SentinelBackbone):
         out_indices: Sequence[int] = (0, 1, 2, 3),
         out_type: str = 'pyramid',
         norm_cfg: dict[str, Any] | None = None,
+        norm_eval: bool = False,
         with_cp: bool = False,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
@@ -97,6 +101,7 @@ class KPUBackbone(SentinelBackbone):
         bounds = [i * depth // blocks for i in range(blocks + 1)]
         self.spans = list(pairwise(bounds))
         self.frozen = frozen
+        self.norm_eval = norm_eval
         self.with_cp = with_cp
         dims = self.embed_dims = self.sentinel.embed_dims
 
@@ -188,6 +193,10 @@ class KPUBackbone(SentinelBackbone):
         return Features(summary, merge_levels(self.norms, [fine, *maps], vit_maps))
 
     def train(self, mode: bool = True) -> KPUBackbone:
-        """Set the mode of what is trained; frozen parts stay in eval."""
+        """Set the mode of what is trained; what is frozen stays in eval."""
         super().train(mode and self.frozen != 'all')
+        if self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
         return self

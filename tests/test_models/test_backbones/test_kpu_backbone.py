@@ -240,6 +240,26 @@ def test_norm_cfg():
         torch.testing.assert_close(a[1:2], b, rtol=1e-4, atol=1e-5)
 
 
+def test_norm_eval():
+    torch.manual_seed(0)
+    backbone, usual = build(norm_eval=True), build()
+    usual.load_state_dict(backbone.state_dict())
+    images = torch.randn(3, 3, 64, 64)
+    backbone.train()
+    usual.train()
+    assert backbone.training and backbone.interactions[0].training
+    before = {k: v.clone() for k, v in backbone.state_dict().items()}
+    maps = backbone(images)
+    for a, b, c in zip(maps, backbone.eval()(images), usual(images), strict=True):
+        torch.testing.assert_close(a, b)
+        assert not torch.allclose(a, c, atol=1e-2)
+    after = backbone.state_dict()
+    assert all(torch.equal(after[k], before[k]) for k in before)
+    # weights of the norm layers are still trained
+    sum(m.sum() for m in maps).backward()
+    assert all(norm.weight.grad is not None for norm in backbone.norms)
+
+
 def test_normalise_leaves_padding_at_zero():
     backbone = build()
     images = torch.full((1, 3, 40, 40), 255, dtype=torch.uint8)
