@@ -94,6 +94,37 @@ def teacher_batches(args: argparse.Namespace, cfg: Config) -> dict[str, Iterator
     }
 
 
+def without_augmentation(cfg: Config, folder: str) -> None:
+    """Let each stream read a folder, whole images or their central squares.
+
+    Args:
+        cfg: The config, which is changed: streams of random crops take the
+            largest central square at the crop's size, all others keep the
+            first transform, and no other transform is left.
+        folder: Folder of images.
+
+    Raises:
+        ValueError: If a stream is no ``kpu_mm.UnlabeledImages``.
+    """
+    for name, stream in cfg.get('train_dataloader', {}).items():
+        dataset = stream.dataset
+        if dataset.get('type') != 'kpu_mm.UnlabeledImages':
+            raise ValueError(
+                f"stream '{name}' is no kpu_mm.UnlabeledImages, but {dataset.get('type')}, so it "
+                'cannot read a folder of images; leave out --images.'
+            )
+        first = dataset.pipeline[0]
+        if first.type == 'kpu_mm.DecodeRandomResizedCrop':
+            # A square of the whole area fits into no other image than a square
+            # one; then the largest central one is taken.
+            first.update(scale=(1.0, 1.0), ratio=(1.0, 1.0))
+        dataset.update(
+            sources=dict(type='kpu_mm.FolderSource', root=folder),
+            weights=None,
+            pipeline=[first, dict(type='kpu_mm.PackImage')],
+        )
+
+
 def sized_batches(
     args: argparse.Namespace, cfg: Config, sizes: list[int]
 ) -> dict[int, Iterator[Batch]]:

@@ -97,7 +97,7 @@ def test_config_with_another_student():
     cfg = zero_shot_config(DETECT, DETECT.default, 'other.pth', 'second')
     assert cfg.model.encoder.source == 'other.pth'
     assert cfg.model.encoder.teacher == 'second'
-    assert cfg.model.teacher.source == 'IDEA-Research/grounding-dino-tiny'
+    assert cfg.model.teacher.source == 'IDEA-Research/grounding-dino-base'
 
 
 def test_config_of_another_run_is_forgotten():

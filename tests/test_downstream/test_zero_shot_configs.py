@@ -157,7 +157,7 @@ def test_clip_row_of_segmentation_is_open_clip(small, run, clip_dir):
 @torch.no_grad()
 @pytest.mark.slow
 def test_grounding_dino_row_is_transformers(small, run, grounding_dino_dir):
-    cfg = small('coco/grounding-dino-swint')
+    cfg = small('coco/grounding-dino-swinb')
     cfg.test_dataloader.batch_size = 1
     found = run(cfg)
     model = GroundingDinoForObjectDetection.from_pretrained(grounding_dino_dir)

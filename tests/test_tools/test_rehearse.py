@@ -2,6 +2,7 @@
 
 import runpy
 import sys
+from types import SimpleNamespace
 
 import pytest
 import rehearse
@@ -10,8 +11,12 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from rehearsal import report
 from rehearsal.report import GPU, Report
+from rehearsal.untrained import untrained
 
 from kpu_mm.models.kpu_distiller import KPUDistiller
+from kpu_mm.models.level_map import map_levels
+from kpu_mm.models.teacher_link import build_link
+from kpu_mm.registry import MODELS
 from tests.runs import ROOT, refusal_of
 
 TOOL = 'analysis_tools/rehearse.py'
@@ -33,6 +38,22 @@ def test_a_run(run_config, monkeypatch, capsys):
     assert 'hours of 12 steps' in out and 'hours of 2 GPUs' in out
     assert 'teachers.coarse' in out and 'buckets of DDP' in out
     assert 'On one H100 the batch fits' in out
+
+
+@pytest.mark.parametrize(
+    ('name', 'channels'),
+    [('kpu_vitb', (256, 512, 1024)), ('kpu_vitb_grounding-dino-tiny', (192, 384, 768))],
+)
+def test_projectors_have_the_widths_of_released_teachers(name, channels):
+    cfg = Config.fromfile(CONFIGS / 'distill' / f'{name}.py').model
+    with untrained():
+        teacher = MODELS.build(cfg.teachers.grounding_dino)
+    assert teacher.channels == channels
+    student = SimpleNamespace(strides=(4, 8, 16, 32), embed_dims=768)
+    levels = map_levels(dict(gdino=teacher.strides), student.strides)['gdino']
+    link = build_link(levels, student, teacher, dict(s2t=1.0, t2s=1.0), cfg.projector, None)
+    assert link.channels == channels
+    assert [mlp[0].in_features for mlp in link.t2s.maps] == [*channels]
 
 
 def test_finds_an_item_in_the_step(run_config, monkeypatch):

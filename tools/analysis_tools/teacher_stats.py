@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kpu_mm.analysis.batches import Batch, teacher_batches
+from kpu_mm.analysis.batches import Batch, teacher_batches, without_augmentation
 from kpu_mm.analysis.distilled import Encode, load_distiller
 from kpu_mm.analysis.report import bars, markdown_table, panels, write_report
 from kpu_mm.models.kpu_distiller import KPUDistiller
@@ -130,6 +130,12 @@ def parse_args() -> argparse.Namespace:
     add_analysis_arguments(parser, num_images=256)
     add_stream_arguments(parser)
     parser.add_argument(
+        '--images',
+        metavar='FOLDER',
+        help='folder of images, which are not augmented, such as a validation set (default: '
+        'the streams of the config, as in training)',
+    )
+    parser.add_argument(
         'checkpoint', nargs='?', help='checkpoint of the run, to measure its t2s projectors too'
     )
     return parser.parse_args()
@@ -181,6 +187,8 @@ def main() -> None:
 
     report: dict[str, Any] = dict(num_images=args.num_images)
     with refusing():
+        if args.images is not None:
+            without_augmentation(cfg, args.images)
         teacher_batches(args, cfg)  # complain before models are built
         for key, space in build(args, cfg).items():
             report[key] = measure_teachers(space, teacher_batches(args, cfg))

@@ -4,6 +4,6 @@
 student = dict(type='kpu_mm.ProjectedBackbone', source='work_dirs/kpu_vitb/iter_40000.pth')
 # as in _base_/models/kpu_vitb.py
 clip = dict(model='ViT-B-16-quickgelu', pretrained='openai')
-grounding_dino = dict(source='IDEA-Research/grounding-dino-tiny')
+grounding_dino = dict(source='IDEA-Research/grounding-dino-base')
 # embeddings of class names, for the next run
 text_cache = 'work_dirs/text_embeddings'

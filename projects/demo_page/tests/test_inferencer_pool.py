@@ -141,7 +141,7 @@ def test_students_and_configs(tmp_path):
 
 
 @pytest.mark.parametrize(
-    'config', ['zero_shot/coco/grounding-dino-swint', 'distill/kpu_vitb', dict(a=1)]
+    'config', ['zero_shot/coco/grounding-dino-swinb', 'distill/kpu_vitb', dict(a=1)]
 )
 def test_configs_without_a_student(config):
     with pytest.raises(ValueError, match='names no student'):
