@@ -95,7 +95,7 @@ def test_clear_messages(run, checkpoint, distilled, tmp_path):
     with pytest.raises(FileNotFoundError, match='does not exist: pass a'):
         ProjectedBackbone(str(tmp_path / 'nowhere.pth'), 'other')
     alone = shutil.copy(checkpoint, tmp_path / 'alone.pth')
-    with pytest.raises(FileNotFoundError, match='There are 0 configs'):
+    with pytest.raises(FileNotFoundError, match='There is no config'):
         ProjectedBackbone(alone, 'other')
     state = dict(distilled[2].state_dict())
     state['level_record._extra_state'] = torch.zeros(1)
