@@ -120,13 +120,10 @@ def _size_error(error: Exception, frames: Sequence[FrameType]) -> str:
 
     if not isinstance(error, ImageSizeError):
         return ''
-    batches = [f.f_locals['data_batch'] for f in frames if 'data_batch' in f.f_locals]
-    paths = ', '.join(f"'{path}'" for path in _paths(batches[:1]))
-    return (
-        f'{error} The batch has {paths}; replace or remove what is smaller.'
-        if paths
-        else str(error)
-    )
+    batch = next((f.f_locals['data_batch'] for f in frames if 'data_batch' in f.f_locals), None)
+    paths = ', '.join(f"'{path}'" for path in _paths(batch))
+    # Streams without labels know no paths; they skip such images.
+    return f'{error} The batch has {paths}; replace what is too small.' if paths else f'{error}'
 
 
 def _paths(batch: Any) -> Iterator[str]:

@@ -2,11 +2,13 @@
 
 import pickle
 import runpy
+import shutil
 import sys
 
 import pytest
 import torch
 from mmengine.config import Config
+from PIL import Image
 
 from kpu_mm.registry import MODELS
 from tests.runs import ROOT, metrics_of, run_tool
@@ -166,3 +168,19 @@ def test_what_does_not_fit_is_one_sentence(labeled, checkpoint, run, tmp_path, c
         assert stop.value.code == 2
         error = capsys.readouterr().err.strip().splitlines()[-1]
         assert error.startswith('test.py: error: ') and message in error
+
+
+def test_an_image_that_is_too_small_for_the_model_is_named(
+    labeled, checkpoint, run, tmp_path, capsys
+):
+    root = tmp_path / 'ade20k'
+    shutil.copytree(labeled / 'ade20k', root)
+    for folder, mode in (('images', 'RGB'), ('annotations', 'L')):
+        Image.new(mode, (64, 3)).save(root / folder / 'val' / '9.png')
+    options = ('--cfg-options', f'test_dataloader.dataset.data_root={root}')
+    with pytest.raises(SystemExit) as stop:
+        run(labeled / 'ade20k.py', checkpoint, '--work-dir', tmp_path / 'work', *options)
+    assert stop.value.code == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert 'images of 3 x 64 pixels are too small: KPUBackbone needs 32' in error
+    assert error.endswith(f"The batch has '{root}/images/val/9.png'; replace what is too small.")
