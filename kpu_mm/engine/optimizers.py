@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -36,8 +37,50 @@ class AutocastOptimWrapper(OptimWrapper):
             yield
 
 
+class FusedConstructor(DefaultOptimWrapperConstructor):
+    """MMEngine's constructor with fused kernels on CUDA.
+
+    An optimiser that has them (Adam, AdamW, SGD) uses them there unless its
+    config sets ``fused``, also when it resumes a run of another machine. A
+    fused Adam counts its steps on the GPU; any other would ask the GPU for
+    the count of each resumed parameter in every step.
+    """
+
+    optimizer_cfg: dict[str, Any]
+
+    def __call__(self, model: nn.Module) -> OptimWrapper:
+        """Build the optimiser wrapper.
+
+        Args:
+            model: The model, wrapped or not.
+        """
+        kind = self.optimizer_cfg['type']
+        kind = kind if isinstance(kind, type) else OPTIMIZERS.get(kind)
+        on_gpu = any(p.is_cuda for p in model.parameters())
+        if on_gpu and 'fused' in inspect.signature(kind).parameters:
+            self.optimizer_cfg = {'fused': True, **self.optimizer_cfg}
+        wrapper = self.wrap(model)
+        wrapper.optimizer.register_load_state_dict_pre_hook(_keep_fused)
+        return wrapper
+
+    def wrap(self, model: nn.Module) -> OptimWrapper:
+        """Build the optimiser wrapper, once its kernels are chosen.
+
+        Args:
+            model: The model, wrapped or not.
+        """
+        return super().__call__(model)
+
+
+def _keep_fused(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Hook before ``load_state_dict()``: kernels are not the checkpoint's."""
+    for saved, own in zip(state['param_groups'], optimizer.param_groups, strict=False):
+        if 'fused' in own:
+            saved['fused'] = own['fused']
+
+
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
-class TrainableConstructor(DefaultOptimWrapperConstructor):
+class TrainableConstructor(FusedConstructor):
     """MMEngine's constructor without the frozen parameters.
 
     With ``paramwise_cfg`` it is MMEngine's own, which leaves them out too.
@@ -46,7 +89,7 @@ class TrainableConstructor(DefaultOptimWrapperConstructor):
     ``DefaultOptimWrapperConstructor``.
     """
 
-    def __call__(self, model: nn.Module) -> OptimWrapper:
+    def wrap(self, model: nn.Module) -> OptimWrapper:
         """Build the optimiser wrapper.
 
         Args:
@@ -58,7 +101,7 @@ class TrainableConstructor(DefaultOptimWrapperConstructor):
         # Without paramwise_cfg MMEngine hands all parameters to the
         # optimiser, the frozen ones too.
         if self.paramwise_cfg:
-            return super().__call__(model)
+            return super().wrap(model)
         params = [p for p in model.parameters() if p.requires_grad]
         if not params:
             raise ValueError('every parameter of the model is frozen: there is nothing to train.')
@@ -107,7 +150,7 @@ def _undecayed(model: nn.Module) -> set[nn.Parameter]:
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
-class LayerDecayConstructor(DefaultOptimWrapperConstructor):
+class LayerDecayConstructor(FusedConstructor):
     """MMEngine's constructor with rates that fall towards the input.
 
     A parameter of the backbone at depth d of D learns with

@@ -253,7 +253,7 @@ class KPUDistiller(MultiStreamModel):
         """The streams that the teachers see."""
         return tuple(self.streams.of_stream)
 
-    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, Mapping[str, float]]:
         """Add the ratio of the teachers' standard deviations to the log."""
         return super().parse_losses({**losses, **std_ratios(losses)})
 

@@ -131,7 +131,7 @@ class _TaskPreprocessors(BaseDataPreprocessor):
     """Hands each task's batch to the preprocessor that the task owns."""
 
     def __init__(self, tasks: Mapping[str, BaseModel]) -> None:
-        super().__init__()
+        super().__init__(non_blocking=True)
         # In a tuple: nn.Module would register the tasks a second time.
         self._shared = (tasks,)
 
@@ -139,7 +139,8 @@ class _TaskPreprocessors(BaseDataPreprocessor):
         (tasks,) = self._shared
         return {
             'streams': {
-                name: tasks[name].data_preprocessor(batch, training)
+                # copied here, as not every toolbox's waits for no copy
+                name: tasks[name].data_preprocessor(self.cast_data(batch), training)
                 for name, batch in data['streams'].items()
             }
         }

@@ -3,6 +3,7 @@ import torch
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from mmpretrain.engine.optimizers import LearningRateDecayOptimWrapperConstructor
 from mmpretrain.registry import MODELS
+from rehearsal.stand_ins import fake_gpu
 
 import kpu_mm.engine.optimizers  # noqa: F401
 from kpu_mm.engine.optimizers import LayerDecayConstructor
@@ -115,6 +116,43 @@ def test_modules_that_want_no_weight_decay(paramwise):
         for p in group['params']
     }
     assert [decays[p] for p in model.parameters()] == [0.01, 0.01, 0, 0]
+
+
+def stepped(model):
+    """State of an optimiser after one step."""
+    optimizer = construct(model).optimizer
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    return optimizer.state_dict()
+
+
+@pytest.mark.parametrize('paramwise', [None, dict(norm_decay_mult=0.0)])
+def test_fused_on_a_gpu_and_no_waiting_after_resume(paramwise):
+    state = stepped(torch.nn.Linear(2, 3))
+    assert not state['param_groups'][0]['fused']
+    with fake_gpu({}) as gpu:
+        model = torch.nn.Linear(2, 3).to('cuda')
+        optimizer = construct(model, paramwise_cfg=paramwise).optimizer
+        assert all(group['fused'] for group in optimizer.param_groups)
+        if paramwise is None:  # the groups are those of the state
+            optimizer.load_state_dict(state)
+        for p in model.parameters():
+            p.grad = torch.zeros_like(p)
+        gpu.forget()  # the load itself copies
+        optimizer.step()
+        assert all(group['fused'] for group in optimizer.param_groups)
+        assert all(values['step'].is_cuda for values in optimizer.state.values())
+        assert not gpu.waits
+
+
+def test_kernels_are_those_of_the_machine():
+    model = torch.nn.Linear(2, 3)
+    optimizer, state = construct(model).optimizer, stepped(model)
+    for group in state['param_groups']:
+        group['fused'] = True
+    optimizer.load_state_dict(state)
+    assert not any(group['fused'] for group in optimizer.param_groups)
 
 
 def test_nothing_to_train():

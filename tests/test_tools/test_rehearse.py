@@ -56,6 +56,13 @@ def test_projectors_have_the_widths_of_released_teachers(name, channels):
     assert [mlp[0].in_features for mlp in link.t2s.maps] == [*channels]
 
 
+def test_the_step_waits_once_and_late(run_config):
+    # for the values of the log, when the backward pass is on its way
+    (((what, place), times),) = count(run_config).waits.items()
+    assert (what, times) == ('an event', 1)
+    assert place.startswith('kpu_mm/models/multi_stream_model.py:')
+
+
 def test_finds_an_item_in_the_step(run_config, monkeypatch):
     losses = KPUDistiller.teacher_losses
 

@@ -13,6 +13,7 @@ coco_model = dict(
         std=[58.395, 57.12, 57.375],
         bgr_to_rgb=True,
         pad_size_divisor=32,
+        non_blocking=True,
     ),
     bbox_head=dict(
         type='kpu_mm.MaskDINOHead',

@@ -119,7 +119,8 @@ class EqualBalancer(BaseBalancer):
         """
         means = torch.stack([loss.mean() for loss in losses.values()])
         # All T teachers, not those given: one call may bring one stream.
-        weight = means.new_tensor(1 / len(self.teachers))
+        # filled on the device: new_tensor would copy from the host and wait
+        weight = means.new_full((), 1 / len(self.teachers))
         return Balance(weight * means.sum(), dict.fromkeys(losses, weight))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -58,6 +59,9 @@ def fake_gpu(part_of: Mapping[nn.Module, str]) -> Iterator[FakeGPU]:
             'torch.cuda.current_device': lambda: 0,
             'torch.cuda.get_device_capability': lambda *_: (9, 0),
             'torch.cuda.synchronize': lambda *_: gpu.wait('synchronize'),
+            'torch.cuda.Event': lambda *_: SimpleNamespace(
+                record=lambda: None, synchronize=lambda: gpu.wait('an event')
+            ),
             'torch._subclasses.fake_tensor.init_gpu_context': lambda _: None,
             # at once, not value by value
             'torch._subclasses.fake_tensor.FakeTensor.tolist': lambda x: x.cpu().tolist(),
