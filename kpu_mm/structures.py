@@ -116,8 +116,9 @@ def resize(m: Tensor, size: tuple[int, ...], shrink: int = 1) -> Tensor:
             exported graph does not know the sizes. Defaults to 1.
     """
     # Bilinear reads the four nearest cells. From stride 4 to 16 these are 4 of
-    # 16, and the other 12 would get no gradient: they are averaged first.
-    if shrink > 1:
+    # 16, and the other 12 would get no gradient: they are averaged first. From
+    # stride 4 to 8 bilinear is the mean, without keeping the map for backward.
+    if shrink > 2:
         m = F.avg_pool2d(m, shrink, ceil_mode=True, count_include_pad=False)
     return bilinear(m, size)
 

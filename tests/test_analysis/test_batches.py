@@ -6,7 +6,12 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
-from kpu_mm.analysis.batches import first_batches, labelled_images, sized_batches
+from kpu_mm.analysis.batches import (
+    first_batches,
+    labelled_images,
+    sized_batches,
+    without_augmentation,
+)
 from kpu_mm.datasets import MultiStreamLoader
 from tests.runs import write_images
 
@@ -54,6 +59,39 @@ def sized(folder, streams=None, sizes=(40,)):
     cfg = Config(dict(train_dataloader=streams or {}))
     found = sized_batches(args, cfg, list(sizes))
     return [list(batches) for batches in found.values()]
+
+
+def test_images_without_augmentation(folder, tmp_path):
+    crops = stream(tmp_path / 'elsewhere')
+    crops['dataset']['pipeline'][0] = dict(type='kpu_mm.DecodeRandomResizedCrop', size=32)
+    crops['dataset'].update(weights=[1.0])
+    cfg = Config(dict(train_dataloader=dict(whole=stream(folder), crops=crops)))
+    without_augmentation(cfg, str(folder))
+    for name, config in cfg.train_dataloader.items():
+        # each seed has the twelve images in an order of its own
+        found = [
+            {
+                bytes(i.numpy())
+                for b in first_batches(name, dict(config, batch_size=1), 12, seed)
+                for i in b.images
+            }
+            for seed in (0, 1)
+        ]
+        assert len(found[0]) == 12 and found[0] == found[1]
+    image = Image.open(sorted(folder.iterdir())[-1])
+    left = (image.width - image.height) // 2
+    square = image.crop((left, 0, left + image.height, image.height)).resize((32, 32), 3)
+    distances = [
+        np.abs(
+            np.frombuffer(i, np.uint8).reshape(3, 32, 32)
+            - np.moveaxis(np.array(square, float), 2, 0)
+        ).mean()
+        for i in found[0]
+    ]
+    assert min(distances) < 3
+    cfg.train_dataloader.crops.dataset = dict(type='MixedResolution', dataset=dict())
+    with pytest.raises(ValueError, match="stream 'crops' is no kpu_mm"):
+        without_augmentation(cfg, str(folder))
 
 
 def test_whole_images_at_any_size(folder):
