@@ -10,6 +10,9 @@ from torch import Tensor
 
 from kpu_mm.structures import Features
 
+# So many places of each map tell its variation.
+_PLACES = 4096
+
 
 class Comparison(NamedTuple):
     """The student and one teacher on the images of one stream.
@@ -17,11 +20,13 @@ class Comparison(NamedTuple):
     Args:
         losses: Each term of the loss, one value per image, (B,).
         targets: X^t, the teacher's paired maps.
+        student: X, the student's maps of the pairs that t2s uses.
         unified: h_t2s(X^t); None if t2s is off.
     """
 
     losses: dict[str, Tensor]
     targets: Features
+    student: Features
     unified: Features | None
 
 
@@ -37,16 +42,61 @@ def log_values(
     Returns:
         ``s2t/NAME``, ``t2s/NAME`` and ``rec/NAME``, the means of the terms;
         ``std/NAME`` and ``std_t2s/NAME``, the standard deviations of X^t and
-        h_t2s(X^t), and ``weight/NAME``.
+        h_t2s(X^t); ``varying/NAME`` and ``rank/NAME`` of X and
+        ``varying_t2s/NAME`` and ``rank_t2s/NAME`` of h_t2s(X^t), see
+        :func:`variation`; and ``weight/NAME``.
     """
     logs = {}
-    for name, (losses, targets, unified) in compared.items():
+    for name, (losses, targets, student, unified) in compared.items():
         for term, loss in losses.items():
             logs[f'{term}/{name}'] = loss.detach().mean()
         logs[f'std/{name}'] = targets.std()
+        logs[f'varying/{name}'], logs[f'rank/{name}'] = variation(student)
         if unified is not None:
             logs[f'std_t2s/{name}'] = unified.std()
+            logs[f'varying_t2s/{name}'], logs[f'rank_t2s/{name}'] = variation(unified)
     return {**logs, **{f'weight/{n}': weight for n, weight in weights.items()}}
+
+
+@torch.no_grad()
+def variation(features: Features) -> tuple[Tensor, Tensor]:
+    """How much of the maps differs from place to place, and in how many ways.
+
+    With m and C the mean and the covariance of a map's vectors over all
+    places of all images, the first is tr C / (tr C + |m|^2) and the second is
+    the effective rank (tr C)^2 / tr C^2, the participation ratio of the
+    variances along the principal axes. A space that is nearly constant has a
+    share near 0; one that has collapsed to a line has rank 1.
+
+    Of large maps some 4096 places are taken, evenly.
+
+    Args:
+        features: Maps, each (B, C, H, W); padding is left out.
+
+    Returns:
+        The share in [0, 1] and the rank in [1, C], means over the maps.
+    """
+    found = []
+    for m, mask in zip(features.maps, features.masks or (None,) * len(features.maps), strict=True):
+        step = max(1, m[:, 0].numel() // _PLACES)
+        # (B, C, H, W) -> (B, C, HW / step) -> (N, C); zeros keep their place,
+        # as a boolean index would make the host wait for a GPU.
+        x = m.flatten(2)[..., ::step].float().movedim(1, -1).flatten(0, 1)
+        valid = torch.ones_like(x[:, :1])
+        if mask is not None:
+            valid = mask.flatten(1)[:, ::step].flatten()[:, None].float()
+        x = x.masked_fill(valid == 0, 0)
+        count = valid.sum().clamp(min=1)
+        mean = x.sum(0) / count
+        centred = (x - mean) * valid
+        covariance = centred.T @ centred / count
+        power = covariance.trace()
+        tiny = torch.finfo(power.dtype).tiny
+        share = power / (power + mean.square().sum()).clamp(min=tiny)
+        rank = power.square() / covariance.square().sum().clamp(min=tiny)
+        found.append(torch.stack((share, rank)))
+    share, rank = torch.stack(found).mean(0)
+    return share, rank
 
 
 def std_ratios(logs: Mapping[str, Tensor]) -> dict[str, Tensor]:

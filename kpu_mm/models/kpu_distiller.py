@@ -193,11 +193,11 @@ class KPUDistiller(MultiStreamModel):
         """
         link, losses, unified = self.links[name], {}, None
         x, x_t = link.pair(student, targets)
+        y, y_t = link.pair_unified(x, x_t)
         if 's2t' in self.terms:
             # equation 1: L_align(h_s2t(X), X^t), in the teacher's space
             losses['s2t'] = self.align(link.to_teacher(x, like=x_t), x_t, link.weights)
         if 't2s' in self.terms:
-            y, y_t = link.pair_unified(x, x_t)
             unified = link.to_student(y_t, like=y)
             # equation 2: L_align(X, h_t2s(X^t)), in the common space
             losses['t2s'] = self.align(y, unified, link.unified_weights)
@@ -205,7 +205,7 @@ class KPUDistiller(MultiStreamModel):
                 # equation 3: L_align(X^t, h_rec(h_t2s(X^t)))
                 again = link.reconstruct(unified, like=y_t)
                 losses['rec'] = self.align(y_t, again, link.unified_weights)
-        return Comparison(losses, x_t, unified)
+        return Comparison(losses, x_t, y, unified)
 
     def teacher_losses(self, compared: Mapping[tuple[str, str], Comparison]) -> dict[str, Tensor]:
         """Each teacher's weighted terms, one value per image, (B,).

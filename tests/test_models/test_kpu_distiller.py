@@ -136,7 +136,7 @@ def test_a_level_that_joined_a_map_is_unified_only_without_s2t(cfg):
     teacher = model.teachers['gdino'].encode(images)
     for m in student.maps:
         m.retain_grad()
-    losses, _, unified = model.terms_of('gdino', student, teacher)
+    losses, _, _, unified = model.terms_of('gdino', student, teacher)
     (losses['t2s'] + losses['rec']).sum().backward()
     assert [m.grad is None for m in student.maps] == [True, *[False] * 3]
     assert len(unified.maps) == 3
@@ -165,7 +165,8 @@ def test_terms_switch(cfg):
     assert model.links['dino'].s2t is not None
     assert model.links['dino'].t2s is model.links['dino'].rec is None
     losses = model(streams)
-    assert {k.split('/')[0] for k in losses} == {'loss', 's2t', 'std', 'weight'}
+    kinds = {'loss', 's2t', 'std', 'varying', 'rank', 'weight'}
+    assert {k.split('/')[0] for k in losses} == kinds
     assert not set(full) <= losses.keys()
     half = (losses['s2t/dino'] + losses['s2t/gdino']) / 2
     torch.testing.assert_close(losses['loss'], 2 * half)
