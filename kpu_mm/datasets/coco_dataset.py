@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -42,6 +43,7 @@ class CocoDataset(MMDetCocoDataset):
         self._total = 0
         self._unused: Counter[str] = Counter()
         self._first: dict[str, str] = {}
+        self._beyond: list[str] = []
         # MMEngine copies all of metainfo at each look.
         self._names = self.metainfo['classes']
         self._per_label: Counter[int] = Counter()
@@ -63,12 +65,16 @@ class CocoDataset(MMDetCocoDataset):
         """
         image = raw_data_info['raw_img_info']
         known = set(self.cat_ids)
+        if not self._total:
+            self._count_strays()
         usable = []
         for annotation in raw_data_info['raw_ann_info']:
             _check_annotation(annotation, image, self.ann_file)
             reason = _why_unusable(annotation, image, known, self._needs_masks)
             if reason is None:
                 fill_area(annotation, image)
+                if _reaches_beyond(annotation['bbox'], image):
+                    self._beyond.append(image['file_name'])
                 usable.append(annotation)
                 self._per_label[self.cat2label[annotation['category_id']]] += 1
             else:
@@ -84,6 +90,15 @@ class CocoDataset(MMDetCocoDataset):
         )
         return parsed
 
+    def _count_strays(self) -> None:
+        """Count the annotations that belong to no image, before all others."""
+        images = self.coco.imgs
+        strays = [a['id'] for a in self.coco.anns.values() if a['image_id'] not in images]
+        if strays:
+            self._total += len(strays)
+            self._unused[_STRAY] = len(strays)
+            self._first[_STRAY] = f'annotation {strays[0]}'
+
     def _report(self) -> None:
         used = self._total - sum(self._unused.values())
         reasons = ', '.join(
@@ -98,6 +113,13 @@ class CocoDataset(MMDetCocoDataset):
                 f'{text} Training needs some: correct the file, or the classes in metainfo.'
             )
         print_log(text, logger='current')
+        if len(self._beyond) > _MAX_BEYOND * used:
+            print_log(
+                f'{len(self._beyond):,} boxes of {self.ann_file} reach beyond their image (first '
+                f'in {self._beyond[0]}): bbox must be [x, y, width, height] in pixels.',
+                logger='current',
+                level=logging.WARNING,
+            )
         empty = [name for i, name in enumerate(self._names) if not self._per_label[i]]
         if empty and not self.test_mode:
             print_log(
@@ -161,6 +183,10 @@ class CocoMetric(MMDetCocoMetric):
 
 
 _CROWD = 'crowd regions'
+_STRAY = 'of images that the file does not list'
+# A larger share of boxes that reach beyond their image is said: boxes of two
+# corners do, while some pixels too many at the border are usual.
+_MAX_BEYOND = 0.1
 
 
 def fill_area(annotation: dict[str, Any], image: Mapping[str, Any]) -> None:
@@ -170,7 +196,7 @@ def fill_area(annotation: dict[str, Any], image: Mapping[str, Any]) -> None:
         annotation: One annotation of a COCO file.
         image: Its image, with ``height`` and ``width``.
     """
-    if annotation.get('area'):
+    if (annotation.get('area') or 0) > 0:
         return
     area = 0.0
     if mask := _valid_mask(annotation.get('segmentation')):
@@ -196,6 +222,10 @@ def _check_annotation(
         raise DataError(
             f'{name} has bbox {box!r}, which must be [x, y, width, height]; correct it.'
         )
+    area = annotation.get('area', 0)
+    if not isinstance(area, int | float | type(None)):
+        name = _name(annotation, image, ann_file)
+        raise DataError(f'{name} has area {area!r}, which must be a number; correct it.')
     mask = annotation.get('segmentation')
     size = [image['height'], image['width']]
     if isinstance(mask, dict) and mask.get('size') not in (None, size):
@@ -208,6 +238,12 @@ def _check_annotation(
 
 def _name(annotation: Mapping[str, Any], image: Mapping[str, Any], ann_file: str) -> str:
     return f'annotation {annotation.get("id")} of image {image["file_name"]} in {ann_file}'
+
+
+def _reaches_beyond(box: list[float], image: Mapping[str, Any]) -> bool:
+    """Whether a box ends more than a pixel outside of its image."""
+    x, y, width, height = box
+    return bool(x + width > image['width'] + 1 or y + height > image['height'] + 1)
 
 
 def _why_unusable(
@@ -240,7 +276,13 @@ def _valid_mask(mask: Any) -> Any:
         # An array of numbers, and not of polygons, is a common mistake.
         if not all(isinstance(polygon, list) for polygon in mask):
             return None
-        return [p for p in mask if len(p) >= 6 and len(p) % 2 == 0] or None
-    if isinstance(mask, Mapping) and isinstance(mask.get('counts'), list | str):
-        return mask if mask.get('size') else None
+        polygons = [p for p in mask if len(p) >= 6 and len(p) % 2 == 0]
+        return polygons if polygons and isinstance(polygons[0][0], int | float) else None
+    if isinstance(mask, Mapping) and mask.get('size'):
+        counts = mask.get('counts')
+        if isinstance(counts, str):
+            return mask
+        # runs of zeros and ones in turn, over all pixels
+        if isinstance(counts, list) and sum(counts) == math.prod(mask['size']):
+            return mask if sum(counts[1::2]) else None
     return None

@@ -102,7 +102,7 @@ def test_polygons_stay_polygons(tmp_path):
     assert isinstance(instances.masks, PolygonMasks)
 
 
-@pytest.mark.parametrize('area', [0, None])
+@pytest.mark.parametrize('area', [0, -3, None])
 @pytest.mark.parametrize('mask', [compressed(), uncompressed(), SQUARE, None])
 def test_an_area_that_is_missing_is_computed(tmp_path, area, mask):
     entry = annotation(1, area=area, segmentation=mask)
@@ -117,6 +117,9 @@ def test_an_area_that_is_missing_is_computed(tmp_path, area, mask):
 UNUSABLE = {
     'without a mask': dict(segmentation=[]),
     'with a mask that is neither': dict(segmentation=[[4, 4, 12, 12]]),
+    'of three points or more': dict(segmentation=[['4', '4', '12', '4', '12', '12']]),
+    'nor run lengths': dict(segmentation=dict(size=[HEIGHT, WIDTH], counts=[5, 6])),
+    'polygons of three': dict(segmentation=dict(size=[HEIGHT, WIDTH], counts=[HEIGHT * WIDTH])),
     'crowd regions': dict(iscrowd=1),
     'of other classes': dict(category_id=9),
     "marked 'ignore'": dict(ignore=1),
@@ -156,6 +159,23 @@ def test_what_is_wrong_is_named(tmp_path):
         build(tmp_path, [wrong])
     with pytest.raises(DataError, match=r'annotation 7 of image a\.png in .*a\.json has bbox None'):
         build(tmp_path, [annotation(7, bbox=None)])
+    with pytest.raises(DataError, match=r'annotation 7 of image a\.png in .* has area .64.'):
+        build(tmp_path, [annotation(7, area='64')])
+    with pytest.raises(DataError, match=r'1 of images that the file does not list \(first in ann'):
+        build(tmp_path, [annotation(7, image_id='1')])
+
+
+def test_boxes_of_two_corners_are_said(tmp_path, monkeypatch):
+    lines = []
+    monkeypatch.setattr(
+        'kpu_mm.datasets.coco_dataset.print_log', lambda text, **options: lines.append(text)
+    )
+    corners = annotation(1, bbox=[20, 12, 28, 20])
+    build(tmp_path, [corners, annotation(2, category_id=2)])
+    assert len(lines) == 2
+    assert lines[1].startswith(f'1 boxes of {tmp_path}/a.json reach beyond their image')
+    build(tmp_path, [corners] + [annotation(i, category_id=2) for i in range(2, 12)])
+    assert len(lines) == 3
 
 
 def test_masks_are_missing_where_masks_are_compared(tmp_path):
