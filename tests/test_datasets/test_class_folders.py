@@ -1,6 +1,7 @@
 import pytest
 from PIL import Image
 
+from kpu_mm.datasets import DataError
 from kpu_mm.datasets.class_names import find_names
 from kpu_mm.registry import DATASETS
 
@@ -27,6 +28,29 @@ def test_hidden_folders_are_no_classes(root):
     assert dataset.get_gt_labels().tolist() == [0, 0, 1, 1, 2, 2]
     (names,) = find_names(dataset, 'the data')
     assert names.folders == names.classes == ('ant', 'bee', 'cow')
+
+
+@pytest.mark.parametrize('text', ['a 1.png 0\nb.png 12\n', '\ufeffa 1.png 0\r\n\r\nb.png\t12 \n\n'])
+def test_a_list_of_labels(tmp_path, text):
+    (tmp_path / 'list.txt').write_bytes(text.encode())
+    data = build('kpu_mm.CustomDataset', tmp_path, ann_file='list.txt').load_data_list()
+    assert [(info['img_path'], info['gt_label']) for info in data] == [
+        (str(tmp_path / 'a 1.png'), 0),
+        (str(tmp_path / 'b.png'), 12),
+    ]
+
+
+@pytest.mark.parametrize('line', ['b.png', 'b.png -1', 'b.png,1', 'b.png 1.0', 'b.png cat', '7'])
+def test_a_line_that_is_no_label_is_named(tmp_path, line):
+    (tmp_path / 'list.txt').write_text(f'a.png 0\n{line}\n')
+    with pytest.raises(DataError, match=rf"line 2 of '.*list\.txt' is '{line}'"):
+        build('kpu_mm.CustomDataset', tmp_path, ann_file='list.txt')
+
+
+def test_an_empty_list(tmp_path):
+    (tmp_path / 'list.txt').write_text('\n')
+    with pytest.raises(DataError, match=r"list\.txt' lists no images"):
+        build('kpu_mm.ImageNet', tmp_path, ann_file='list.txt')
 
 
 def test_mmpretrain_s_own_dataset_is_refused(root):
