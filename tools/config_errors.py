@@ -239,6 +239,9 @@ def _describe(error: Exception, frames: Sequence[FrameType], builder: FrameType 
     if frames[-1].f_code.co_name == 'build_norm_layer':
         # mmcv names neither the key nor the type.
         return f'there is no norm layer {frames[-1].f_locals["cfg"]!r}'
+    # a dataset of MMEngine with an empty list
+    if frames[-1].f_code.co_name == '_serialize_data':
+        return 'there are no images; correct data_root, data_prefix, img_suffix or ann_file.'
     if builder is not None:
         cls = builder.f_locals.get('obj_cls')
         # MMEngine has not found the class itself.

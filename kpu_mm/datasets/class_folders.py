@@ -37,7 +37,7 @@ class _CheckedLabels:
             DataError: If a line of the list is no path and number.
         """
         if not self.ann_file or not self.with_label:
-            return super().load_data_list()  # type: ignore[misc, no-any-return]
+            return super().load_data_list()  # type: ignore[misc]
         join = get_file_backend(self.img_prefix, enable_singleton=True).join_path
         data_list = []
         for number, line in enumerate(list_from_file(self.ann_file), start=1):

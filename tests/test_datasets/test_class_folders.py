@@ -10,10 +10,11 @@ from kpu_mm.registry import DATASETS
 def root(tmp_path):
     """Two images of each of three classes, and a hidden folder with one."""
     for name in ('.ipynb_checkpoints', 'ant', 'bee', 'cow'):
-        (tmp_path / name).mkdir()
+        folder = tmp_path / 'data' / name
+        folder.mkdir(parents=True)
         for i in range(1 if name.startswith('.') else 2):
-            Image.new('RGB', (4, 4)).save(tmp_path / name / f'{i}.png')
-    return tmp_path
+            Image.new('RGB', (4, 4)).save(folder / f'{i}.png')
+    return tmp_path / 'data'
 
 
 def build(kind, root, **options):

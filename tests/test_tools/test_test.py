@@ -16,6 +16,9 @@ from tests.runs import ROOT, metrics_of, run_tool
 TASKS = ('coco', 'ade20k', 'imagenet')
 
 
+DATASET = 'test_dataloader.dataset'
+
+
 @pytest.fixture(scope='module', autouse=True)
 def one_thread():
     """As in the other process: sums depend on how they are shared out."""
@@ -162,6 +165,10 @@ def test_what_does_not_fit_is_one_sentence(labeled, checkpoint, run, tmp_path, c
         ((config, checkpoint, '--out', 'found.json'), 'must end in .pkl'),
         ((labeled / 'joint.py', checkpoint, '--tta'), 'single task'),
         ((labeled / 'joint.py', checkpoint, '--show-dir', tmp_path), 'single task'),
+        (
+            (labeled / 'ade20k.py', checkpoint, '--cfg-options', f'{DATASET}.img_suffix=.tif'),
+            f'{DATASET}: there are no images; correct data_root',
+        ),
     ):
         with pytest.raises(SystemExit) as stop:
             run(*arguments)
