@@ -70,6 +70,10 @@ def run_config(tmp_path_factory, dinov2_dir: Path) -> Path:
     """A config file with its images beside it."""
     folder = tmp_path_factory.mktemp('run')
     write_images(folder / 'images')
+    # The run skips two: one is too long, and of the other pixels are lost.
+    Image.new('RGB', (48, 1)).save(folder / 'images' / 'long.png')
+    whole = (folder / 'images' / '00.jpg').read_bytes()
+    (folder / 'images' / 'damaged.jpg').write_bytes(whole[: len(whole) // 2] + whole[-2:])
     path = folder / 'run.py'
     path.write_text(
         CONFIG.format(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 
 import cv2
 import numpy as np
@@ -58,11 +57,28 @@ _LOST = re.compile(r'Corrupt JPEG data: (?!\d+ extraneous)|Premature end of|Inco
 _HARMLESS = re.compile(
     r'Corrupt JPEG data: \d+ ext|Warning: unknown JFIF|Unknown Adobe|Invalid SOS'
 )
-# One thread at a time replaces stderr, and none while a worker is forked.
+# One thread at a time puts the pipe in the place of stderr, and none while a worker is forked.
 _lock = threading.Lock()
-os.register_at_fork(
-    before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
-)
+_pipe: list[int] = []
+
+
+def _open_pipe() -> None:
+    """Open a pipe of this process alone: workers must not read each other's lines."""
+    for end in _pipe:
+        os.close(end)
+    _pipe[:] = os.pipe()
+    for end in _pipe:
+        # What does not fit into it is dropped, and nothing waits for more.
+        os.set_blocking(end, False)
+
+
+def _after_fork() -> None:
+    _lock.release()
+    _open_pipe()
+
+
+_open_pipe()
+os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_after_fork)
 
 
 def decode_jpeg(data: bytes, reduction: int) -> tuple[np.ndarray, str]:
@@ -79,8 +95,7 @@ def decode_jpeg(data: bytes, reduction: int) -> tuple[np.ndarray, str]:
         ValueError: If OpenCV cannot decode it.
     """
     flags = REDUCTIONS[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
-    with _catch_stderr() as lines:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    pixels, lines = _imdecode(np.frombuffer(data, np.uint8), flags)
     lost = [line for line in lines if _LOST.match(line)]
     for line in lines:
         if line not in lost and not _HARMLESS.match(line):
@@ -91,31 +106,28 @@ def decode_jpeg(data: bytes, reduction: int) -> tuple[np.ndarray, str]:
     return pixels, '; '.join(lost)
 
 
-@contextmanager
-def _catch_stderr() -> Iterator[list[str]]:
-    """Catch the lines that are written to stderr.
+def _imdecode(data: np.ndarray, flags: int) -> tuple[np.ndarray | None, list[str]]:
+    """Call OpenCV, and catch the lines that are written to stderr meanwhile.
 
-    libjpeg says there, and only there, that data are corrupt, without the file's name.
+    libjpeg says there, and only there, that data are corrupt, without the
+    file's name.
     """
-    lines: list[str] = []
     with _lock:
         try:
-            saved = os.dup(2)
-        except OSError:  # stderr is closed
-            yield lines
-            return
-        read, write = os.pipe()
-        # What no longer fits into the pipe is dropped, as nothing reads yet.
-        os.set_blocking(write, False)
-        os.dup2(write, 2)
+            stderr = os.dup(2)
+        except OSError:  # it is closed
+            return cv2.imdecode(data, flags), []
+        os.dup2(_pipe[1], 2)
         try:
-            yield lines
+            pixels = cv2.imdecode(data, flags)
         finally:
-            os.dup2(saved, 2)
-            os.close(saved)
-            os.close(write)
-            with open(read, errors='surrogateescape') as file:
-                lines += file.read().splitlines()
+            os.dup2(stderr, 2)
+            os.close(stderr)
+        text = b''
+        with suppress(BlockingIOError):
+            while True:
+                text += os.read(_pipe[0], 1 << 16)
+    return pixels, text.decode(errors='surrogateescape').splitlines()
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:

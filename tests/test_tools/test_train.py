@@ -1,6 +1,7 @@
 """Training as users start it: each run is a process of its own."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -47,6 +48,15 @@ def test_kill_and_resume_gives_the_same_curve(run_config, whole_run, tmp_path):
     for key, value in states[0]['state_dict'].items():
         assert torch.equal(value, states[1]['state_dict'][key]), key
     assert states[0]['optimizer']['state'].keys() == (states[1]['optimizer']['state'].keys())
+
+
+@pytest.mark.slow
+def test_images_that_cannot_be_used_are_skipped_and_named(whole_run):
+    (log,) = whole_run.glob('*/*.log')
+    text = log.read_text()
+    assert re.search(r'skipped \S+/long\.png: the sides of 48 x 1 pixels differ', text)
+    assert re.search(r'skipped \S+/damaged\.jpg: Corrupt JPEG data: premature end', text)
+    assert re.search(r'\d+ of \d+ images skipped so far', text)
 
 
 @pytest.mark.slow
