@@ -75,6 +75,8 @@ def _read_size(path: str, backend_args: dict[str, Any] | None = None) -> tuple[i
         with Image.open(BytesIO(data)) as file:
             if file.format == 'JPEG':
                 fault = 'is a JPEG, which changes values; save labels as PNG'
+            elif 1 in file.size:
+                fault = 'has a side of one pixel, which MMSegmentation drops; remove it'
             elif file.mode in _WIDE:
                 values = np.asarray(file)
                 if values.min() < 0 or values.max() > 255 or (values % 1).any():

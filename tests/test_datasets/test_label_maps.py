@@ -45,6 +45,13 @@ def test_the_size_of_the_loaded_image_counts(tmp_path):
     assert data[0]['inputs'].shape == (3, 8, 8)
 
 
+@pytest.mark.parametrize('size', [(1, 30), (20, 1), (1, 1)])
+def test_sides_of_one_pixel_are_named(tmp_path, size):
+    data = build(tmp_path, np.ones(size), image_size=size)
+    with pytest.raises(DataError, match=r'labels/a\.png has a side of one pixel'):
+        data[0]
+
+
 @pytest.mark.parametrize(
     ('size', 'hint'), [((30, 20), r'turned by its EXIF'), ((10, 15), r'a\.png is 10 x 15;')]
 )
