@@ -64,14 +64,14 @@ class Features(NamedTuple):
         count, total, squares = torch.zeros(3, dtype=torch.float64, device=device)
         masks = self.masks or (None,) * len(self.maps)
         for m, mask in zip(self.maps, masks, strict=True):
-            values = m.float()
             if mask is not None:
-                values = values.masked_fill(~mask, 0)
+                m = m.masked_fill(~mask, 0)
                 count += mask.sum() * m.shape[1]
             else:
                 count += m.numel()
-            total += values.sum(dtype=torch.float64)
-            squares += values.square().sum(dtype=torch.float64)
+            # both without a copy of the map in another precision
+            total += m.sum(dtype=torch.float64)
+            squares += torch.linalg.vector_norm(m, dtype=torch.float64).square()
         variance = squares / count - (total / count).square()
         return variance.clamp(min=0).sqrt().float()
 
@@ -134,7 +134,9 @@ def bilinear(m: Tensor, size: tuple[int, ...]) -> Tensor:
     # were equal.
     if not torch.compiler.is_compiling() and m.shape[-2:] == size:
         return m
-    return F.interpolate(m, size, mode='bilinear', align_corners=False)
+    # Autocast would copy the map to float32, in which the kernel adds anyway.
+    with torch.autocast(m.device.type, enabled=False):
+        return F.interpolate(m, size, mode='bilinear', align_corners=False)
 
 
 @dataclass(frozen=True)

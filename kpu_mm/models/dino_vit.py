@@ -108,17 +108,20 @@ class DINOViT(EvalModule):
         if torch.jit.is_tracing() or size != tuple(images.shape[-2:]):
             images = F.interpolate(images, size, mode='bilinear')
         grid = (size[0] // patch, size[1] // patch)
-        rope = self.model.rope_embeddings(images) if self._rope else None
-        return ViTTokens(self.model.embeddings(images), grid, rope)
+        with self.in_autocast(images.device) as vit:
+            images = images.to(vit.norm.weight.dtype)
+            rope = vit.model.rope_embeddings(images) if self._rope else None
+            return ViTTokens(vit.model.embeddings(images), grid, rope)
 
     def run(
         self, tokens: Tensor, rope: tuple[Tensor, Tensor] | None, start: int, stop: int
     ) -> Tensor:
         """Pass tokens (B, P + N, C) through layers start .. stop - 1."""
-        layers: Any = self.model.get_submodule(self._layers)
         options = {} if rope is None else dict(position_embeddings=rope)
-        for layer in layers[start:stop]:
-            tokens = layer(tokens, **options)
+        with self.in_autocast(tokens.device) as vit:
+            layers: Any = vit.model.get_submodule(self._layers)
+            for layer in layers[start:stop]:
+                tokens = layer(tokens, **options)
         return tokens
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -133,9 +136,9 @@ class DINOViT(EvalModule):
         return tokens[:, 0], to_map(tokens[:, self.num_prefix :], grid)
 
     @property
-    def norm(self) -> nn.Module:
+    def norm(self) -> nn.LayerNorm:
         """The final LayerNorm, over the last axis."""
-        norm: nn.Module = self.model.get_submodule(self._norm)
+        norm: Any = self.model.get_submodule(self._norm)
         return norm
 
     def depth_of(self, name: str) -> int:

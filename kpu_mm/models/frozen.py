@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
+import torch
 from torch import nn
 from typing_extensions import Self
 
@@ -19,12 +22,56 @@ def freeze(module: nn.Module) -> None:
 
 
 class EvalModule(nn.Module):
-    """A module that stays in eval mode, whether it is trained or not."""
+    """A module that stays in eval mode, whether it is trained or not.
+
+    Attributes:
+        casts_whole: Whether autocast to bfloat16 may run it wholly in that
+            precision, when it is frozen. False for a model that needs
+            autocast to mend mixed precisions.
+    """
+
+    casts_whole = True
 
     def __init__(self) -> None:
         super().__init__()
         # nn.Module starts in train mode, in which a BatchNorm would change
         self.training = False
+        # In a list: nn.Module would register the copy.
+        self._cast: list[tuple[Any, Self]] = []
+
+    @contextmanager
+    def in_autocast(self, device: torch.device) -> Iterator[Self]:
+        """What to run in the place of this module, in its precision.
+
+        Under autocast to bfloat16 a frozen module is run as a copy of
+        itself that is wholly in bfloat16, made when it is first needed.
+        Autocast alone casts frozen weights in each forward pass anew, and
+        computes norms and residuals in float32.
+
+        Args:
+            device: Where it runs.
+
+        Yields:
+            The module or its copy.
+        """
+        kind, weights = device.type, list(self.parameters())
+        if (
+            not self.casts_whole
+            or not torch.is_autocast_enabled(kind)
+            or torch.get_autocast_dtype(kind) != torch.bfloat16
+            # the compiler fuses casts with what follows
+            or torch.compiler.is_compiling()
+            or any(p.requires_grad for p in weights)
+        ):
+            yield self
+            return
+        # what moves the weights, or loads others
+        state = (weights[0].device, sum(p._version for p in weights))
+        if not self._cast or self._cast[0][0] != state:
+            self._cast.clear()
+            self._cast.append((state, _cast_copy(self, torch.bfloat16)))
+        with torch.autocast(kind, enabled=False):
+            yield self._cast[0][1]
 
     def train(self, mode: bool = True) -> Self:
         """Stay in eval mode.
@@ -37,6 +84,16 @@ class EvalModule(nn.Module):
             The module itself.
         """
         return super().train(False)
+
+
+def _cast_copy(module: EvalModule, dtype: torch.dtype) -> Any:
+    """A copy of a frozen module, in another precision."""
+    # deepcopy takes what is in its memo for copied already
+    memo: dict[int, Any] = {
+        id(p): nn.Parameter(p.detach().to(dtype), requires_grad=False) for p in module.parameters()
+    }
+    memo |= {id(b): b.to(dtype) for b in module.buffers() if b.is_floating_point()}
+    return deepcopy(module, memo)
 
 
 class FrozenModule(EvalModule):

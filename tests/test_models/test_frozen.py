@@ -5,7 +5,7 @@ import torch
 from mmengine.runner.checkpoint import load_state_dict
 from torch import nn
 
-from kpu_mm.models.frozen import ExternalModule, FrozenModule
+from kpu_mm.models.frozen import EvalModule, ExternalModule, FrozenModule
 
 
 class Toy(FrozenModule):
@@ -47,6 +47,44 @@ def test_refuses_to_be_unfrozen():
     with pytest.raises(RuntimeError, match='Toy is frozen'):
         Toy().requires_grad_()
     assert Toy().requires_grad_(False)
+
+
+def run_as(module):
+    with torch.autocast('cpu', torch.bfloat16), module.in_autocast(torch.device('cpu')) as run:
+        assert torch.is_autocast_enabled('cpu') == (run is module)
+        return run
+
+
+def test_autocast_runs_one_copy_in_bfloat16():
+    toy = Toy()
+    half = run_as(toy)
+    assert {p.dtype for p in half.state_dict().values()} == {torch.bfloat16, torch.int64}
+    assert run_as(toy) is half
+    # nothing of it belongs to the module, whose weights stay as they were
+    assert len(list(toy.modules())) == 4
+    assert all(p.dtype == torch.float32 for p in toy.parameters())
+    with toy.in_autocast(torch.device('cpu')) as run:
+        assert run is toy
+
+
+def test_autocast_takes_new_weights():
+    toy = Toy()
+    before = run_as(toy).scale.item()
+    toy.load_state_dict({k: v + 1 for k, v in toy.state_dict().items()})
+    assert run_as(toy).scale.item() == before + 1
+
+
+def test_autocast_leaves_alone_what_it_must():
+    class Mixed(Toy):
+        casts_whole = False
+
+    assert run_as(mixed := Mixed()) is mixed
+    trained = EvalModule()
+    trained.net = nn.Linear(2, 2)
+    assert run_as(trained) is trained
+    toy = Toy()
+    with torch.autocast('cpu', torch.float16), toy.in_autocast(torch.device('cpu')) as run:
+        assert run is toy
 
 
 class External(ExternalModule):

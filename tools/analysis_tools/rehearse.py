@@ -30,6 +30,7 @@ from rehearsal.untrained import untrained
 from torch import nn
 
 from kpu_mm.datasets import MultiStreamLoader, build_stream
+from kpu_mm.models.frozen import EvalModule
 from kpu_mm.models.normalizers import BaseNormalizer
 from kpu_mm.registry import HOOKS, MODELS
 from kpu_mm.utils.command_line import add_config_arguments, positive, read_config, refuse
@@ -114,6 +115,14 @@ def resume(run: Run) -> None:
     optimizer.load_state_dict(state)
 
 
+def cast_frozen(model: Any) -> None:
+    """Let frozen models have their copies for autocast, as after a first step."""
+    for module in (*model.modules(), *getattr(model, 'teachers', {}).values()):
+        if isinstance(module, EvalModule):
+            with module.in_autocast(torch.device('cuda')):
+                pass
+
+
 def part_of(name: str) -> str:
     """The part of the report that a module belongs to, by its name."""
     first, *rest = name.split('.')
@@ -154,6 +163,8 @@ def rehearse(cfg: Config, gpus: int = 1) -> Report:
         run = prepare(cfg, model, batch)
         with gpu.part('optimizer'):
             resume(run)
+        with gpu.part('weights'), run.optim_wrapper.optim_context(model):
+            cast_frozen(model)
         optimizer = run.optim_wrapper.optimizer
         # before the hooks of others, and after them
         optimizer.register_step_pre_hook(lambda *_: gpu.enter_part('optimizer'))

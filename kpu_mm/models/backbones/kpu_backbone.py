@@ -166,7 +166,7 @@ class KPUBackbone(SentinelBackbone):
         # Stride 4 has too many cells for attention: it joins at the end.
         shapes = [(m.shape[-2], m.shape[-1]) for m in coarse]
         # (3, C) -> (3, C, 1, 1), one for each map (B, C, H_l, W_l)
-        embeds = self.level_embed[..., None, None]
+        embeds = self.level_embed.to(fine.dtype)[..., None, None]
         levels = flatten_levels(list(map(torch.add, coarse, embeds)))
         # tokens (B, P + N, C), levels (B, S, C)
         tokens, grid, rope = self.sentinel.embed(images)

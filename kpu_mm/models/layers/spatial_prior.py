@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import torch.nn.functional as F
 from mmcv.cnn import build_norm_layer
 from torch import Tensor, nn
+
+from kpu_mm.structures import bilinear
 
 from .deform_attention import DeformableAttention
 
@@ -77,8 +78,7 @@ def merge_levels(
     for i, (norm, level) in enumerate(zip(norms, levels, strict=True)):
         # Level i of 4 takes the map after block i of K = 4.
         vit_map = vit_maps[round(i * last / 3)]
-        vit_map = F.interpolate(vit_map, level.shape[-2:], mode='bilinear')
-        merged.append(norm(level + vit_map))
+        merged.append(norm(level + bilinear(vit_map, level.shape[-2:])))
     return tuple(merged)
 
 

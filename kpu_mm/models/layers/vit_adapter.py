@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
@@ -39,6 +40,26 @@ class Geometry(NamedTuple):
     level_points: Tensor
 
 
+class LayerNorm(nn.LayerNorm):
+    """LayerNorm in the precision of its input, under autocast too.
+
+    Autocast would cast the input and the result, and so keep all tokens in
+    float32. Inside, the kernel computes in float32 in any case.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise the last axis, (..., C).
+
+        Args:
+            x: Tokens.
+        """
+        if x.dtype == self.weight.dtype:
+            return super().forward(x)
+        with torch.autocast(x.device.type, enabled=False):
+            weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+            return F.layer_norm(x, self.normalized_shape, weight, bias, self.eps)
+
+
 class _Attending(nn.Module):
     """Normalised queries attend to normalised features.
 
@@ -50,8 +71,8 @@ class _Attending(nn.Module):
 
     def __init__(self, embed_dims: int, attention: dict[str, Any]) -> None:
         super().__init__()
-        self.query_norm = nn.LayerNorm(embed_dims, eps=1e-6)
-        self.feat_norm = nn.LayerNorm(embed_dims, eps=1e-6)
+        self.query_norm = LayerNorm(embed_dims, eps=1e-6)
+        self.feat_norm = LayerNorm(embed_dims, eps=1e-6)
         self.attn = DeformableAttention(embed_dims, **attention)
 
     def attend(self, query: Tensor, points: Tensor, value: Tensor, shapes: LevelShapes) -> Tensor:
@@ -90,7 +111,8 @@ class Injector(_Attending):
         # queries are the patches, values the cells of all levels
         points, shapes = geometry.patch_points, geometry.level_shapes
         injected = self.attend(patches, points, levels, shapes)
-        return patches + self.gamma * injected
+        # the patches keep their precision
+        return patches + self.gamma.to(patches.dtype) * injected
 
 
 class ConvFFN(nn.Module):
@@ -141,7 +163,7 @@ class Extractor(_Attending):
 
     def __init__(self, embed_dims: int, attention: dict[str, Any], drop_path: float) -> None:
         super().__init__(embed_dims, attention)
-        self.ffn_norm = nn.LayerNorm(embed_dims, eps=1e-6)
+        self.ffn_norm = LayerNorm(embed_dims, eps=1e-6)
         self.ffn = ConvFFN(embed_dims, int(embed_dims * FFN_RATIO))
         self.drop_path = DropPath(drop_path)
 

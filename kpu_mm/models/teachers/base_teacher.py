@@ -94,7 +94,8 @@ class BaseTeacher(FrozenModule):
             mask: Real pixels, (B, H, W) bool. Defaults to None, all.
         """
         images, mask = self.prepare(images, mask)
-        features = self.extract(images, mask)
+        with self.in_autocast(images.device) as teacher:
+            features = teacher.extract(images.to(teacher.mean.dtype), mask)
         return features._replace(masks=level_masks(features.maps, mask))
 
     def prepare(self, images: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:

@@ -42,6 +42,8 @@ class MMTeacher(BaseTeacher):
 
     backbone: nn.Module
 
+    casts_whole = False  # OpenMMLab's models are written for autocast
+
     def __init__(
         self, config: str, checkpoint: str, with_neck: bool = False, size_divisor: int = 1
     ) -> None:

@@ -6,7 +6,13 @@ import torch
 from PIL import Image
 from torch import nn
 
-from kpu_mm.models.teachers import BaseTeacher, DINOTeacher, TeacherBank
+from kpu_mm.models.teachers import (
+    BaseTeacher,
+    CLIPTeacher,
+    DINOTeacher,
+    GroundingDINOTeacher,
+    TeacherBank,
+)
 from kpu_mm.structures import Features
 
 
@@ -158,3 +164,26 @@ def test_refuses_names_that_modules_need(name):
 def test_unknown_type_names_the_teachers(kind):
     with pytest.raises(ValueError, match=r"'x' has type .*DINOTeacher"):
         TeacherBank(dict(x=dict(type=kind)))
+
+
+@pytest.mark.parametrize(
+    ('folder', 'build'),
+    [
+        ('dinov2_reg_dir', DINOTeacher),
+        ('dinov3_dir', DINOTeacher),
+        ('grounding_dino_dir', GroundingDINOTeacher),
+        ('clip_dir', lambda path: CLIPTeacher(f'local-dir:{path}')),
+        ('resnet_clip_dir', lambda path: CLIPTeacher(f'local-dir:{path}')),
+        ('siglip_dir', lambda path: CLIPTeacher(f'local-dir:{path}')),
+    ],
+)
+def test_runs_wholly_in_bfloat16_under_autocast(folder, build, request):
+    teacher = build(str(request.getfixturevalue(folder)))
+    images = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
+    exact = teacher(images)
+    with torch.autocast('cpu', torch.bfloat16):
+        fast = teacher(images)
+    for (name, a, _), (_, b, _) in zip(exact.outputs(), fast.outputs(), strict=True):
+        assert b.dtype == torch.bfloat16, name
+        assert (a - b).norm() < 0.03 * a.norm(), name
+    assert torch.equal(teacher(images).maps[0], exact.maps[0])

@@ -20,6 +20,8 @@ from kpu_mm.models.layers.deform_attention import fused_deformable_attention
 from .fake_gpu import GPU, FakeGPU
 
 aten = torch.ops.aten
+_PART = 'rehearsed_part'
+_ATTENTION = F.scaled_dot_product_attention
 
 
 @contextmanager
@@ -33,14 +35,16 @@ def fake_gpu(part_of: Mapping[nn.Module, str]) -> Iterator[FakeGPU]:
         The GPU.
     """
     gpu = FakeGPU(part_of)
+    for module, part in part_of.items():
+        setattr(module, _PART, part)  # copies of a module have it too
     lift = torch._C._only_lift_cpu_tensors()
 
     def enter(module: nn.Module, _: Any) -> None:
-        if module in part_of:
-            gpu.enter_part(part_of[module])
+        if part := getattr(module, _PART, None):
+            gpu.enter_part(part)
 
     def leave(module: nn.Module, *_: Any) -> None:
-        if module in part_of:
+        if hasattr(module, _PART):
             gpu.leave_part()
 
     with ExitStack() as stack:
@@ -50,6 +54,7 @@ def fake_gpu(part_of: Mapping[nn.Module, str]) -> Iterator[FakeGPU]:
             'kpu_mm.models.layers.deform_attention.has_fused_kernel': lambda: True,
             'mmcv.ops.multi_scale_deform_attn.multi_scale_deformable_attn_pytorch': _sample,
             'mmdet.models.losses.focal_loss._sigmoid_focal_loss': _focal_loss,
+            'torch.nn.functional.scaled_dot_product_attention': _attention,
             'torch.cuda._lazy_init': lambda: None,
             'torch.cuda.is_available': lambda: True,
             'torch.cuda.is_initialized': lambda: False,
@@ -95,8 +100,6 @@ class _Calls(TorchFunctionMode):
             kwargs = {k: GPU if _is_gpu(x) else x for k, x in kwargs.items()}
         elif func is torch.Tensor.pin_memory:
             return args[0]  # tensors of the host are taken to be page-locked
-        elif func is F.scaled_dot_product_attention and args[0].device == GPU:
-            func = _attention
         return func(*args, **kwargs)
 
 
@@ -126,6 +129,8 @@ def _attention(
     enable_gqa: bool = False,
 ) -> Tensor:
     """The kernel that torch would choose on a GPU."""
+    if query.device != GPU:
+        return _ATTENTION(query, key, value, attn_mask, dropout_p, is_causal, scale=scale)
     if torch.is_autocast_enabled('cuda'):
         dtype = torch.get_autocast_dtype('cuda')
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
