@@ -45,7 +45,7 @@ class KPUDistiller(MultiStreamModel):
         joined_weight: Weight of a student level that is closest to no
             teacher map, where the closest level of the map that it joined
             has 1. Each teacher map counts the same, however many levels are
-            compared with it. Defaults to 1.0.
+            compared with it. Defaults to 0.25, not given in the paper.
         normalizer: Config of what the teachers' features go through before
             they are compared; one is built for each teacher. Defaults to
             None, they are compared as they are.
@@ -79,7 +79,7 @@ class KPUDistiller(MultiStreamModel):
         teachers: dict[str, dict[str, Any]],
         streams: dict[str, str | Sequence[str]] | None = None,
         terms: dict[str, float] | None = None,
-        joined_weight: float = 1.0,
+        joined_weight: float = 0.25,
         normalizer: dict[str, Any] | None = None,
         projector: dict[str, Any] | None = None,
         align: dict[str, Any] | None = None,

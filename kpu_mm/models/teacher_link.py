@@ -33,7 +33,7 @@ class TeacherLink(nn.Module):
         normalizer: What a teacher's features go through before they are
             compared. Defaults to None, they are compared as they are.
         joined_weight: Weight of a level that joined a teacher map, see
-            :meth:`LevelMap.weights`. Defaults to 1.0.
+            :meth:`LevelMap.weights`. Defaults to 0.25.
 
     Attributes:
         closest: For each teacher map, the index of its closest pair.
@@ -48,7 +48,7 @@ class TeacherLink(nn.Module):
         student_strides: Sequence[int],
         projectors: Mapping[str, nn.Module],
         normalizer: BaseNormalizer | None = None,
-        joined_weight: float = 1.0,
+        joined_weight: float = 0.25,
     ) -> None:
         super().__init__()
         self.levels = levels
@@ -232,7 +232,7 @@ def build_link(
     terms: Mapping[str, float],
     projector: dict[str, Any],
     normalizer: dict[str, Any] | None,
-    joined_weight: float = 1.0,
+    joined_weight: float,
 ) -> TeacherLink:
     """Build the link to one teacher, with new projectors.
 
@@ -243,8 +243,7 @@ def build_link(
         terms: The loss terms in use.
         projector: Config of a projector.
         normalizer: Config of a normaliser; None for none.
-        joined_weight: Weight of a level that joined a teacher map. Defaults
-            to 1.0.
+        joined_weight: Weight of a level that joined a teacher map.
     """
     unified = unified_pairs(levels, student.strides, terms)
     projectors = {}

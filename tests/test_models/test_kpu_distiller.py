@@ -72,8 +72,8 @@ def test_loss_is_the_papers(cfg):
             x_t, x = teacher.summary, features.summary
             has = x_t is not None
             x_u = mlp(h0['t2s'], x_t) if has else None
-            # the levels of strides 4 and 8 share one map of three
-            weights = dict(dino=[1], gdino=[1 / 6, 1 / 6, 1 / 3, 1 / 3])[name]
+            # the levels of strides 4 and 8 share one map of three, 1 to 4
+            weights = dict(dino=[1], gdino=[1 / 15, 4 / 15, 1 / 3, 1 / 3])[name]
             for k, (i, j) in enumerate(pairs):
                 v_t, v = teacher.maps[i], features.maps[j]
                 total['s2t'] += weights[k] * l_align(

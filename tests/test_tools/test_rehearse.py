@@ -51,7 +51,7 @@ def test_projectors_have_the_widths_of_released_teachers(name, channels):
     assert teacher.channels == channels
     student = SimpleNamespace(strides=(4, 8, 16, 32), embed_dims=768)
     levels = map_levels(dict(gdino=teacher.strides), student.strides)['gdino']
-    link = build_link(levels, student, teacher, dict(s2t=1.0, t2s=1.0), cfg.projector, None)
+    link = build_link(levels, student, teacher, dict(s2t=1.0, t2s=1.0), cfg.projector, None, 1.0)
     assert link.channels == channels
     assert [mlp[0].in_features for mlp in link.t2s.maps] == [*channels]
 
