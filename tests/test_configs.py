@@ -48,7 +48,7 @@ def test_the_papers_numbers():
 def difference(name):
     """What a config changes in the paper's run."""
     kpu, other = (Config.fromfile(CONFIGS / f'{stem}.py').to_dict() for stem in ('kpu_vitb', name))
-    for part in ('model', 'train_dataloader'):
+    for part in ('model', 'train_dataloader', 'default_hooks'):
         both = kpu.pop(part), other.pop(part)
         for key in set(both[0]) | set(both[1]):
             if both[0].get(key) != both[1].get(key):
@@ -75,7 +75,8 @@ def test_ablations_of_teachers(name, other):
 
 def test_the_ablation_without_adapter():
     changed = dict(difference('base-a_vitb'))
-    assert set(changed) == {'student', 'teachers', 'terms', 'streams'}
+    assert set(changed) == {'student', 'teachers', 'terms', 'streams', 'norm_eval'}
+    assert changed['norm_eval'] is None
     assert set(changed['teachers']) == {'clip', 'grounding_dino', 'dinov2'}
     assert changed['terms'] == dict(s2t=1.0)
     source = changed['teachers']['dinov2']['source']

@@ -9,3 +9,5 @@ model = dict(
     # Which images DINOv2 sees is not given in the paper: CLIP's.
     streams=dict(dinov2='clip'),
 )
+# A plain ViT has no batch norms.
+default_hooks = dict(norm_eval=None)

@@ -9,6 +9,7 @@ import torch
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import Tensor
 
 from kpu_mm.analysis.distilled import extract_pairs
@@ -74,6 +75,66 @@ class NormalizerFitHook(Hook):
             # Training starts the workers again, from the first image.
             loader.close()
         runner.logger.info(f'Normalizers of {names} fitted to {self.num_images} images each.')
+
+
+@HOOKS.register_module()
+class NormEvalHook(Hook):
+    """Let a student learn the rest of its training with fixed norm statistics.
+
+    In training, batch norms take the statistics of each stream's batch; in
+    inference, running ones, a mixture of all streams. From some iteration on
+    the student is trained with the latter, so that both are the same. They
+    are means over the iterations just before, as PreciseBN's
+    (https://arxiv.org/abs/2105.07576), since MMEngine's moving average holds
+    little but the last few batches. What an iteration does follows from its
+    number, so that runs resume exactly.
+
+    Args:
+        begin: Share of the training after which statistics stay. Defaults
+            to 0.5.
+        window: Iterations whose statistics are averaged. Defaults to 200.
+
+    Raises:
+        ValueError: If the share is not between 0 and 1, or the window empty.
+    """
+
+    def __init__(self, begin: float = 0.5, window: int = 200) -> None:
+        if not 0 < begin < 1 or window < 1:
+            raise ValueError(
+                f'begin={begin}, window={window}: give a share of the training between 0 and 1, '
+                'and one iteration at least.'
+            )
+        self.begin = begin
+        self.window = window
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Start to average the statistics, or keep them.
+
+        Args:
+            runner: The runner.
+            batch_idx: The iteration.
+            data_batch: Not used. Defaults to None.
+
+        Raises:
+            ValueError: If the student has no option ``norm_eval``.
+        """
+        student = unwrap(runner.model).student
+        if not hasattr(student, 'norm_eval'):
+            raise ValueError(
+                f'{type(student).__name__} has no batch norms whose statistics could stay; leave '
+                'kpu_mm.NormEvalHook out of custom_hooks.'
+            )
+        end = int(self.begin * runner.max_iters)
+        start = max(0, end - self.window)
+        if start <= batch_idx < end:
+            for module in student.modules():
+                if isinstance(module, _BatchNorm):
+                    module.momentum = None  # the mean of all batches since the reset
+                    if batch_idx == start:
+                        module.reset_running_stats()
+        elif batch_idx >= end and not student.norm_eval:
+            student.norm_eval = True
+            student.train(student.training)
 
 
 @HOOKS.register_module()

@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 
 from kpu_mm.datasets import MultiStreamLoader
-from kpu_mm.engine.distill_hooks import FeaturePCAHook, NormalizerFitHook
+from kpu_mm.engine.distill_hooks import FeaturePCAHook, NormalizerFitHook, NormEvalHook
 from kpu_mm.engine.optimizers import AutocastOptimWrapper
 from kpu_mm.registry import MODELS
 
@@ -117,3 +117,86 @@ def test_draws_each_teacher(run):
         parts = panel.reshape(2, panel.shape[0] // 2, 3, -1, 3)
         assert parts[:, :, :2].std(axis=(1, 3)).min() > 5
     assert model.training
+
+
+TINY = dict(
+    model_type='dinov2',
+    hidden_size=32,
+    num_hidden_layers=4,
+    num_attention_heads=2,
+    image_size=28,
+    patch_size=14,
+)
+
+
+def student_of_two_streams(student, hook, start=0, iterations=6):
+    """Train on batches of two sizes; inputs of the first norm layer."""
+    runner = SimpleNamespace(model=SimpleNamespace(student=student), max_iters=iterations)
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.01)
+    first, inputs = student.prior.stem[1], []
+    handle = first.register_forward_pre_hook(lambda _, args: inputs.append(args[0].detach()))
+    student.train()
+    for i in range(start, iterations):
+        hook.before_train_iter(runner, i)
+        torch.manual_seed(i)
+        loss = sum(
+            m.square().mean()
+            for size, scale in ((32, 1.0), (48, 3.0))
+            for m in student(scale * torch.randn(2, 3, size, size))
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    handle.remove()
+    return inputs
+
+
+def build_student():
+    torch.manual_seed(0)
+    return MODELS.build(dict(type='kpu_mm.KPUBackbone', sentinel=dict(TINY), inplanes=8))
+
+
+def test_norm_statistics_stay():
+    # iterations 0 to 5: 1 and 2 are averaged, those from 3 on are as in inference
+    student = build_student()
+    inputs = student_of_two_streams(student, NormEvalHook(begin=0.5, window=2))
+    seen = torch.stack([x.mean((0, 2, 3)) for x in inputs[2:6]])
+    first = student.prior.stem[1]
+    assert not first.training and student.training
+    torch.testing.assert_close(first.running_mean, seen.mean(0))
+    images = torch.randn(2, 3, 32, 32)
+    for a, b in zip(student.train()(images), student.eval()(images), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize('stop', [2, 4])
+def test_norm_statistics_of_a_resumed_run(stop):
+    whole, before, after = build_student(), build_student(), build_student()
+    hook = NormEvalHook(begin=0.5, window=2)
+    student_of_two_streams(whole, hook)
+    # as a killed run
+    with pytest.raises(StopIteration):
+        student_of_two_streams(before, _StopAt(hook, stop))
+    after.load_state_dict(before.state_dict())
+    student_of_two_streams(after, hook, start=stop)
+    expected = whole.state_dict()
+    for key, value in after.state_dict().items():
+        assert torch.equal(value, expected[key]), key
+
+
+class _StopAt:
+    def __init__(self, hook, stop):
+        self.hook, self.stop = hook, stop
+
+    def before_train_iter(self, runner, batch_idx):
+        if batch_idx == self.stop:
+            raise StopIteration
+        self.hook.before_train_iter(runner, batch_idx)
+
+
+def test_norm_statistics_refusals():
+    with pytest.raises(ValueError, match='begin=1, window=200: give a share'):
+        NormEvalHook(begin=1)
+    runner = SimpleNamespace(model=SimpleNamespace(student=torch.nn.Linear(1, 1)), max_iters=2)
+    with pytest.raises(ValueError, match=r'Linear has no batch norms .* leave kpu_mm.NormEval'):
+        NormEvalHook().before_train_iter(runner, 0)
