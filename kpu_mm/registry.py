@@ -134,7 +134,8 @@ HOOKS = Registry(
     'hook',
     parent=mmengine.HOOKS,
     locations=[
-        f'kpu_mm.engine.{theme}_hooks' for theme in ('check', 'checkpoint', 'distill', 'step')
+        f'kpu_mm.engine.{theme}_hooks'
+        for theme in ('check', 'checkpoint', 'distill', 'machine', 'step')
     ],
 )
 # runner with atomic checkpoints

@@ -20,6 +20,8 @@ default_hooks = dict(
     ),
     # Before training, for models with a normalizer.
     normalizer_fit=dict(type='kpu_mm.NormalizerFitHook'),
+    # Operators for the GPU, and shared memory for the workers.
+    machine=dict(type='kpu_mm.MachineCheckHook'),
     second_loss=dict(type='kpu_mm.SecondLossHook'),
     # Order and transforms are seeded by position, not by epoch.
     sampler_seed=None,

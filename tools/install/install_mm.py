@@ -20,9 +20,11 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
-from mmcv_ops import PIP, InstallError, build_wheel, cached_wheel, wheel_folder
+from cuda_build import InstallError, describe_target
+from mmcv_ops import PIP, build_wheel, cached_wheel, wheel_folder
 
-MMINSTALL = Path(__file__).parents[2] / 'requirements' / 'mminstall.txt'
+ROOT = Path(__file__).parents[2]
+MMINSTALL = ROOT / 'requirements' / 'mminstall.txt'
 # module: distribution, in the order of their needs
 DISTILL = {'cv2': 'opencv-python-headless', 'mmengine': 'onedl-mmengine', 'mmcv': 'onedl-mmcv'}
 DOWNSTREAM = {
@@ -70,12 +72,12 @@ def pip_install(*arguments: str) -> None:
 
 
 def why_no_operators() -> str | None:
-    """Import mmcv's operators in a process of their own.
+    """Import mmcv's operators in a process of their own; run one on each GPU.
 
     Returns:
         The last line of the error, None if they work.
     """
-    command = [sys.executable, '-c', 'import mmcv.ops']
+    command = [sys.executable, str(ROOT / 'kpu_mm' / 'utils' / 'gpu_operators.py')]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode == 0:
         return None
@@ -87,7 +89,7 @@ def check_ours(requirement: str, error: str) -> None:
 
     Args:
         requirement: What this script installs, ``onedl-mmcv==2.3.6``.
-        error: Why its operators cannot be imported.
+        error: Why its operators do not work.
 
     Raises:
         InstallError: Somebody else's mmcv.
@@ -100,13 +102,13 @@ def check_ours(requirement: str, error: str) -> None:
     if not ours:
         raise InstallError(
             'Detection and segmentation need the compiled operators of mmcv, and those of the mmcv '
-            f'in {sys.prefix} cannot be imported ({error}); it was not installed by kpu_mm and is '
+            f'in {sys.prefix} do not work here ({error}); it was not installed by kpu_mm and is '
             'left alone: reinstall it with operators, or use a fresh environment.'
         )
 
 
 def install_operators(requirement: str) -> None:
-    """Make ``import mmcv.ops`` work, by a wheel from the cache or a build.
+    """Make mmcv's operators work, on the GPUs too, by a wheel from the cache or a build.
 
     Args:
         requirement: ``onedl-mmcv==2.3.6``.
@@ -133,7 +135,7 @@ def install_operators(requirement: str) -> None:
     error = why_no_operators()
     if error is not None:
         wheel.unlink()
-        raise InstallError(f'mmcv compiled but cannot be imported: {error}')
+        raise InstallError(f'mmcv compiled, but does not work: {error}.')
 
 
 def install(purpose: str) -> None:
@@ -152,6 +154,8 @@ def install(purpose: str) -> None:
         pip_install(*[requirements[name] for name in wanted])
     if operators:
         install_operators(requirements['onedl-mmcv'])
+    if (left_out := describe_target(not operators)) is not None:
+        print(left_out, flush=True)
 
 
 def main() -> int:

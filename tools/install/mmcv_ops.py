@@ -21,14 +21,11 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from cuda_build import InstallError, check_cuda, target_device
 from packaging.version import Version
 
 BUILD_TOOLS = ['setuptools>=77,<81', 'wheel', 'ninja', 'psutil', 'packaging']
 PIP = [sys.executable, '-m', 'pip', '--disable-pip-version-check']
-
-
-class InstallError(Exception):
-    """Something the user has to put right; the message says how."""
 
 
 def cpp_standard(torch_version: str) -> str:
@@ -165,6 +162,8 @@ def build_wheel(requirement: str, folder: Path) -> Path:
     import torch
 
     check_compiler()
+    if target_device() != 'cpu':
+        check_cuda()
     log = folder / 'build.log'
     # in the end the folder only sees a rename: no half wheel is ever there
     with tempfile.TemporaryDirectory(prefix='kpu_mm-') as scratch_name:
@@ -208,24 +207,6 @@ def cache_key(mmcv: str, torch_version: str, device: str) -> str:
         libc,
     ]
     return re.sub(r'[^\w.+-]', '_', '-'.join(part for part in parts if part))
-
-
-def target_device() -> str:
-    """Tell what mmcv's setup will compile for on this machine.
-
-    Returns:
-        ``cpu``, or ``cuda`` with its architectures.
-    """
-    import torch
-
-    if os.environ.get('FORCE_CUDA') != '1' and not torch.cuda.is_available():
-        return 'cpu'
-    listed = os.environ.get('TORCH_CUDA_ARCH_LIST')
-    found = {
-        '{}.{}'.format(*torch.cuda.get_device_capability(i))
-        for i in range(torch.cuda.device_count())
-    }
-    return 'cuda' + (listed or ';'.join(sorted(found)))
 
 
 def wheel_folder(mmcv: str) -> Path:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from kpu_mm.utils.gpu_operators import operators_fault
 
 from ..encoder import to_map
 
@@ -53,14 +54,9 @@ def reference_points(level_shapes: LevelShapes, like: Tensor) -> Tensor:
     return torch.cat(points)
 
 
-@cache
 def has_fused_kernel() -> bool:
-    """Whether mmcv was built with its CUDA kernel."""
-    try:
-        from mmcv.ops import get_compiling_cuda_version
-    except ImportError:
-        return False
-    return bool(get_compiling_cuda_version() != 'not available')
+    """Whether mmcv's CUDA kernel runs on this process's GPU."""
+    return operators_fault((torch.cuda.current_device(),)) is None
 
 
 # An operator of torch's: the compiler and the rehearsal, which know its fake
