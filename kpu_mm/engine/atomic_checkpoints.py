@@ -35,8 +35,6 @@ class AtomicCheckpoints:
     One run at a time trains in a work directory.
     """
 
-    writes_folders = False
-
     # What MMEngine's runner brings.
     work_dir: str
     hooks: list[Any]
@@ -62,9 +60,8 @@ class AtomicCheckpoints:
             if is_main_process():
                 # Flushed before the rename, or a power cut could leave the
                 # name of a file whose content was never written.
-                if partial.is_file():
-                    with partial.open('rb') as file:
-                        os.fsync(file.fileno())
+                with partial.open('rb') as file:
+                    os.fsync(file.fileno())
                 partial.replace(Path(out_dir, filename))
         except OSError as error:
             raise RuntimeError(
@@ -143,11 +140,7 @@ class AtomicCheckpoints:
             if (match := re.fullmatch(r'(?:iter|epoch)_(\d+)', path.stem))
         ]
         for _, path in sorted(found, reverse=True):
-            # DeepSpeed and sharded FSDP write a folder for each checkpoint.
-            if self.writes_folders and path.is_dir():
-                fault = None if any(path.iterdir()) else 'is an empty folder'
-            else:
-                fault = find_fault(path)
+            fault = find_fault(path)
             if fault is None:
                 return path
             self.logger.warning(f'{path} {fault}. Passing over it to an older one.')

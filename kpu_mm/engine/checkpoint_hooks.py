@@ -61,8 +61,6 @@ class AtomicCheckpointHook(CheckpointHook):
             path = self._path(outdated)
             if self.file_backend.isfile(path):
                 self.file_backend.remove(path)
-            elif self.file_backend.isdir(path):  # DeepSpeed's are folders
-                self.file_backend.rmtree(path)
 
     def _path(self, step: int) -> Any:
         name = self.filename_tmpl.format(step)

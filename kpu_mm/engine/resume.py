@@ -23,7 +23,7 @@ SOURCES = ('checkpoint', 'config')
 _KEYS = (
     *('model', 'data_preprocessor', 'train_dataloader', 'val_dataloader', 'val_evaluator'),
     *('train_cfg', 'val_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr'),
-    *('default_hooks', 'custom_hooks', 'randomness', 'runner_type', 'strategy'),
+    *('default_hooks', 'custom_hooks', 'randomness', 'runner_type'),
     *('model_wrapper_cfg', 'compile', 'activation_checkpointing', 'efficient_conv_bn_eval'),
 )
 # What MMEngine restores in any case, the second of them if it was saved, and

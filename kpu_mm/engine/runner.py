@@ -1,12 +1,11 @@
-"""Runners that never leave a half-written checkpoint behind."""
+"""The runner, which never leaves a half-written checkpoint behind."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from mmengine.optim import OptimWrapper
-from mmengine.runner import FlexibleRunner, Runner
-from torch.utils.data import DataLoader
+from mmengine.runner import Runner
 
 from kpu_mm.datasets import MultiStreamLoader
 from kpu_mm.registry import RUNNERS
@@ -51,30 +50,3 @@ class KPURunner(AtomicCheckpoints, ComparedResume, Runner):
             self._train_dataloader = dict(batch_size=self.train_dataloader.batch_size)
         super().scale_lr(optim_wrapper, auto_scale_lr)
         self._train_dataloader = loaders
-
-
-@RUNNERS.register_module()
-class KPUFlexibleRunner(AtomicCheckpoints, ComparedResume, FlexibleRunner):
-    """MMEngine's FlexibleRunner (FSDP, DeepSpeed) for several streams."""
-
-    writes_folders = True
-
-    @property
-    def train_dataloader(self) -> Any:
-        """The loader that FlexibleRunner measures: one of torch's own.
-
-        Strategies log its batch size and the length of an epoch, or use them
-        as defaults; the train loop itself advances all streams.
-
-        Raises:
-            ValueError: If ``auto_scale_lr`` is to scale by that batch size.
-        """
-        loader: DataLoader | MultiStreamLoader = super().train_dataloader
-        if isinstance(loader, MultiStreamLoader):
-            if (self._auto_scale_lr or {}).get('enable', False):
-                raise ValueError(
-                    'auto_scale_lr does not know the batch size of several streams with '
-                    'KPUFlexibleRunner; set optim_wrapper.optimizer.lr yourself, or use KPURunner.'
-                )
-            return next(iter(loader.loaders.values()))
-        return loader

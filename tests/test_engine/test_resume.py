@@ -35,7 +35,7 @@ class Toy(nn.Module):
         return dict(loss=loss.detach())
 
 
-def runner(work_dir, lr=0.1, schedule=(WARM_UP, COSINE), iters=4, kind='KPURunner', **options):
+def runner(work_dir, lr=0.1, schedule=(WARM_UP, COSINE), iters=4, **options):
     optimizer = dict(type='AdamW', lr=lr, weight_decay=0.05)
     changes = options.pop('changes', {})
     loader = dict(
@@ -48,7 +48,7 @@ def runner(work_dir, lr=0.1, schedule=(WARM_UP, COSINE), iters=4, kind='KPURunne
     paramwise = dict(custom_keys=dict(norm=dict(lr_mult=0.1)), bias_decay_mult=0.0)
     cfg = Config(
         dict(
-            runner_type=f'kpu_mm.{kind}',
+            runner_type='kpu_mm.KPURunner',
             model=dict(type='ResumedToy', rates=[]),
             work_dir=str(work_dir),
             train_dataloader=options.pop('train_dataloader', loader),
@@ -78,20 +78,12 @@ def warnings_of(work_dir):
     return log.partition('Settings that')[2].partition(' - mmengine')[0]
 
 
-@pytest.mark.parametrize(
-    'schedule, kind',
-    [
-        ((), 'KPURunner'),
-        ((WARM_UP, COSINE), 'KPURunner'),
-        ((STEPS,), 'KPURunner'),
-        ((WARM_UP, STEPS), 'KPUFlexibleRunner'),
-    ],
-)
-def test_the_config_s_rate_and_schedule_hold(tmp_path, schedule, kind):
-    train(tmp_path, iters=4, kind=kind)
+@pytest.mark.parametrize('schedule', [(), (WARM_UP, COSINE), (STEPS,), (WARM_UP, STEPS)])
+def test_the_config_s_rate_and_schedule_hold(tmp_path, schedule):
+    train(tmp_path, iters=4)
     new = dict(lr=0.004, schedule=schedule, iters=8)
     _, wanted = train(tmp_path / 'anew', **new)
-    run, rates = train(tmp_path, resume=True, resume_schedule='config', kind=kind, **new)
+    run, rates = train(tmp_path, resume=True, resume_schedule='config', **new)
     assert rates == wanted[4:]
     # of the layer's weight and bias, and of the norm
     assert len(set(rates[0])) == 3
@@ -252,5 +244,3 @@ def test_rates_scale_with_the_batch_of_all_streams(tmp_path):
     )
     _, rates = train(tmp_path, **options)
     assert rates[0][0] == (0.05, 0.05)
-    with pytest.raises(ValueError, match='auto_scale_lr does not know the batch size of several'):
-        train(tmp_path, kind='KPUFlexibleRunner', **options)

@@ -152,22 +152,6 @@ visualizer = dict(vis_backends=[dict(type='LocalVisBackend'),
 
 
 @pytest.mark.slow
-def test_flexible_runner(run_config, whole_run, tmp_path):
-    config = tmp_path / 'flexible.py'
-    config.write_text(
-        f"""
-_base_ = {str(run_config)!r}
-runner_type = 'kpu_mm.KPUFlexibleRunner'
-strategy = dict(type='SingleDeviceStrategy')
-log_processor = dict(window_size=1)
-"""
-    )
-    result = train(config, tmp_path / 'w')
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert losses_of(tmp_path / 'w') == losses_of(whole_run)
-
-
-@pytest.mark.slow
 def test_nan_stops_with_one_sentence(run_config, tmp_path):
     result = train(run_config, tmp_path / 'w', '--cfg-options', 'optim_wrapper.optimizer.lr=1e30')
     assert result.returncode == 2
