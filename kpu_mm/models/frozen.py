@@ -54,17 +54,18 @@ class EvalModule(nn.Module):
         Yields:
             The module or its copy.
         """
-        kind, weights = device.type, list(self.parameters())
+        kind = device.type
         if (
-            not self.casts_whole
+            # the compiler fuses casts with what follows
+            torch.compiler.is_compiling()
+            or not self.casts_whole
             or not torch.is_autocast_enabled(kind)
             or torch.get_autocast_dtype(kind) != torch.bfloat16
-            # the compiler fuses casts with what follows
-            or torch.compiler.is_compiling()
-            or any(p.requires_grad for p in weights)
+            or any(p.requires_grad for p in self.parameters())
         ):
             yield self
             return
+        weights = list(self.parameters())
         # what moves the weights, or loads others
         state = (weights[0].device, sum(p._version for p in weights))
         if not self._cast or self._cast[0][0] != state:

@@ -124,13 +124,21 @@ class FakeGPU(TorchDispatchMode):
         Args:
             parameters: Those that are trained.
         """
+        with self.nowhere():
+            for p in parameters:
+                node = p.view_as(p).grad_fn
+                assert node is not None
+                # a parameter itself does not hold it
+                self._ends.append(node.next_functions[0][0])
+
+    @contextmanager
+    def nowhere(self) -> Iterator[None]:
+        """Let C++ take all tensors to be on no device that it knows."""
         self._nowhere = True
-        for p in parameters:
-            node = p.view_as(p).grad_fn
-            assert node is not None
-            # a parameter itself does not hold it
-            self._ends.append(node.next_functions[0][0])
-        self._nowhere = False
+        try:
+            yield
+        finally:
+            self._nowhere = False
 
     def forget(self) -> None:
         """Count from here on; what is in memory stays."""

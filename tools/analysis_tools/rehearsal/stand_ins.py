@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -20,6 +23,7 @@ from kpu_mm.models.layers.deform_attention import fused_deformable_attention
 from .fake_gpu import GPU, FakeGPU
 
 aten = torch.ops.aten
+_CUDA, _META = 1, 14  # of C++'s enumeration DeviceType
 _PART = 'rehearsed_part'
 _ATTENTION = F.scaled_dot_product_attention
 
@@ -74,19 +78,39 @@ def fake_gpu(part_of: Mapping[nn.Module, str]) -> Iterator[FakeGPU]:
             'torch.utils._foreach_utils._foreach_supported_types': [nn.Parameter, FakeTensor],
         }.items():
             stack.enter_context(mock.patch(target, replacement))
-        torch._C._ensureCUDADeviceGuardSet()
+        _let_switch_to_gpu()
         torch._C._set_only_lift_cpu_tensors(True)
         stack.callback(torch._C._set_only_lift_cpu_tensors, lift)
         hooks = nn.modules.module
         stack.enter_context(hooks.register_module_forward_pre_hook(enter))
         stack.enter_context(hooks.register_module_forward_hook(leave, always_call=True))
-        stack.enter_context(_Calls())
+        stack.enter_context(_Calls(gpu))
         stack.enter_context(gpu)
         yield gpu
 
 
+def _let_switch_to_gpu() -> None:
+    """Let C++ switch to the GPU that is not there, which does nothing.
+
+    A build of torch with CUDA has a function for that. One without has no
+    entry for CUDA in C++'s table of devices: it gets that of 'meta'.
+    """
+    torch._C._ensureCUDADeviceGuardSet()
+    name = 'libc10.dylib' if sys.platform == 'darwin' else 'libc10.so'
+    library = ctypes.CDLL(str(Path(torch.__file__).parent / 'lib' / name))
+    # c10::impl::device_guard_impl_registry, pointers by DeviceType
+    table = (ctypes.c_void_p * (_META + 1)).in_dll(
+        library, '_ZN3c104impl26device_guard_impl_registryE'
+    )
+    table[_CUDA] = table[_CUDA] or table[_META]
+
+
 class _Calls(TorchFunctionMode):
     """Calls for which torch, in C++, would look for a GPU."""
+
+    def __init__(self, gpu: FakeGPU) -> None:
+        super().__init__()
+        self.gpu = gpu
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
@@ -100,6 +124,10 @@ class _Calls(TorchFunctionMode):
             kwargs = {k: GPU if _is_gpu(x) else x for k, x in kwargs.items()}
         elif func is torch.Tensor.pin_memory:
             return args[0]  # tensors of the host are taken to be page-locked
+        elif func is torch.Tensor.backward:
+            # the engine would look for the streams of the first gradient
+            with self.gpu.nowhere():
+                return func(*args, **kwargs)
         return func(*args, **kwargs)
 
 
