@@ -196,7 +196,7 @@ def main() -> None:
         augment(cfg)
     if args.amp:
         cfg.test_cfg.fp16 = True
-    use_gloo_without_gpu(args.launcher)
+    use_gloo_without_gpu(cfg)
     with explaining(cfg, args.config):
         runner = build_runner(cfg)
         load_strictly(runner)

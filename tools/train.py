@@ -61,7 +61,7 @@ def main() -> None:
     args = parse_args()
     cfg = read_run_config(args)
     set_resume(cfg, args.resume)
-    use_gloo_without_gpu(args.launcher)
+    use_gloo_without_gpu(cfg)
     with explaining(cfg, args.config):
         if args.amp:
             set_precision(cfg)

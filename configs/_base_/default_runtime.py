@@ -5,7 +5,10 @@ runner_type = 'kpu_mm.KPURunner'
 env_cfg = dict(
     cudnn_benchmark=False,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    dist_cfg=dict(backend='nccl'),
+    # Seconds that ranks wait for each other: one node may read its image index
+    # while another scans 15 M files, at 700 a second in this time. A rank that
+    # ends with an error ends all others at once, whatever stands here.
+    dist_cfg=dict(backend='nccl', timeout=6 * 3600),
 )
 randomness = dict(seed=0)
 model_wrapper_cfg = dict(type='kpu_mm.KPUDistributedDataParallel')

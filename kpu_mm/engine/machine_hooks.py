@@ -1,4 +1,4 @@
-"""What a run needs of its machine: operators for the GPU and shared memory."""
+"""What a run needs of its machines: operators for the GPU, shared memory, the same images."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from mmengine.device import get_device
+from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
@@ -31,12 +32,13 @@ _PLAIN = ('mmcv.ops.point_sample', 'mmcv.ops.deprecated_wrappers')
 
 @HOOKS.register_module()
 class MachineCheckHook(Hook):
-    """Check the machine before a run.
+    """Check the machines before a run.
 
     On a GPU, mmcv's operators must be compiled for it where the model has
     layers that need them. The log tells which kernel of deformable attention
     kpu_mm's own layers use. Workers hand their batches over in shared memory:
-    too little of it would end a worker by a bus error.
+    too little of it would end a worker by a bus error. All processes must
+    find the same number of images, wherever they are.
     """
 
     def before_run(self, runner: Runner) -> None:
@@ -62,18 +64,27 @@ class MachineCheckHook(Hook):
             runner.logger.info(f'Deformable attention of the adapter uses {kernel}')
 
     def before_train(self, runner: Runner) -> None:
-        """Check the shared memory for the training data.
+        """Check the training data and the shared memory for it.
 
         Args:
             runner: The runner.
 
         Raises:
-            RuntimeError: If the workers need more than there is.
+            RuntimeError: If the workers need more than there is, or another
+                rank has more images or fewer.
         """
-        if not os.path.isdir(_SHARED):  # Linux alone has it
-            return
         loader = runner.train_dataloader
         loaders = loader.loaders if isinstance(loader, MultiStreamLoader) else {'': loader}
+        # Ranks also wait here until the last node has scanned its images.
+        counts = all_gather_object({name: len(one.dataset) for name, one in loaders.items()})
+        for rank, found in enumerate(counts):
+            if found != counts[0]:
+                raise RuntimeError(
+                    f'The training data have {_listed(found)} on rank {rank}, but '
+                    f'{_listed(counts[0])} on rank 0: copy them to all nodes, whole.'
+                )
+        if not os.path.isdir(_SHARED):  # Linux alone has it
+            return
         ranks = next((int(os.environ[name]) for name in _LOCAL_SIZES if name in os.environ), 1)
         needed = ranks * sum(map(bytes_in_flight, loaders.values()))
         # Not what is free: other ranks may have started their workers.
@@ -117,6 +128,10 @@ def bytes_in_flight(loader: DataLoader) -> int:
         sample = loader.dataset[0]
     batch = loader.collate_fn([sample] * (loader.batch_size or 1))
     return _tensor_bytes(batch) * loader.num_workers * (loader.prefetch_factor or 2)
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ', '.join(f'{count:,} samples {name}'.strip() for name, count in counts.items())
 
 
 def _tensor_bytes(batch: Any) -> int:

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -216,17 +217,19 @@ def _sentence(error: BaseException) -> str:
     return f'{type(error).__name__}: {lines[0]}'
 
 
-def use_gloo_without_gpu(launcher: str) -> None:
+def use_gloo_without_gpu(cfg: Config) -> None:
     """Join the process group here if there is no GPU to do it with.
 
     MMEngine's launcher calls ``torch.cuda.set_device``; it leaves a group
     that exists alone.
 
     Args:
-        launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
+        cfg: The config of the run, with its launcher.
     """
-    if launcher == 'pytorch' and not torch.cuda.is_available():
-        torch.distributed.init_process_group('gloo')
+    if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
+        seconds = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout')
+        timeout = timedelta(seconds=seconds) if seconds else None
+        torch.distributed.init_process_group('gloo', timeout=timeout)
 
 
 def end_together() -> None:

@@ -122,6 +122,15 @@ def test_too_little_shared_memory(monkeypatch):
         hook.before_train(run)
 
 
+def test_nodes_with_other_images(monkeypatch):
+    hook = MachineCheckHook()
+    # another node has lost two
+    monkeypatch.setattr(machine_hooks, 'all_gather_object', lambda own: [{'': 6}, own])
+    wanted = 'have 4 samples on rank 1, but 6 samples on rank 0: copy them'
+    with pytest.raises(RuntimeError, match=wanted):
+        hook.before_train(run_with(None, loader_of(0)))
+
+
 def test_shared_memory_of_several_streams(monkeypatch):
     usage = namedtuple('usage', 'total')
     stream = dict(dataset=Samples(), batch_size=2, num_workers=2)

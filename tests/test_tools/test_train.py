@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -105,20 +106,30 @@ def joined_run(run_config, tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('backward', ['joint', 'per_stream'])
-def test_two_processes_equal_one(run_config, joined_run, tmp_path, backward):
-    two = run_tool(
-        'dist_train.sh',
-        run_config,
-        2,
-        '--work-dir',
-        tmp_path / 'two',
-        *log_window_of_one(NO_DROP_PATH, f'model.backward={backward}'),
-        'train_dataloader.dino.batch_size=2',
-        'train_dataloader.coarse.batch_size=1',
-        PORT='29541',
-    )
-    assert two.returncode == 0, two.stderr[-3000:]
+@pytest.mark.parametrize(('nodes', 'backward'), [(1, 'joint'), (2, 'per_stream')])
+def test_two_processes_equal_one(run_config, joined_run, tmp_path, nodes, backward):
+    def train_node(rank):
+        return run_tool(
+            'dist_train.sh',
+            run_config,
+            2 // nodes,
+            '--work-dir',
+            tmp_path / 'two',
+            *log_window_of_one(NO_DROP_PATH, f'model.backward={backward}'),
+            'train_dataloader.dino.batch_size=2',
+            'train_dataloader.coarse.batch_size=1',
+            PORT='29541',
+            NNODES=str(nodes),
+            NODE_RANK=str(rank),
+            # nodes without a common home directory
+            XDG_CACHE_HOME=str(tmp_path / f'cache{rank}'),
+        )
+
+    with ThreadPoolExecutor(nodes) as pool:
+        for two in pool.map(train_node, range(nodes)):
+            assert two.returncode == 0, two.stderr[-3000:]
+    # each node has scanned the folder for itself
+    assert all(list(tmp_path.glob(f'cache{i}/kpu_mm/index/list-*.npy')) for i in range(nodes))
     expected, got = losses_of(joined_run), losses_of(tmp_path / 'two')
     assert len(expected) == 12
     for step, row in expected.items():

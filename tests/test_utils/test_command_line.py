@@ -1,9 +1,11 @@
 import argparse
 import subprocess
 import sys
+from datetime import timedelta
 
 import pytest
 import torch
+from mmengine.config import Config
 
 from kpu_mm.utils.command_line import (
     add_config_arguments,
@@ -59,13 +61,23 @@ def test_options_change_the_config(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ('launcher', 'gpu', 'calls'),
-    [('pytorch', False, ['gloo']), ('pytorch', True, []), ('none', False, [])],
+    [
+        ('pytorch', False, [('gloo', timedelta(seconds=90))]),
+        ('pytorch', True, []),
+        ('none', False, []),
+    ],
 )
 def test_gloo_only_without_gpu(monkeypatch, launcher, gpu, calls):
     called = []
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu)
-    monkeypatch.setattr(torch.distributed, 'init_process_group', called.append)
-    use_gloo_without_gpu(launcher)
+    monkeypatch.setattr(
+        torch.distributed,
+        'init_process_group',
+        lambda backend, timeout: called.append((backend, timeout)),
+    )
+    use_gloo_without_gpu(
+        Config(dict(launcher=launcher, env_cfg=dict(dist_cfg=dict(backend='nccl', timeout=90))))
+    )
     assert called == calls
 
 
