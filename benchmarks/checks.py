@@ -34,7 +34,7 @@ from kpu_mm.registry import DATASETS
 
 SHAPE = (480, 640)  # of most COCO images
 TRANSFORMS = [
-    dict(type='kpu_mm.LoadImage'),
+    dict(type='kpu_mm.LoadImageFromFile'),
     dict(type='mmdet.Resize', scale=(1333, 800), keep_ratio=True),
 ]
 
@@ -114,7 +114,10 @@ def main() -> None:
             dict(
                 type='mmseg.BaseSegDataset',
                 data_prefix=dict(img_path=f'{folder}/images', seg_map_path=f'{folder}/labels'),
-                pipeline=[dict(type='kpu_mm.LoadImage'), dict(type='mmseg.LoadAnnotations')],
+                pipeline=[
+                    dict(type='kpu_mm.LoadImageFromFile'),
+                    dict(type='mmseg.LoadAnnotations'),
+                ],
             )
         )
         runner = SimpleNamespace(train_dataloader=SimpleNamespace(dataset=label_maps))

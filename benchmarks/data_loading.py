@@ -10,7 +10,7 @@ over. The goal is a ratio of at least 0.9.
 holds up better on a busy one.
 
 "load_image" is for labelled data: processor time of MMCV's LoadImageFromFile
-over that of LoadImage, which checks images, on the same files in turns.
+over that of kpu_mm's, which checks images, on the same files in turns.
 
     python benchmarks/data_loading.py [--folder IMAGES] [--workers 2]
 """
@@ -27,10 +27,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import psutil
-from mmcv.transforms import BaseTransform, LoadImageFromFile
+from mmcv import transforms as mmcv_transforms
 from PIL import Image
 
-from kpu_mm.datasets import FolderSource, LoadImage, MultiStreamLoader, UnlabeledImages
+from kpu_mm.datasets import FolderSource, LoadImageFromFile, MultiStreamLoader, UnlabeledImages
 
 PHOTOS = ('astronaut', 'chelsea', 'coffee', 'hubble_deep_field', 'rocket')
 LONGEST = 640
@@ -114,15 +114,15 @@ def pipeline_speed(dataset: UnlabeledImages, batches: int, batch_size: int, work
 
 
 def load_image_ratios(paths: list[str], rounds: int) -> list[float]:
-    """Return MMCV's processor time over LoadImage's, round by round."""
+    """Return MMCV's processor time over kpu_mm's, round by round."""
 
-    def seconds(transform: BaseTransform) -> float:
+    def seconds(transform: mmcv_transforms.BaseTransform) -> float:
         started = time.process_time()
         for path in paths:
             transform(dict(img_path=path))
         return time.process_time() - started
 
-    ours, theirs = LoadImage(), LoadImageFromFile()
+    ours, theirs = LoadImageFromFile(), mmcv_transforms.LoadImageFromFile()
     seconds(ours)
     return [seconds(theirs) / seconds(ours) for _ in range(rounds)]
 

@@ -48,7 +48,7 @@ coco_train_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         ann_file='train.json', data_prefix=dict(img='train'),
-        pipeline=[dict(type='LoadImageFromFile'),
+        pipeline=[dict(type='LoadImageFromFile', _scope_='kpu_mm'),
                   dict(type='LoadAnnotations', with_bbox=True),
                   dict(type='Resize', scale=(64, 64)),
                   dict(type='RandomFlip', prob=0.5),
@@ -59,7 +59,7 @@ coco_val_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         ann_file='val.json', data_prefix=dict(img='val'), test_mode=True,
-        pipeline=[dict(type='LoadImageFromFile'),
+        pipeline=[dict(type='LoadImageFromFile', _scope_='kpu_mm'),
                   dict(type='Resize', scale=(64, 64)),
                   dict(type='LoadAnnotations', with_bbox=True),
                   dict(type='PackDetInputs')],
@@ -90,7 +90,7 @@ ade20k_train_dataloader = dict(
     dataset=dict(
         data_prefix=dict(img_path='images/train',
                          seg_map_path='annotations/train'),
-        pipeline=[dict(type='LoadImageFromFile'),
+        pipeline=[dict(type='LoadImageFromFile', _scope_='kpu_mm'),
                   dict(type='LoadAnnotations'),
                   dict(type='RandomCrop', crop_size=(64, 64)),
                   dict(type='RandomFlip', prob=0.5),
@@ -103,7 +103,7 @@ ade20k_val_dataloader = dict(
     dataset=dict(
         data_prefix=dict(img_path='images/val',
                          seg_map_path='annotations/val'),
-        pipeline=[dict(type='LoadImageFromFile'),
+        pipeline=[dict(type='LoadImageFromFile', _scope_='kpu_mm'),
                   dict(type='LoadAnnotations'),
                   dict(type='PackSegInputs')],
         **ade20k_dataset))
@@ -123,7 +123,7 @@ imagenet_train_dataloader = dict(
     dataset=dict(
         type='CustomDataset', _scope_='mmpretrain',
         data_root={root!r} + '/imagenet/train',
-        pipeline=[dict(type='LoadImageFromFile'),
+        pipeline=[dict(type='LoadImageFromFile', _scope_='kpu_mm'),
                   dict(type='RandomResizedCrop', scale=56),
                   dict(type='PackInputs')]))
 imagenet_val_dataloader = dict(
@@ -133,7 +133,7 @@ imagenet_val_dataloader = dict(
     dataset=dict(
         type='CustomDataset', _scope_='mmpretrain',
         data_root={root!r} + '/imagenet/val',
-        pipeline=[dict(type='LoadImageFromFile'),
+        pipeline=[dict(type='LoadImageFromFile', _scope_='kpu_mm'),
                   dict(type='CenterCrop', crop_size=56),
                   dict(type='PackInputs')]))
 imagenet_val_evaluator = dict(type='Accuracy', _scope_='mmpretrain', topk=1)

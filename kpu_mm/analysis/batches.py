@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Subset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from kpu_mm.datasets import LoadImage, MultiStreamLoader
+from kpu_mm.datasets import LoadImageFromFile, MultiStreamLoader
 from kpu_mm.models.teacher_streams import TeacherStreams
 
 
@@ -172,7 +172,7 @@ def sized_batches(
 
 def _read_rgb(path: str) -> Image.Image:
     # BGR -> RGB
-    return Image.fromarray(LoadImage()(dict(img_path=path))['img'][..., ::-1])
+    return Image.fromarray(LoadImageFromFile()(dict(img_path=path))['img'][..., ::-1])
 
 
 class _ClassFolders(ImageFolder):

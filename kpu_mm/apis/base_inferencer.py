@@ -225,7 +225,7 @@ def split_loading(steps: Sequence[Mapping[str, Any]]) -> tuple[str, list[Mapping
         steps: Configs of a pipeline's transforms.
 
     Returns:
-        ``orientation`` of the pipeline's ``LoadImage``, and the other
+        ``orientation`` of the pipeline's ``LoadImageFromFile``, and the other
         transforms.
     """
     orientation, others = 'exif', []
@@ -233,13 +233,13 @@ def split_loading(steps: Sequence[Mapping[str, Any]]) -> tuple[str, list[Mapping
         name = str(step['type']).rpartition('.')[2]
         if not name.startswith('Load'):
             others.append(step)
-        elif name == 'LoadImage':
+        elif name == 'LoadImageFromFile':
             orientation = step.get('orientation', orientation)
     return orientation, others
 
 
 def as_loaded(image: NamedImage) -> dict[str, Any]:
-    """Return what LoadImage would add for an image.
+    """Return what LoadImageFromFile would add for an image.
 
     Args:
         image: The image.

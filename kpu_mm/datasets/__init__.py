@@ -7,7 +7,7 @@ from .image_order import Permutation, SourceMix, seeded, stable_hash
 from .image_sources import FolderSource, ImageSource, ListSource
 from .image_transforms import DecodeRandomResizedCrop, DecodeResize, PackImage, TorchvisionTransform
 from .label_maps import CheckLabelMap, check_label_maps
-from .load_image import LoadImage
+from .load_image import LoadImageFromFile
 from .stream_loader import (
     MultiStreamLoader,
     PositionSampler,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.fileio import get
 
@@ -15,10 +16,12 @@ _ORIENTATIONS = ('exif', 'ignore')
 
 
 @TRANSFORMS.register_module()
-class LoadImage(BaseTransform):
+class LoadImageFromFile(BaseTransform):
     """Load an image through :class:`EncodedImage`, as all of this package does.
 
-    Takes the place of the toolboxes' ``LoadImageFromFile``. If the dataset
+    Takes the place of the toolboxes' transform of this name, by which their
+    Inferencers look for it: configs write ``type='LoadImageFromFile',
+    _scope_='kpu_mm'``. If the dataset
     states ``height`` and ``width``, as MMDetection's do, they are compared
     with the file's.
 
@@ -92,7 +95,7 @@ class LoadImage(BaseTransform):
             other = next(o for o in _ORIENTATIONS if o != self.orientation)
             remedy = (
                 f'if the labels were drawn on the image turned so, write '
-                f"LoadImage(orientation='{other}'); otherwise {remedy}"
+                f"LoadImageFromFile(orientation='{other}'); otherwise {remedy}"
             )
         raise DataError(
             f"'{path}' is {size[1]} x {size[0]} pixels (width x height) and its labels say "
@@ -100,4 +103,28 @@ class LoadImage(BaseTransform):
         )
 
     def __repr__(self) -> str:
-        return f'LoadImage(orientation={self.orientation!r})'
+        return f'LoadImageFromFile(orientation={self.orientation!r})'
+
+
+@TRANSFORMS.register_module()
+class InferencerLoader(LoadImageFromFile):
+    """Load an image from a file, or take an array.
+
+    MMSegmentation's Inferencer puts it in the place of ``LoadImageFromFile``,
+    in the same scope.
+    """
+
+    def transform(self, results: str | np.ndarray | dict[str, Any]) -> dict[str, Any]:
+        """Load one image.
+
+        Args:
+            results: A path, an array (H, W, 3) in BGR, or what
+                LoadImageFromFile takes.
+
+        Raises:
+            DataError: If the image cannot be decoded.
+        """
+        if isinstance(results, np.ndarray):
+            shape = results.shape[:2]
+            return dict(img=results, img_path=None, img_shape=shape, ori_shape=shape)
+        return super().transform(dict(img_path=results) if isinstance(results, str) else results)

@@ -76,7 +76,7 @@ class MachineCheckHook(Hook):
         loader = runner.train_dataloader
         loaders = loader.loaders if isinstance(loader, MultiStreamLoader) else {'': loader}
         # Ranks also wait here until the last node has scanned its images.
-        counts = all_gather_object({name: len(one.dataset) for name, one in loaders.items()})
+        counts = all_gather_object({name: len(one.dataset) for name, one in loaders.items()})  # type: ignore[arg-type]
         for rank, found in enumerate(counts):
             if found != counts[0]:
                 raise RuntimeError(

@@ -123,7 +123,7 @@ def test_counts_below_one(infer, pictures):
 
 def test_loading_is_left_out():
     steps = [
-        dict(type='kpu_mm.LoadImage', orientation='ignore'),
+        dict(type='kpu_mm.LoadImageFromFile', orientation='ignore'),
         dict(type='Resize'),
         dict(type='LoadAnnotations'),
         dict(type='kpu_mm.Load'),

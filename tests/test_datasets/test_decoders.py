@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kpu_mm.apis.read_images import decode
-from kpu_mm.datasets import CorruptImageError, DecodeResize, EncodedImage, LoadImage
+from kpu_mm.datasets import CorruptImageError, DecodeResize, EncodedImage, LoadImageFromFile
 from kpu_mm.datasets.decoders import decode_jpeg
 
 from .conftest import encode
@@ -44,7 +44,7 @@ def test_streams_skip_damaged_images(capfd):
 def test_labelled_images_and_inferencers_name_them(tmp_path, capfd):
     path = tmp_path / 'a.jpg'
     path.write_bytes(CUT)
-    loaded = LoadImage()(dict(img_path=str(path)))['img']
+    loaded = LoadImageFromFile()(dict(img_path=str(path)))['img']
     assert (decode(CUT, 'b.jpg') == loaded).all()
     said = ''.join(capfd.readouterr())
     for name in (f"'{path}'", "'b.jpg'"):

@@ -14,7 +14,7 @@ from kpu_mm.apis.read_images import decode, list_inputs, read_images
 from kpu_mm.datasets import DataError, EncodedImage
 from kpu_mm.datasets.encoded_image import FORMATS
 from kpu_mm.datasets.image_transforms import DecodeResize
-from kpu_mm.datasets.load_image import LoadImage
+from kpu_mm.datasets.load_image import LoadImageFromFile
 
 RGB = np.kron(np.random.default_rng(0).integers(0, 256, (6, 8, 3)), np.ones((4, 4, 1))).astype(
     np.uint8
@@ -91,7 +91,7 @@ def through_every_entry(data, tmp_path):
     size = EncodedImage(data).size
     yield EncodedImage(data).pixels(size)
     yield DecodeResize(min(size), max(size))(dict(bytes=data))['img']
-    yield LoadImage()(dict(img_path=str(path)))['img'][..., ::-1]
+    yield LoadImageFromFile()(dict(img_path=str(path)))['img'][..., ::-1]
     yield decode(data, 'image')[..., ::-1]
     loaded = Image.open(path)
     loaded.load()
@@ -135,7 +135,7 @@ def test_other_values_are_refused_by_file(bad, tmp_path):
     values[3, 4] = bad
     (tmp_path / 'a.tif').write_bytes(tiff(values))
     with pytest.raises(DataError, match=r"a\.tif' is not .*values from .* save it with"):
-        LoadImage()(dict(img_path=str(tmp_path / 'a.tif')))
+        LoadImageFromFile()(dict(img_path=str(tmp_path / 'a.tif')))
     with pytest.raises(ValueError, match=r"a\.tif' is not .*values from"):
         list(read_images([str(tmp_path / 'a.tif')]))
     with pytest.raises(ValueError, match=r"image_000000' is not .*values from"):
@@ -147,24 +147,24 @@ def test_orientation_can_be_ignored(kind, tmp_path):
     path = tmp_path / 'image'
     for orientation in range(1, 9):
         path.write_bytes(turned(kind, orientation))
-        stored = LoadImage(orientation='ignore')(dict(img_path=str(path)))['img']
+        stored = LoadImageFromFile(orientation='ignore')(dict(img_path=str(path)))['img']
         path.write_bytes(turned(kind, 1))
-        np.testing.assert_array_equal(stored, LoadImage()(dict(img_path=str(path)))['img'])
+        np.testing.assert_array_equal(stored, LoadImageFromFile()(dict(img_path=str(path)))['img'])
     with pytest.raises(ValueError, match="`orientation` is 'no'"):
-        LoadImage(orientation='no')
+        LoadImageFromFile(orientation='no')
 
 
 def test_labels_of_another_size(tmp_path):
     path = tmp_path / 'image.jpg'
     path.write_bytes(turned('JPEG', 6))
     sample = dict(img_path=str(path), height=32, width=24)
-    assert LoadImage()(dict(sample))['img'].shape == (32, 24, 3)
+    assert LoadImageFromFile()(dict(sample))['img'].shape == (32, 24, 3)
     with pytest.raises(DataError, match=r"image\.jpg' is 24 x 32 .* 32 x 24.*'ignore'"):
-        LoadImage()(dict(sample, height=24, width=32))
+        LoadImageFromFile()(dict(sample, height=24, width=32))
     with pytest.raises(DataError, match=r"'exif'"):
-        LoadImage('ignore')(dict(sample))
+        LoadImageFromFile('ignore')(dict(sample))
     with pytest.raises(DataError, match=r'labels say 99 x 32: correct height and width'):
-        LoadImage()(dict(sample, width=99))
+        LoadImageFromFile()(dict(sample, width=99))
 
 
 @pytest.mark.parametrize('size', [(3000, 2), (1, 65535), (101, 1)])
@@ -172,13 +172,16 @@ def test_extreme_shapes_are_refused_by_file(size, tmp_path):
     path = tmp_path / 'a.png'
     Image.new('RGB', size).save(path)
     with pytest.raises(DataError, match=r"a\.png' is not .*the sides of .* a factor of 100\)"):
-        LoadImage()(dict(img_path=str(path)))
-    assert LoadImage(max_ratio=1e5)(dict(img_path=str(path)))['img'].shape == (*size[::-1], 3)
+        LoadImageFromFile()(dict(img_path=str(path)))
+    assert LoadImageFromFile(max_ratio=1e5)(dict(img_path=str(path)))['img'].shape == (
+        *size[::-1],
+        3,
+    )
     array = np.zeros((*size[::-1], 3), np.uint8)
     for image in (str(path), Image.open(path), array):
         with pytest.raises(ValueError, match=f'{size[0]} x {size[1]} pixels, and sides .* of 100'):
             list(read_images([image]))
     for small in ((1, 1), (1, 100)):
         Image.new('RGB', small).save(path)
-        assert LoadImage()(dict(img_path=str(path)))['img'].shape == (*small[::-1], 3)
+        assert LoadImageFromFile()(dict(img_path=str(path)))['img'].shape == (*small[::-1], 3)
         assert [i.bgr.shape for i in read_images([str(path)])] == [(*small[::-1], 3)]

@@ -1,7 +1,7 @@
 # Images of ten classes in one folder each, below train/ and val/, for trials
 # on a CPU.
 small_pipeline = [
-    dict(type='kpu_mm.LoadImage'),
+    dict(type='LoadImageFromFile', _scope_='kpu_mm'),
     dict(type='Resize', scale=56),
     dict(type='PackInputs'),
 ]

@@ -57,7 +57,7 @@ ade20k_train_dataloader = dict(
         data_root='data/ade/ADEChallengeData2016',
         data_prefix=dict(img_path='images/training', seg_map_path='annotations/training'),
         pipeline=[
-            dict(type='kpu_mm.LoadImage'),
+            dict(type='LoadImageFromFile', _scope_='kpu_mm'),
             dict(type='kpu_mm.CheckLabelMap'),
             dict(type='LoadAnnotations'),
             dict(type='RandomResize', scale=(2048, 512), ratio_range=(0.5, 2.0), keep_ratio=True),
@@ -79,7 +79,7 @@ ade20k_val_dataloader = dict(
         data_root='data/ade/ADEChallengeData2016',
         data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation'),
         pipeline=[
-            dict(type='kpu_mm.LoadImage'),
+            dict(type='LoadImageFromFile', _scope_='kpu_mm'),
             dict(type='Resize', scale=(2048, 512), keep_ratio=True),
             # after Resize: the prediction is resized to the labels
             dict(type='kpu_mm.CheckLabelMap'),

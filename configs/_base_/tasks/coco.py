@@ -55,7 +55,8 @@ coco_train_dataloader = dict(
         data_prefix=dict(img='train2017/'),
         filter_cfg=dict(filter_empty_gt=True),
         pipeline=[
-            dict(type='kpu_mm.LoadImage'),
+            # kpu_mm's, by the name that MMDetection's Inferencer looks for
+            dict(type='LoadImageFromFile', _scope_='kpu_mm'),
             dict(type='kpu_mm.LoadInstances', with_bbox=True, with_mask=True, poly2mask=False),
             dict(type='RandomFlip', prob=0.5),
             # large-scale jittering
@@ -99,7 +100,7 @@ coco_val_dataloader = dict(
         data_prefix=dict(img='val2017/'),
         test_mode=True,
         pipeline=[
-            dict(type='kpu_mm.LoadImage'),
+            dict(type='LoadImageFromFile', _scope_='kpu_mm'),
             dict(type='Resize', scale=(1333, 800), keep_ratio=True, backend='pillow'),
             dict(
                 type='PackDetInputs',

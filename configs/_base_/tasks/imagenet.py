@@ -28,7 +28,7 @@ imagenet_train_dataloader = dict(
         data_root='data/imagenet',
         split='train',
         pipeline=[
-            dict(type='kpu_mm.LoadImage'),
+            dict(type='LoadImageFromFile', _scope_='kpu_mm'),
             dict(type='RandomResizedCrop', scale=224, backend='pillow', interpolation='bicubic'),
             dict(type='RandomFlip', prob=0.5),
             dict(type='PackInputs'),
@@ -47,7 +47,7 @@ imagenet_val_dataloader = dict(
         data_root='data/imagenet',
         split='val',
         pipeline=[
-            dict(type='kpu_mm.LoadImage'),
+            dict(type='LoadImageFromFile', _scope_='kpu_mm'),
             dict(
                 type='ResizeEdge',
                 scale=256,

@@ -31,7 +31,7 @@ train_dataloader = dict(
         data_root='data/ade/ADEChallengeData2016',
         data_prefix=dict(img_path='images/training', seg_map_path='annotations/training'),
         pipeline=[
-            dict(type='kpu_mm.LoadImage'),
+            dict(type='LoadImageFromFile', _scope_='kpu_mm'),
             dict(type='kpu_mm.CheckLabelMap'),
             dict(type='LoadAnnotations', with_bbox=False, with_seg=True, reduce_zero_label=True),
             dict(
@@ -59,7 +59,7 @@ val_dataloader = dict(
         data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation'),
         test_mode=True,
         pipeline=[
-            dict(type='kpu_mm.LoadImage'),
+            dict(type='LoadImageFromFile', _scope_='kpu_mm'),
             dict(type='Resize', scale=(2048, 512), keep_ratio=True),
             # after Resize: the prediction has the size of the labels
             dict(type='kpu_mm.CheckLabelMap'),

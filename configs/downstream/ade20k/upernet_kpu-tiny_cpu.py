@@ -7,7 +7,10 @@ _base_ = ['./upernet_kpu-vitb_frozen-80k.py', '../../_base_/models/kpu_tiny.py']
 size = (112, 112)
 channels = 64  # of the small student
 max_iters = 800
-load = [dict(type='kpu_mm.LoadImage'), dict(type='Resize', scale=size, keep_ratio=False)]
+load = [
+    dict(type='LoadImageFromFile', _scope_='kpu_mm'),
+    dict(type='Resize', scale=size, keep_ratio=False),
+]
 
 model = dict(
     data_preprocessor=dict(size=size),

@@ -11,7 +11,7 @@ size = (160, 160)
 channels = 64  # of the small student
 max_iters = 600
 load = [
-    dict(type='kpu_mm.LoadImage'),
+    dict(type='LoadImageFromFile', _scope_='kpu_mm'),
     dict(type='Resize', scale=size, keep_ratio=False, backend='pillow'),
 ]
 

@@ -12,7 +12,7 @@ train_dataloader = dict(
         ann_file='annotations/panoptic_train2017.json',
         data_prefix=dict(seg='annotations/panoptic_train2017/'),
         pipeline=[
-            dict(type='kpu_mm.LoadImage'),
+            dict(type='LoadImageFromFile', _scope_='kpu_mm'),
             dict(type='LoadPanopticAnnotations'),
             dict(type='RandomFlip', prob=0.5),
             # large-scale jittering; Pillow would refuse the segment numbers

@@ -14,7 +14,7 @@ train_dataloader = dict(
     batch_sampler=None,
     dataset=dict(
         pipeline=[
-            dict(type='kpu_mm.LoadImage'),
+            dict(type='LoadImageFromFile', _scope_='kpu_mm'),
             dict(type='kpu_mm.LoadInstances', with_bbox=True, with_mask=True),
             dict(
                 type='RandomChoiceResize',

@@ -11,7 +11,7 @@ ade20k.model.pop('backbone')
 channels = student.sentinel.hidden_size
 max_iters = 1000
 load = [
-    dict(type='kpu_mm.LoadImage'),
+    dict(type='LoadImageFromFile', _scope_='kpu_mm'),
     dict(type='Resize', scale=(112, 112)),
     dict(type='PackInputs'),
 ]

@@ -27,7 +27,7 @@ test_dataloader = dict(
     dataset=dict(
         loader.dataset,
         pipeline=[
-            dict(type='kpu_mm.LoadImage'),
+            dict(type='LoadImageFromFile', _scope_='kpu_mm'),
             dict(type='Resize', scale=(2048, 336), keep_ratio=True),
             # after Resize: the prediction is resized to the labels
             dict(type='kpu_mm.CheckLabelMap'),

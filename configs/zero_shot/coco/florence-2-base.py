@@ -7,5 +7,7 @@ model = dict(
     data_preprocessor=dict(type='DetDataPreprocessor', bgr_to_rgb=True),
 )
 pack = _base_.test_dataloader.dataset.pipeline[-1]
-test_dataloader = dict(dataset=dict(pipeline=[dict(type='kpu_mm.LoadImage'), pack]))
+test_dataloader = dict(
+    dataset=dict(pipeline=[dict(type='LoadImageFromFile', _scope_='kpu_mm'), pack])
+)
 del pack

@@ -30,7 +30,7 @@ test_dataloader = dict(
         loader.dataset,
         return_classes=True,
         pipeline=[
-            dict(type='kpu_mm.LoadImage'),
+            dict(type='LoadImageFromFile', _scope_='kpu_mm'),
             dict(type='FixScaleResize', scale=(800, 1333), keep_ratio=True, backend='pillow'),
             dict(type='PackDetInputs', meta_keys=meta_keys),
         ],

@@ -25,7 +25,7 @@ test_dataloader = dict(
         loader.dataset,
         # CLIP's own: the short side is resized to what is then cropped
         pipeline=[
-            dict(type='kpu_mm.LoadImage'),
+            dict(type='LoadImageFromFile', _scope_='kpu_mm'),
             dict(
                 type='ResizeEdge',
                 scale=224,

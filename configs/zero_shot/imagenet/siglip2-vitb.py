@@ -6,7 +6,7 @@ model = dict(backbone=dict(teacher=siglip), head=dict(clip=siglip))
 test_dataloader = dict(
     dataset=dict(
         pipeline=[
-            dict(type='kpu_mm.LoadImage'),
+            dict(type='LoadImageFromFile', _scope_='kpu_mm'),
             dict(type='Resize', scale=(224, 224), backend='pillow', interpolation='bicubic'),
             dict(type='PackInputs'),
         ]

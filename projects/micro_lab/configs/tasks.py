@@ -41,7 +41,7 @@ model = dict(
 )
 
 # Digits are not flipped, because a mirrored 2 is no digit.
-image = dict(type='kpu_mm.LoadImage')
+image = dict(type='LoadImageFromFile', _scope_='kpu_mm')
 seg_pipeline = [image, dict(type='LoadAnnotations'), dict(type='PackSegInputs')]
 cls_pipeline = [image, dict(type='PackInputs')]
 train_dataloader = dict(

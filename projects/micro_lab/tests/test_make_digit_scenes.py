@@ -33,7 +33,7 @@ def read(toolbox, name, root, *transforms):
     utils = import_module(f'{toolbox}.utils')
     utils.register_all_modules(init_default_scope=False)
     config = Config.fromfile(CONFIG)[name]
-    image = dict(type='kpu_mm.LoadImage')
+    image = dict(type='LoadImageFromFile', _scope_='kpu_mm')
     config.update(data_root=str(root), pipeline=[image, *transforms])
     dataset = import_module(f'{toolbox}.registry').DATASETS.build(config)
     assert len(dataset) == COUNT
