@@ -22,8 +22,8 @@ from mmengine.config import Config
 from mmengine.logging import MessageHub
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
+from rehearsal.fake_gpu import where
 from rehearsal.made_up_data import use_made_up_data
-from rehearsal.places import place_of
 from rehearsal.report import GIB, GPUS, Report, show
 from rehearsal.stand_ins import fake_gpu
 from rehearsal.untrained import untrained
@@ -167,8 +167,8 @@ def rehearse(cfg: Config, gpus: int = 1) -> Report:
             cast_frozen(model)
         optimizer = run.optim_wrapper.optimizer
         # before the hooks of others, and after them
-        optimizer.register_step_pre_hook(lambda *_: gpu.enter_part('optimizer'))
-        optimizer.register_step_post_hook(lambda *_: gpu.leave_part())
+        optimizer.register_step_pre_hook(lambda *_: gpu.parts.append('optimizer'))
+        optimizer.register_step_post_hook(lambda *_: gpu.parts.pop())
         gpu.forget()
         run.step()
         memory = dict(gpu.peak)
@@ -235,7 +235,7 @@ def main() -> None:
         if os.environ.get('KPU_MM_TRACEBACK') == '1':
             raise
         text = ' '.join(str(error).split())[:500]
-        refuse(f'{args.config}: {type(error).__name__} at {place_of(error)}: {text}')
+        refuse(f'{args.config}: {type(error).__name__} at {where(error)}: {text}')
     gpu = GPUS[args.gpu]
     show(report, gpu, args.gpus)
     if measured is not None:

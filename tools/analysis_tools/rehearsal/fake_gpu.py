@@ -12,9 +12,12 @@ import sys
 import weakref
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import takewhile
+from pathlib import Path
+from traceback import walk_stack, walk_tb
 from typing import Any, NamedTuple
 
 import torch
@@ -25,7 +28,6 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.flop_counter import flop_registry
 
 from .host_access import HANDLERS, follow, moved, plain_indices
-from .places import where
 
 GPU = torch.device('cuda:0')
 # They allocate, or look at memory in another way, and launch nothing.
@@ -36,6 +38,10 @@ _NO_KERNEL = {
 # They overwrite their first argument without reading it.
 _WRITES = {'copy_', 'fill_', 'zero_', 'normal_', 'uniform_', 'bernoulli_', 'random_'}
 _FUNCTION = torch.autograd.function.__file__
+_ROOT = Path(__file__).parents[3]
+# Whose lines are no place in a model: torch's, and the rehearsal's own.
+_SKIPPED = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
+_TOOL = str(Path(__file__).parents[1] / 'rehearse.py')
 
 
 class Kernel(NamedTuple):
@@ -62,28 +68,25 @@ class Kernel(NamedTuple):
 class FakeGPU(TorchDispatchMode):
     """Run what is on the CPU, count what is on the GPU.
 
-    Args:
-        part_of: The part that a module belongs to, for those that have one.
-
     Attributes:
         kernels: All operations, in order.
         waits: How often the host waited for the GPU, by (what, place).
         mistakes: Operations on tensors of different devices, by (what,
             place); they go on as if all were on the GPU.
         live: Bytes in use by part.
+        parts: Those that run, the innermost last.
         peak: ``live`` where its sum was largest.
     """
 
-    def __init__(self, part_of: Mapping[nn.Module, str]) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.part_of = part_of
         self.fake = FakeTensorMode(allow_non_fake_inputs=True)
         self.kernels: list[Kernel] = []
         self.waits: Counter[tuple[str, str]] = Counter()
         self.mistakes: Counter[tuple[str, str]] = Counter()
         self.live: Counter[str] = Counter()
+        self.parts: list[str] = []
         self.peak: Counter[str] = Counter()
-        self._parts: list[str] = []
         self._storages: set[int] = set()
         self._numbered = torch._C._autograd._get_sequence_nr()
         self._recorded: set[int] = set()
@@ -95,35 +98,15 @@ class FakeGPU(TorchDispatchMode):
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Let what runs here belong to a part.
-
-        Args:
-            name: The part.
-        """
-        self.enter_part(name)
+        """Let what runs here belong to a part."""
+        self.parts.append(name)
         try:
             yield
         finally:
-            self.leave_part()
-
-    def enter_part(self, name: str) -> None:
-        """Begin a part, to be ended by :meth:`leave_part`.
-
-        Args:
-            name: The part.
-        """
-        self._parts.append(name)
-
-    def leave_part(self) -> None:
-        """End the part that began last."""
-        self._parts.pop()
+            self.parts.pop()
 
     def prepare(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Let gradients arrive at parameters, once they are on the GPU.
-
-        Args:
-            parameters: Those that are trained.
-        """
+        """Let gradients arrive at trained parameters, once these are on the GPU."""
         with self.nowhere():
             for p in parameters:
                 node = p.view_as(p).grad_fn
@@ -146,8 +129,6 @@ class FakeGPU(TorchDispatchMode):
         self.waits.clear()
         self.mistakes.clear()
         self.peak = Counter(self.live)
-
-    # ---- the device -------------------------------------------------------
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
@@ -222,14 +203,10 @@ class FakeGPU(TorchDispatchMode):
         return x.fake_device
 
     def _current(self, number: int) -> tuple[str, bool]:
-        """The part that runs, and whether it is its backward.
-
-        Args:
-            number: Autograd's for the operation that runs.
-        """
+        """The part that runs, by autograd's number, and whether it is its backward."""
         node = torch._C._current_autograd_node()
-        if node is None or self._parts:
-            part = self._parts[-1] if self._parts else 'rest'
+        if node is None or self.parts:
+            part = self.parts[-1] if self.parts else 'rest'
             if node is None and torch.is_grad_enabled() and part != self._began[-1]:
                 self._numbers.append(number)
                 self._began.append(part)
@@ -239,13 +216,7 @@ class FakeGPU(TorchDispatchMode):
         return self._began[max(index, 0)], True
 
     def allocate(self, x: Tensor, part: str | None = None) -> None:
-        """Count the memory of a tensor until it is gone.
-
-        Args:
-            x: The tensor; a view of another has no memory of its own.
-            part: The part that it belongs to. Defaults to None, the one
-                that runs.
-        """
+        """Count the memory of a tensor, which a view has not, until it is gone."""
         part = part or self._current(self._numbered)[0]
         storage = x.untyped_storage()
         key, size = storage._cdata, storage.nbytes()
@@ -262,11 +233,7 @@ class FakeGPU(TorchDispatchMode):
         self.live[part] -= size
 
     def wait(self, what: str) -> None:
-        """Note that the host waits here.
-
-        Args:
-            what: For what.
-        """
+        """Note that the host waits here, and for what."""
         self.waits[(what, where())] += 1
 
 
@@ -276,3 +243,23 @@ def _bytes(x: Tensor) -> int:
     for side, stride in zip(x.shape, x.stride(), strict=True):
         values *= side if stride else 1
     return values * x.element_size() if x.numel() else 0
+
+
+def where(error: BaseException | None = None) -> str:
+    """File and line of the caller, or where an error was raised.
+
+    The innermost outside of torch and, if that is a library's, in this
+    project.
+    """
+    frames = walk_stack(None) if error is None else reversed([*walk_tb(error.__traceback__)])
+    files = ((frame.f_code.co_filename, line) for frame, line in frames)
+    found = [
+        f'{name.rpartition("site-packages/")[2].removeprefix(f"{_ROOT}/")}:{line}'
+        for name, line in takewhile(lambda file: file[0] != _TOOL, files)
+        if not name.startswith((*_SKIPPED, '<'))
+    ]
+    ours = [place for place in found if (_ROOT / place.rpartition(':')[0]).is_file()]
+    innermost = found[0] if found else 'the backward pass'
+    if not ours or ours[0] == innermost:
+        return innermost
+    return f'{innermost}, called from {ours[0]}'

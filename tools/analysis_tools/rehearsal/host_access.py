@@ -16,23 +16,12 @@ _SIZE = 'a size that depends on values'
 
 
 def known(x: Tensor) -> Tensor | None:
-    """The values of a tensor, on the host; None where nobody knows them.
-
-    Args:
-        x: A tensor of the host or the GPU.
-    """
+    """The values of a tensor, on the host; None where nobody knows them."""
     return getattr(x, 'known', None) if isinstance(x, FakeTensor) else x
 
 
 def follow(func: Any, args: Any, kwargs: Any, out: Any) -> None:
-    """Keep the values of small tensors that are known, such as sizes.
-
-    Args:
-        func: The operator that ran.
-        args: Its arguments.
-        kwargs: Its named arguments.
-        out: What it gave.
-    """
+    """Keep the values of small tensors that are known, such as sizes."""
     tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
     leaves = [x for x in tree_leaves(out) if isinstance(x, Tensor)]
     small = sum(x.numel() for x in (*tensors, *leaves)) <= _SMALL
@@ -52,12 +41,7 @@ def follow(func: Any, args: Any, kwargs: Any, out: Any) -> None:
 
 
 def moved(gpu: Any, x: Tensor) -> Tensor:
-    """A tensor of the host as one of the GPU.
-
-    Args:
-        gpu: The :class:`FakeGPU`.
-        x: The tensor; one of the GPU stays as it is.
-    """
+    """A tensor of the host as one of the GPU; one of the GPU as it is."""
     if isinstance(x, FakeTensor):
         return x
     with torch.no_grad(), gpu.fake:
@@ -146,16 +130,7 @@ HANDLERS: dict[str, Callable[[Any, Any, Any], Any]] = {
 
 
 def plain_indices(gpu: Any, name: str, args: Sequence[Any]) -> list[Any]:
-    """Indices on the GPU without masks, as if all of a mask were True.
-
-    Args:
-        gpu: The :class:`FakeGPU`.
-        name: 'index', 'index_put' or 'index_put_'.
-        args: The operator's arguments.
-
-    Returns:
-        The arguments to run it with.
-    """
+    """Arguments of an index operator without masks, as if all of one were True."""
     x, given, *rest = args
     # x[mask] = number is a masked fill, which waits for nothing
     filled = name != 'index' and rest[0].numel() == 1

@@ -38,18 +38,18 @@ def fake_gpu(part_of: Mapping[nn.Module, str]) -> Iterator[FakeGPU]:
     Yields:
         The GPU.
     """
-    gpu = FakeGPU(part_of)
+    gpu = FakeGPU()
     for module, part in part_of.items():
         setattr(module, _PART, part)  # copies of a module have it too
     lift = torch._C._only_lift_cpu_tensors()
 
     def enter(module: nn.Module, _: Any) -> None:
         if part := getattr(module, _PART, None):
-            gpu.enter_part(part)
+            gpu.parts.append(part)
 
     def leave(module: nn.Module, *_: Any) -> None:
         if hasattr(module, _PART):
-            gpu.leave_part()
+            gpu.parts.pop()
 
     with ExitStack() as stack:
         for target, replacement in {
