@@ -55,17 +55,16 @@ class Run(NamedTuple):
             hook.after_train_iter(self.runner, 0, self.batch, outputs)
 
 
-def open_data(cfg: Config, folder: Path) -> tuple[Any, dict[str, int]]:
+def open_data(cfg: Config) -> tuple[Any, dict[str, int]]:
     """A batch of made-up images, and the batch size of each stream."""
-    given = use_made_up_data(cfg.train_dataloader.to_dict(), folder)
-    single = 'dataset' in given
-    loader = build_stream(**given) if single else MultiStreamLoader(given)
-    sizes = {'images': loader.batch_size} if single else _batch_sizes(loader)
-    return next(iter(loader)), sizes
-
-
-def _batch_sizes(loader: Any) -> dict[str, int]:
-    return {name: item.batch_size for name, item in loader.loaders.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        given = use_made_up_data(cfg.train_dataloader.to_dict(), Path(folder))
+        if 'dataset' in given:
+            stream: Any = build_stream(**given)
+            return next(iter(stream)), {'images': stream.batch_size}
+        loader = MultiStreamLoader(given)
+        sizes = {name: stream.batch_size for name, stream in loader.loaders.items()}
+        return next(iter(loader)), sizes
 
 
 def build_model(cfg: Config) -> Any:
@@ -115,9 +114,9 @@ def resume(run: Run) -> None:
     optimizer.load_state_dict(state)
 
 
-def cast_frozen(model: Any) -> None:
+def cast_frozen(modules: Iterable[nn.Module]) -> None:
     """Let frozen models have their copies for autocast, as after a first step."""
-    for module in (*model.modules(), *getattr(model, 'teachers', {}).values()):
+    for module in modules:
         if isinstance(module, EvalModule):
             with module.in_autocast(torch.device('cuda')):
                 pass
@@ -144,18 +143,10 @@ def parts_of(model: Any) -> dict[nn.Module, str]:
 
 
 def rehearse(cfg: Config, gpus: int = 1) -> Report:
-    """Take one step of a config's run on a GPU that is not there.
-
-    Args:
-        cfg: The config.
-        gpus: GPUs of the run. Defaults to 1.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        batch, sizes = open_data(cfg, Path(folder))
+    """Take one step of a config's run on a GPU that is not there, of several or one."""
+    batch, sizes = open_data(cfg)
     model = build_model(cfg)
-    teachers = sum(
-        _size_of([*t.parameters(), *t.buffers()]) for t in getattr(model, 'teachers', {}).values()
-    )
+    teachers = list(getattr(model, 'teachers', {}).values())
     with fake_gpu(parts_of(model)) as gpu:
         with gpu.part('weights'):
             model.to('cuda')
@@ -163,8 +154,11 @@ def rehearse(cfg: Config, gpus: int = 1) -> Report:
         run = prepare(cfg, model, batch)
         with gpu.part('optimizer'):
             resume(run)
-        with gpu.part('weights'), run.optim_wrapper.optim_context(model):
-            cast_frozen(model)
+        with run.optim_wrapper.optim_context(model):
+            with gpu.part('weights'):
+                cast_frozen(model.modules())
+            with gpu.part('teachers'):
+                cast_frozen(teachers)
         optimizer = run.optim_wrapper.optimizer
         # before the hooks of others, and after them
         optimizer.register_step_pre_hook(lambda *_: gpu.parts.append('optimizer'))
@@ -172,8 +166,10 @@ def rehearse(cfg: Config, gpus: int = 1) -> Report:
         gpu.forget()
         run.step()
         memory = dict(gpu.peak)
-    memory['weights'] -= teachers
-    memory['teachers'] = teachers
+    # they went to the GPU with the model
+    moved = sum(_size_of([*t.parameters(), *t.buffers()]) for t in teachers)
+    memory['weights'] -= moved
+    memory['teachers'] = memory.get('teachers', 0) + moved
     if gpus > 1:
         memory['buckets of DDP'] = _size_of(p for p in model.parameters() if p.requires_grad)
     memory = {part: size for part, size in memory.items() if size}
@@ -186,18 +182,8 @@ def _size_of(tensors: Iterable[torch.Tensor]) -> int:
 
 
 def measure(cfg: Config, steps: int = 10) -> tuple[float, int]:
-    """Take steps on a GPU that is there.
-
-    Args:
-        cfg: The config.
-        steps: How many are timed, after three that are not. Defaults to 10.
-
-    Returns:
-        Median of the seconds of a step, and the most bytes in use.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        batch, _ = open_data(cfg, Path(folder))
-    run = prepare(cfg, build_model(cfg).to('cuda'), batch)
+    """Median seconds of steps on a GPU that is there, and the most bytes in use."""
+    run = prepare(cfg, build_model(cfg).to('cuda'), open_data(cfg)[0])
     seconds = []
     for _ in range(3 + steps):
         torch.cuda.synchronize()

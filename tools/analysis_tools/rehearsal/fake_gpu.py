@@ -117,11 +117,11 @@ class FakeGPU(TorchDispatchMode):
     @contextmanager
     def nowhere(self) -> Iterator[None]:
         """Let C++ take all tensors to be on no device that it knows."""
-        self._nowhere = True
+        before, self._nowhere = self._nowhere, True
         try:
             yield
         finally:
-            self._nowhere = False
+            self._nowhere = before
 
     def forget(self) -> None:
         """Count from here on; what is in memory stays."""

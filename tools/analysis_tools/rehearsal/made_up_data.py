@@ -16,16 +16,9 @@ OBJECTS = 7
 
 
 def use_made_up_data(dataloader: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Let a dataloader, or one for each stream, read made-up data.
+    """Let a config's dataloader, or one for each stream, read data made in a folder.
 
     Batch sizes and transforms stay; everything is loaded in this process.
-
-    Args:
-        dataloader: ``train_dataloader`` of a config.
-        folder: Where the data goes.
-
-    Returns:
-        The dataloader's config.
     """
     if 'dataset' not in dataloader:
         given = {name: config for name, config in dataloader.items() if config is not None}
@@ -99,15 +92,8 @@ def _segment(k: int, image: int) -> dict[str, Any]:
     left, right = (-(-WIDTH * side // OBJECTS) for side in (k, k + 1))
     box = [left, 0, right - left, HEIGHT]
     outline = [left, 0, right, 0, right, HEIGHT, left, HEIGHT]
-    return dict(
-        id=k + 1,
-        image_id=image,
-        category_id=k + 1,
-        bbox=box,
-        area=box[2] * box[3],
-        iscrowd=0,
-        segmentation=[outline],
-    )
+    ids = dict(id=k + 1, image_id=image, category_id=k + 1)
+    return dict(ids, bbox=box, area=box[2] * box[3], iscrowd=0, segmentation=[outline])
 
 
 def _coco_classes() -> list[tuple[int, str]]:

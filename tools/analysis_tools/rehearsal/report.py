@@ -79,11 +79,7 @@ class Report(NamedTuple):
         return sum(self.memory.values())
 
     def seconds(self, gpu: GPU) -> float:
-        """Estimate the time of a step: that of the GPU or that of the host.
-
-        Args:
-            gpu: The GPU.
-        """
+        """Estimate the time of a step: that of the GPU or that of the host."""
         busy = 0.0
         for k in self.kernels:
             arithmetic = k.flops / (REACHED_FLOPS * 1e12 * _rate(gpu, k))
@@ -92,11 +88,7 @@ class Report(NamedTuple):
         return max(busy, LAUNCH * len(self.kernels))
 
     def share_that_fits(self, gpu: GPU) -> float:
-        """How many times the config's batch fits into a GPU.
-
-        Args:
-            gpu: The GPU.
-        """
+        """How many times the config's batch fits into a GPU."""
         fixed = sum(self.memory.get(part, 0) for part in FIXED)
         return (gpu.memory * GIB * USABLE - CONTEXT - fixed) / (self.peak - fixed)
 

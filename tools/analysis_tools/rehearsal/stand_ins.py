@@ -78,7 +78,7 @@ def fake_gpu(part_of: Mapping[nn.Module, str]) -> Iterator[FakeGPU]:
             'torch.utils._foreach_utils._foreach_supported_types': [nn.Parameter, FakeTensor],
         }.items():
             stack.enter_context(mock.patch(target, replacement))
-        _let_switch_to_gpu()
+        _let_switch_to_gpu(stack)
         torch._C._set_only_lift_cpu_tensors(True)
         stack.callback(torch._C._set_only_lift_cpu_tensors, lift)
         hooks = nn.modules.module
@@ -89,7 +89,7 @@ def fake_gpu(part_of: Mapping[nn.Module, str]) -> Iterator[FakeGPU]:
         yield gpu
 
 
-def _let_switch_to_gpu() -> None:
+def _let_switch_to_gpu(stack: ExitStack) -> None:
     """Let C++ switch to the GPU that is not there, which does nothing.
 
     A build of torch with CUDA has a function for that. One without has no
@@ -99,9 +99,9 @@ def _let_switch_to_gpu() -> None:
     name = 'libc10.dylib' if sys.platform == 'darwin' else 'libc10.so'
     library = ctypes.CDLL(str(Path(torch.__file__).parent / 'lib' / name))
     # c10::impl::device_guard_impl_registry, pointers by DeviceType
-    table = (ctypes.c_void_p * (_META + 1)).in_dll(
-        library, '_ZN3c104impl26device_guard_impl_registryE'
-    )
+    symbol = '_ZN3c104impl26device_guard_impl_registryE'
+    table = (ctypes.c_void_p * (_META + 1)).in_dll(library, symbol)
+    stack.callback(table.__setitem__, _CUDA, table[_CUDA])
     table[_CUDA] = table[_CUDA] or table[_META]
 
 
