@@ -107,6 +107,23 @@ class NormEvalHook(Hook):
         self.begin = begin
         self.window = window
 
+    def before_train(self, runner: Runner) -> None:
+        """Check the model.
+
+        Args:
+            runner: The runner.
+
+        Raises:
+            ValueError: If it has no student with an option ``norm_eval``.
+        """
+        model = unwrap(runner.model)
+        if not hasattr(getattr(model, 'student', None), 'norm_eval'):
+            raise ValueError(
+                f'{type(model).__name__} has no kpu_mm.KPUBackbone for a student, so there are no '
+                'batch norms whose statistics could stay; leave kpu_mm.NormEvalHook out, with '
+                'default_hooks=dict(norm_eval=None).'
+            )
+
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Start to average the statistics, or keep them.
 
@@ -114,16 +131,8 @@ class NormEvalHook(Hook):
             runner: The runner.
             batch_idx: The iteration.
             data_batch: Not used. Defaults to None.
-
-        Raises:
-            ValueError: If the student has no option ``norm_eval``.
         """
         student = unwrap(runner.model).student
-        if not hasattr(student, 'norm_eval'):
-            raise ValueError(
-                f'{type(student).__name__} has no batch norms whose statistics could stay; leave '
-                'kpu_mm.NormEvalHook out of custom_hooks.'
-            )
         end = int(self.begin * runner.max_iters)
         start = max(0, end - self.window)
         if start <= batch_idx < end:
