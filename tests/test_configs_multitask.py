@@ -19,7 +19,11 @@ SINGLES = dict(
 
 @pytest.mark.parametrize(
     ('name', 'frozen', 'steps'),
-    [('kpu-vitb_frozen-80k', 'all', 80_000), ('kpu-vitb_learnable-200k', 'sentinel', 200_000)],
+    [
+        ('kpu-vitb_frozen-80k', 'all', 80_000),
+        ('kpu-vitb_learnable-200k', 'sentinel', 200_000),
+        ('kpu-vitb_finetune-200k', 'none', 200_000),
+    ],
 )
 def test_a_joint_run_is_the_single_ones_together(name, frozen, steps):
     joint = Config.fromfile(DOWNSTREAM / 'multitask' / f'{name}.py')
@@ -63,10 +67,20 @@ def test_the_trial_takes_a_step(labeled):
     torch.manual_seed(0)
     model = MODELS.build(cfg.model).train()
     model.init_weights()
-    losses = model(**model.data_preprocessor(batch, True))
+    inputs = model.data_preprocessor(batch, True)
+    torch.manual_seed(1)
+    losses = model(**inputs)
     losses['loss'].backward()
     assert torch.isfinite(losses['loss'])
     assert {'coco/loss', 'ade20k/loss', 'imagenet/loss'} <= losses.keys()
     for name, p in model.named_parameters():
         # DDP would refuse a parameter without gradient
         assert not p.requires_grad or p.grad is not None, name
+    # the same points and noise in the precision of the full configs
+    torch.manual_seed(1)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        rounded = model(**inputs)
+    for name, loss in losses.items():
+        if name.endswith('loss'):
+            assert rounded[name].dtype == torch.float32
+            assert rounded[name].item() == pytest.approx(loss.item(), rel=0.02), name

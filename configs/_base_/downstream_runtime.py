@@ -1,5 +1,8 @@
 # What all downstream runs share; each sets its own `default_scope`.
 _base_ = './default_runtime.py'
+# What computes in float32, such as Mask DINO's decoders, does so in TF32, as
+# was torch's default when they were published.
+env_cfg = dict(tf32=True)
 custom_hooks = [
     dict(type='kpu_mm.NonFiniteHook'),
     dict(type='kpu_mm.ClassNamesHook'),

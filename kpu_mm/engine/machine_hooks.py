@@ -15,7 +15,6 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from kpu_mm.datasets import MultiStreamLoader
 from kpu_mm.datasets.image_order import seeded
 from kpu_mm.models.layers.deform_attention import DeformableAttention
 from kpu_mm.registry import HOOKS
@@ -74,7 +73,8 @@ class MachineCheckHook(Hook):
                 rank has more images or fewer.
         """
         loader = runner.train_dataloader
-        loaders = loader.loaders if isinstance(loader, MultiStreamLoader) else {'': loader}
+        # several streams, or one task alone
+        loaders: dict[str, Any] = getattr(loader, 'loaders', {'': loader})
         # Ranks also wait here until the last node has scanned its images.
         counts = all_gather_object({name: len(one.dataset) for name, one in loaders.items()})  # type: ignore[arg-type]
         for rank, found in enumerate(counts):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
@@ -19,6 +20,18 @@ class KPURunner(AtomicCheckpoints, ComparedResume, Runner):
     """MMEngine's Runner with atomic checkpoints and a careful resume."""
 
     _train_dataloader: Any
+
+    def setup_env(self, env_cfg: dict[str, Any]) -> None:
+        """Set up processes and GPUs.
+
+        Args:
+            env_cfg: As MMEngine takes it; with ``tf32=True``, products of
+                float32 matrices are computed in TF32 on GPUs that have it.
+        """
+        super().setup_env(env_cfg)
+        # The way that all versions of torch have.
+        if torch.cuda.is_available():
+            torch.set_float32_matmul_precision('high' if env_cfg.get('tf32') else 'highest')
 
     def scale_lr(
         self, optim_wrapper: OptimWrapper, auto_scale_lr: dict[str, Any] | None = None

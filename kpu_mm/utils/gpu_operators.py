@@ -45,14 +45,11 @@ def operators_fault(gpus: tuple[int, ...], cuda: bool = True) -> str | None:
         # Two heads of two channels look at the middle of 2 x 2 cells.
         value = torch.ones(1, 4, 2, 2, device=f'cuda:{gpu}')
         shapes = torch.tensor([[2, 2]], device=value.device)
-        points = value.new_full((1, 1, 2, 1, 1, 2), 0.5)
-        samples = (points, value.new_ones(points.shape[:-1]))
+        middle = value.new_full((1, 1, 2, 1, 1, 2), 0.5)
+        inputs = (value, shapes, shapes.new_zeros(1), middle, torch.ones_like(middle[..., 0]))
         try:
-            out = ext_module.ms_deform_attn_forward(
-                value, shapes, shapes.new_zeros(1), *samples, im2col_step=1
-            )
             # A kernel that was not compiled for this GPU leaves zeros.
-            runs = bool((out == 1).all())
+            runs = bool((ext_module.ms_deform_attn_forward(*inputs, im2col_step=1) == 1).all())
         except RuntimeError:
             runs = False
         if not runs:

@@ -21,7 +21,7 @@ ROWS = sorted(
     for task in KPU
     for row in ('dinov2', 'clip', 'grounding-dino', 'mae', 'radio', 'unic')
     for path in (CONFIGS / 'downstream' / task).glob(f'*_{row}-*.py')
-    if 'adapter' not in path.stem
+    if 'adapter' not in path.stem and 'finetune' not in path.stem
 )
 # widths of summaries other than 768
 SUMMARIES = {'clip': 512}

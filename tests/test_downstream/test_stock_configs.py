@@ -8,6 +8,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hub import get_config
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 
 from kpu_mm.models.backbones import sentinel_backbone
@@ -127,6 +128,7 @@ def test_the_papers_numbers():
     for name, iterations, frozen in (
         ('frozen-80k', 80_000, 'all'),
         ('learnable-200k', 200_000, 'sentinel'),
+        ('finetune-200k', 200_000, 'none'),
     ):
         path = CONFIGS / 'ade20k' / f'upernet_kpu-vitb_{name}.py'
         cfg = Config.fromfile(path)
@@ -138,3 +140,15 @@ def test_the_papers_numbers():
         assert optimizer.weight_decay == 0.05
         assert cfg.model.decode_head.type == 'UPerHead'
         assert cfg.model.auxiliary_head.type == 'FCNHead'
+
+
+def test_a_teacher_learns_at_a_rate_of_its_own(grounding_dino_dir):
+    cfg = Config.fromfile(CONFIGS / 'coco' / 'mask-dino_grounding-dino-swinb_finetune-200k.py')
+    backbone = cfg.model.backbone
+    backbone.update(embed_dims=8)
+    backbone.teacher.source = str(grounding_dino_dir)
+    model = torch.nn.ModuleDict(dict(backbone=MODELS.build(backbone), head=torch.nn.Linear(2, 2)))
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    rates = {id(p): g['lr'] for g in wrapper.optimizer.param_groups for p in g['params']}
+    for name, parameter in model.named_parameters():
+        assert rates[id(parameter)] == (2e-5 if '.tuned.' in name else 2e-4), name

@@ -1,6 +1,6 @@
 # The 3x schedule of detectors, as ViT-Adapter trains them: 16 images a step.
 optim_wrapper = dict(
-    type='OptimWrapper',
+    type='OptimWrapper',  # mmcv's RoIAlign takes no bfloat16
     constructor='kpu_mm.TrainableConstructor',
     optimizer=dict(type='AdamW', lr=1e-4, weight_decay=0.05),
 )

@@ -1,7 +1,8 @@
 # Of all downstream tasks, alone or together, with frozen features. The rate
-# of the distillation run is kept: "same optimiser".
+# of the distillation run is kept: "same optimiser". Mask DINO's decoders,
+# matching and losses compute in float32 whatever the autocast.
 optim_wrapper = dict(
-    type='OptimWrapper',
+    type='kpu_mm.AutocastOptimWrapper',  # bfloat16, not given in the paper
     constructor='kpu_mm.TrainableConstructor',
     optimizer=dict(type='AdamW', lr=2e-4, weight_decay=0.05),
 )

@@ -1,7 +1,7 @@
 # Mask DINO (https://arxiv.org/abs/2206.02777) on COCO, 50 epochs of 16 images
 # an iteration.
 optim_wrapper = dict(
-    type='AmpOptimWrapper',
+    type='AmpOptimWrapper',  # float16, as published
     constructor='kpu_mm.TrainableConstructor',
     optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05),
     clip_grad=dict(max_norm=0.01, norm_type=2),

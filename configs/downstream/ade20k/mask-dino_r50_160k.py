@@ -72,6 +72,6 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type='SemSegMetric', iou_metrics=['mIoU'])
 test_evaluator = val_evaluator
 
-optim_wrapper = dict(type='OptimWrapper')
+optim_wrapper = dict(type='OptimWrapper')  # float32, as published
 param_scheduler = dict(milestones=[135_000, 150_000])
 train_cfg = dict(max_iters=160_000)

@@ -1,3 +1,4 @@
+# Decoder and adapter learn; the sentinel, a DINOv2 ViT, stays frozen.
 _base_ = './mask-dino_kpu-vitb_frozen-80k.py'
 # Norm layers keep the statistics of the distillation, as those of OpenMMLab's
 # ResNets in detection keep ImageNet's; not given in the paper.

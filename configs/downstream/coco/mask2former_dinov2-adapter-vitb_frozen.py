@@ -6,6 +6,7 @@ _base_ = [
 ]
 custom_imports = dict(imports=['kpu_mm'])
 runner_type = 'kpu_mm.KPURunner'
+env_cfg = dict(tf32=True)
 
 model = dict(
     backbone=dict(_delete_=True, **_base_.backbone), panoptic_head=dict(in_channels=[768] * 4)
@@ -21,5 +22,5 @@ optim_wrapper = dict(
     )
 )
 train_cfg = dict(type='kpu_mm.ResumableTrainLoop')
-default_hooks = dict(sampler_seed=None)
+default_hooks = dict(sampler_seed=None, machine=dict(type='kpu_mm.MachineCheckHook'))
 train_dataloader = dict(batch_sampler=None)

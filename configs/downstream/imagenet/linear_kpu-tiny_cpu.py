@@ -20,7 +20,7 @@ train_dataloader = dict(num_workers=1, dataset=dict(_delete_=True, **_base_.smal
 val_dataloader = dict(num_workers=1, dataset=dict(_delete_=True, **_base_.small_val))
 test_dataloader = val_dataloader
 
-optim_wrapper = dict(optimizer=dict(lr=1e-2))
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(lr=1e-2))
 param_scheduler = dict(T_max=max_iters)
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=max_iters))

@@ -1,10 +1,11 @@
-"""TeacherBackbone: a frozen teacher as a backbone of OpenMMLab."""
+"""TeacherBackbone: a teacher, frozen or not, as a backbone of OpenMMLab."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from kpu_mm.registry import MODELS
@@ -16,17 +17,19 @@ from .base_backbone import BaseBackbone, check_choice
 
 @MODELS.register_module()
 class TeacherBackbone(BaseBackbone):
-    """Any teacher, frozen, under a trainable feature pyramid.
+    """Any teacher, frozen or not, under a trainable feature pyramid.
 
     The pyramid is ViTDet's (https://arxiv.org/abs/2203.16527): each level is
     made from the teacher's map of the closest stride. With
-    ``out_type='summary'`` nothing is trained; a teacher without a summary
-    gives the mean of its coarsest map.
+    ``out_type='summary'`` there is none; a teacher without a summary gives
+    the mean of its coarsest map.
 
     It takes images like :class:`KPUBackbone`, normalised with ImageNet's mean
     and standard deviation, and undoes that: the teacher normalises, and
-    resizes, raw RGB for itself. Its weights are never trained and absent from
-    checkpoints and optimiser.
+    resizes, raw RGB for itself. A frozen teacher's weights are absent from
+    checkpoints and optimiser. Those of another learn, as far as the outputs
+    depend on them, and are in both; it stays in eval mode, without dropout
+    and with the statistics of its BatchNorms.
 
     Args:
         teacher: Config of a teacher.
@@ -35,11 +38,12 @@ class TeacherBackbone(BaseBackbone):
             Defaults to (0, 1, 2, 3).
         out_type: 'pyramid'; for classification heads 'summary'; 'features'
             for owners that call :meth:`extract`. Defaults to 'pyramid'.
+        frozen: Whether the teacher is; else it learns. Defaults to True.
         init_cfg: Initialises the pyramid, as in MMEngine. Defaults to None.
 
     Raises:
         ValueError: If an option has a value that is not listed, or the config
-            is that of no teacher.
+            is that of no teacher, or of one that cannot learn and is not frozen.
     """
 
     def __init__(
@@ -48,17 +52,40 @@ class TeacherBackbone(BaseBackbone):
         embed_dims: int = 256,
         out_indices: Sequence[int] = (0, 1, 2, 3),
         out_type: str = 'pyramid',
+        frozen: bool = True,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         # Who takes another backbone need not load the teachers' libraries.
-        from ..teachers import TeacherBank
+        from ..teachers.base_teacher import TeacherBank, build_teacher
 
         super().__init__(out_type, out_indices, init_cfg)
         check_choice('out_type', out_type, ('pyramid', 'summary', 'features'))
-        self.bank = TeacherBank(dict(teacher=teacher))
+        if frozen:
+            self.bank = TeacherBank(dict(teacher=teacher))
+        else:
+            self.tuned = build_teacher('teacher', teacher)
         self.embed_dims = embed_dims
         if out_type == 'pyramid':
             self.levels = self.build_levels(out_indices)
+        if not frozen:
+            self._let_learn()
+
+    def _let_learn(self) -> None:
+        """Train the weights of the teacher that the outputs depend on."""
+        self.tuned.learns = True
+        # One by one: as a module, a teacher refuses it.
+        weights = [p.requires_grad_() for p in self.tuned.parameters()]
+        with torch.enable_grad():
+            outputs = self(self.mean.new_zeros(1, 3, 128, 128))
+        if isinstance(outputs, Features):
+            outputs = (outputs.summary, *outputs.maps)
+        total = sum(output.sum() for output in outputs)
+        # DDP would wait for the gradients of the others, such as text encoders.
+        gradients = torch.autograd.grad(total, weights, allow_unused=True)
+        for weight, gradient in zip(weights, gradients, strict=True):
+            weight.requires_grad_(gradient is not None)
+        if not any(weight.requires_grad for weight in weights):
+            raise ValueError(f'{type(self.tuned).__name__} gives no gradients; set frozen=True.')
 
     def build_levels(self, indices: Sequence[int]) -> FeaturePyramid:
         """A new pyramid over the teacher's maps.
@@ -70,8 +97,8 @@ class TeacherBackbone(BaseBackbone):
 
     @property
     def teacher(self) -> Any:
-        """The teacher, which is no sub-module."""
-        return self.bank['teacher']
+        """The teacher, which is no sub-module if it is frozen."""
+        return self.tuned if 'tuned' in self._modules else self.bank['teacher']
 
     @property
     def strides(self) -> tuple[int, ...]:  # type: ignore[override]

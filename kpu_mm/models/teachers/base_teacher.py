@@ -40,9 +40,12 @@ class BaseTeacher(FrozenModule):
         channels: Channels of each map, from fine to coarse.
         strides: Pixels of the model's input per cell of each map.
         interpolation: How images are resized, 'bicubic' or 'bilinear'.
+        learns: Whether gradients reach the weights, as in a
+            :class:`TeacherBackbone` that is not frozen.
     """
 
     interpolation = 'bicubic'
+    learns = False
     summary_channels: int | None
     channels: tuple[int, ...]
     strides: tuple[int, ...]
@@ -71,7 +74,7 @@ class BaseTeacher(FrozenModule):
         self.size_divisor = size_divisor
 
     def encode(self, images: Tensor, mask: Tensor | None = None) -> Features:
-        """Summary and maps of raw images, without gradients.
+        """Summary and maps of raw images, without gradients unless it learns.
 
         Args:
             images: RGB in [0, 255], uint8 or float, (B, 3, H, W).
@@ -85,7 +88,6 @@ class BaseTeacher(FrozenModule):
         features: Features = self(images, mask)
         return features
 
-    @torch.no_grad()
     def forward(self, images: Tensor, mask: Tensor | None = None) -> Features:
         """What :meth:`encode` gives.
 
@@ -94,7 +96,8 @@ class BaseTeacher(FrozenModule):
             mask: Real pixels, (B, H, W) bool. Defaults to None, all.
         """
         images, mask = self.prepare(images, mask)
-        with self.in_autocast(images.device) as teacher:
+        learns = self.learns and torch.is_grad_enabled()
+        with torch.set_grad_enabled(learns), self.in_autocast(images.device) as teacher:
             features = teacher.extract(images.to(teacher.mean.dtype), mask)
         return features._replace(masks=level_masks(features.maps, mask))
 
@@ -144,7 +147,7 @@ class BaseTeacher(FrozenModule):
 
     @abstractmethod
     def extract(self, images: Tensor, mask: Tensor | None) -> Features:
-        """Run the model; gradients are off.
+        """Run the model; gradients are off unless it learns.
 
         Args:
             images: Normalised images, (B, 3, H, W).

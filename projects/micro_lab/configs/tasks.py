@@ -106,7 +106,7 @@ val_evaluator = dict(
 test_evaluator = val_evaluator
 
 # Ten times the paper's rate for 200 times fewer iterations.
-optim_wrapper = dict(optimizer=dict(lr=2e-3))
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(lr=2e-3))
 param_scheduler = dict(T_max=max_iters)
 train_cfg = dict(type='kpu_mm.MultiStreamTrainLoop', max_iters=max_iters, val_interval=max_iters)
 val_cfg = dict(type='kpu_mm.MultiTaskValLoop')

@@ -102,3 +102,69 @@ def test_other_backbones_load_no_teachers():
         "import sys; from kpu_mm.models import KPUBackbone; assert 'open_clip' not in sys.modules"
     )
     run([sys.executable, '-c', code], check=True)
+
+
+def is_in(name, parts):
+    return any(part in name for part in parts)
+
+
+@pytest.mark.parametrize(
+    ('teacher', 'folder', 'out_type', 'idle'),
+    [
+        ('GroundingDINOTeacher', 'grounding_dino_dir', 'pyramid', ()),
+        ('DINOTeacher', 'dinov2_dir', 'pyramid', ('mask_token',)),
+        ('DINOTeacher', 'dinov2_dir', 'summary', ('mask_token',)),
+    ],
+)
+def test_a_teacher_that_learns(request, teacher, folder, out_type, idle):
+    source = request.getfixturevalue(folder)
+    frozen = build(teacher, source, out_type=out_type)
+    backbone = build(teacher, source, out_type=out_type, frozen=False).train()
+    frozen.load_state_dict(
+        {k: v for k, v in backbone.state_dict().items() if not k.startswith('tuned.')}
+    )
+    images = torch.randn(2, 3, 64, 96)
+    outputs = backbone(images)
+    for ours, wanted in zip(outputs, frozen(images), strict=True):
+        assert torch.equal(ours, wanted)
+
+    sum(m.square().sum() for m in outputs).backward()
+    weights = dict(backbone.tuned.named_parameters())
+    still = {name for name, weight in weights.items() if not weight.requires_grad}
+    assert all(is_in(name, idle) for name in still) and len(still) == len(idle)
+    assert all(weights[name].grad is not None for name in weights.keys() - still)
+    before = copy.deepcopy(backbone.state_dict())
+    trained = [p for p in backbone.parameters() if p.requires_grad]
+    torch.optim.SGD(trained, lr=0.01).step()
+
+    # a checkpoint holds what was learnt
+    assert not torch.equal(backbone(images)[-1], outputs[-1])
+    again = build(teacher, source, out_type=out_type, frozen=False)
+    again.load_state_dict(backbone.state_dict())
+    assert torch.equal(again(images)[-1], backbone(images)[-1])
+    backbone.load_state_dict(before)
+    assert torch.equal(backbone(images)[-1], outputs[-1])
+    with torch.no_grad():
+        assert not backbone(images)[-1].requires_grad
+
+
+def test_text_towers_do_not_learn(clip_dir):
+    backbone = MODELS.build(
+        dict(
+            type='kpu_mm.TeacherBackbone',
+            teacher=dict(type='kpu_mm.CLIPTeacher', model=f'local-dir:{clip_dir}'),
+            embed_dims=8,
+            frozen=False,
+        )
+    )
+    sum(m.square().sum() for m in backbone(torch.randn(1, 3, 64, 64))).backward()
+    # DDP waits for each parameter that wants a gradient
+    assert all((p.grad is not None) == p.requires_grad for p in backbone.parameters())
+    learning = {n for n, p in backbone.tuned.named_parameters() if p.requires_grad}
+    assert any('attn' in name for name in learning)
+
+
+def test_what_gives_no_gradients_cannot_learn(dinov2_dir, monkeypatch):
+    monkeypatch.setattr(DINOTeacher, 'extract', torch.no_grad()(DINOTeacher.extract))
+    with pytest.raises(ValueError, match='DINOTeacher gives no gradients; set frozen=True'):
+        build('DINOTeacher', dinov2_dir, frozen=False)
