@@ -76,7 +76,7 @@ class MachineCheckHook(Hook):
         # several streams, or one task alone
         loaders: dict[str, Any] = getattr(loader, 'loaders', {'': loader})
         # Ranks also wait here until the last node has scanned its images.
-        counts = all_gather_object({name: len(one.dataset) for name, one in loaders.items()})  # type: ignore[arg-type]
+        counts = all_gather_object({name: len(one.dataset) for name, one in loaders.items()})
         for rank, found in enumerate(counts):
             if found != counts[0]:
                 raise RuntimeError(

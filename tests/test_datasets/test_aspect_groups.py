@@ -47,7 +47,7 @@ def stream(folder, group_size, batch_size=4, workers=0):
             sources=dict(type='kpu_mm.FolderSource', root=str(folder)),
             group_size=group_size,
             pipeline=[
-                dict(type='kpu_mm.DecodeResize', shortest=40, longest=66),
+                dict(type='kpu_mm.DecodeResize', shortest=40, longest=74),
                 dict(type='kpu_mm.PackImage'),
             ],
         ),

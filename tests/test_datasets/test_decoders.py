@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 
 from kpu_mm.apis.read_images import decode
-from kpu_mm.datasets import CorruptImageError, DecodeResize, EncodedImage, LoadImageFromFile
+from kpu_mm.datasets import (
+    CorruptImageError,
+    DecodeResize,
+    EncodedImage,
+    LoadImageFromFile,
+    encoded_image,
+)
 from kpu_mm.datasets.decoders import decode_jpeg
 
 from .conftest import encode
@@ -41,12 +47,14 @@ def test_streams_skip_damaged_images(capfd):
     assert capfd.readouterr().err == ''
 
 
-def test_labelled_images_and_inferencers_name_them(tmp_path, capfd):
+def test_labelled_images_and_inferencers_name_them(tmp_path, monkeypatch):
+    lines: list[str] = []
+    monkeypatch.setattr(encoded_image, 'print_log', lambda text, *_, **__: lines.append(text))
     path = tmp_path / 'a.jpg'
     path.write_bytes(CUT)
     loaded = LoadImageFromFile()(dict(img_path=str(path)))['img']
     assert (decode(CUT, 'b.jpg') == loaded).all()
-    said = ''.join(capfd.readouterr())
+    said = '\n'.join(lines)
     for name in (f"'{path}'", "'b.jpg'"):
         assert said.count(f'{name} is damaged (Corrupt JPEG data: premature end') == 1
     assert said.count('Corrupt') == 2
