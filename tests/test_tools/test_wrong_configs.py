@@ -44,7 +44,7 @@ WRONG = [
     ('param_scheduler.type', 'Cosine', 'param_scheduler: .*CosineAnnealingLR'),
     ('train_cfg.max_iters', None, "train_cfg: .*'max_iters', which is miss"),
     ('train_cfg.max_itrs', 3, "train_cfg: .*takes 'max_iters'"),
-    ('custom_hooks.0.type', 'kpu_mm.NaNHook', r'custom_hooks\.0: .*NonFinite'),
+    ('custom_hooks.0.type', 'kpu_mm.NonFinitHook', r'custom_hooks\.0: .*NonFinite'),
     ('default_hooks.logger.intervall', 3, "logger: .*takes 'interval'"),
     ('default_hooks.checkpoint.interval', 'often', 'checkpoint: interval must be an integer'),
     ('default_hooks.checkpoint.intervall', 3, "checkpoint: .*takes 'interval'"),
