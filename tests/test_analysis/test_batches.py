@@ -12,7 +12,7 @@ from kpu_mm.analysis.batches import (
     sized_batches,
     without_augmentation,
 )
-from kpu_mm.datasets import MultiStreamLoader
+from kpu_mm.datasets import DataError, MultiStreamLoader
 from tests.runs import write_images
 
 
@@ -148,6 +148,17 @@ def test_a_limit_takes_from_all_classes(class_folders):
     assert torch.cat([labels for _, labels in batches]).tolist() == [0, 0, 0, 1]
     with pytest.raises(FileNotFoundError, match='nothing'):
         labelled_images(class_folders / 'nothing', 56, 4)
+
+
+def test_the_one_reader_reads_them(tmp_path):
+    (tmp_path / 'a').mkdir()
+    deep = Image.fromarray(np.full((64, 64), 200 * 256 + 9, np.uint16))
+    deep.save(tmp_path / 'a' / 'deep.png')
+    ((images, _),) = labelled_images(tmp_path, 56, 1)[0]
+    assert (images == 200).all()
+    (tmp_path / 'a' / 'deep.png').write_bytes(b'no image')
+    with pytest.raises(DataError, match=r"deep\.png' is not an image"):
+        next(iter(labelled_images(tmp_path, 56, 1)[0]))
 
 
 def test_same_pixels_as_the_configs_pipeline(tmp_path):
