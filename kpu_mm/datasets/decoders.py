@@ -34,23 +34,9 @@ REDUCTIONS = {
 # The formats that Pillow opens. It knows many more, whose decoders are rarely
 # used and some of which call other programs (EPS). MPO, which cameras write,
 # is opened as JPEG. AVIF came with Pillow 11.3.
-_WANTED = (
-    'AVIF',
-    'BMP',
-    'DIB',
-    'GIF',
-    'ICO',
-    'JPEG',
-    'JPEG2000',
-    'PCX',
-    'PNG',
-    'PPM',
-    'TGA',
-    'TIFF',
-    'WEBP',
-)
+_WANTED = 'AVIF BMP DIB GIF ICO JPEG JPEG2000 PCX PNG PPM TGA TIFF WEBP'
 Image.init()
-FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)
+FORMATS = tuple(name for name in _WANTED.split() if name in Image.OPEN)
 # The first words of what libjpeg says of damaged files: pixels are lost, or are
 # all there. Some cameras write bytes too many.
 _LOST = re.compile(r'Corrupt JPEG data: (?!\d+ extraneous)|Premature end of|Inconsistent prog')
