@@ -29,6 +29,11 @@ def count(path):
     return rehearse.rehearse(cfg)
 
 
+@pytest.fixture(scope='module')
+def counted(run_config):
+    return count(run_config)
+
+
 def test_a_run(run_config, monkeypatch, capsys):
     monkeypatch.setattr(sys, 'argv', [TOOL, str(run_config), '--gpus', '2'])
     runpy.run_path(str(ROOT / 'tools' / TOOL), run_name='__main__')
@@ -56,43 +61,31 @@ def test_projectors_have_the_widths_of_released_teachers(name, channels):
     assert [mlp[0].in_features for mlp in link.t2s.maps] == [*channels]
 
 
-def test_the_step_waits_once_and_late(run_config):
+def test_the_step_waits_once_and_late(counted):
     # for the values of the log, when the backward pass is on its way
-    (((what, place), times),) = count(run_config).waits.items()
+    (((what, place), times),) = counted.waits.items()
     assert (what, times) == ('an event', 1)
     assert place.startswith('kpu_mm/models/multi_stream_model.py:')
 
 
-def test_finds_an_item_in_the_step(run_config, monkeypatch):
-    losses = KPUDistiller.teacher_losses
-
-    def waiting(self, compared):
-        found = losses(self, compared)
-        found['dino'].mean().item()
-        return found
-
-    monkeypatch.setattr(KPUDistiller, 'teacher_losses', waiting)
-    line = waiting.__code__.co_firstlineno + 2
-    place = f'tests/test_tools/test_rehearse.py:{line}'
-    assert count(run_config).waits['.item()', place] == 1
-
-
-def test_finds_a_wrong_device(run_config, monkeypatch):
+def test_finds_a_wait_and_a_wrong_device(run_config, monkeypatch):
     losses = KPUDistiller.teacher_losses
 
     def wrong(self, compared):
-        return {name: loss + torch.ones(1) for name, loss in losses(self, compared).items()}
+        found = losses(self, compared)
+        found['dino'].mean().item()
+        return {name: loss + torch.ones(1) for name, loss in found.items()}
 
     monkeypatch.setattr(KPUDistiller, 'teacher_losses', wrong)
-    found = count(run_config).mistakes
-    line = wrong.__code__.co_firstlineno + 1
-    place = f'tests/test_tools/test_rehearse.py:{line}'
-    assert found['found two different devices cuda:0, cpu in add', place] == 2
+    found, line = count(run_config), wrong.__code__.co_firstlineno + 2
+    file = 'tests/test_tools/test_rehearse.py'
+    assert found.waits['.item()', f'{file}:{line}'] == 1
+    what = 'found two different devices cuda:0, cpu in add'
+    assert found.mistakes[what, f'{file}:{line + 1}'] == 2
 
 
-def test_a_batch_that_does_not_fit(run_config, monkeypatch, capsys):
-    used = count(run_config).peak
-    memory = (report.CONTEXT + 0.9 * used) / report.USABLE / report.GIB
+def test_a_batch_that_does_not_fit(counted, run_config, monkeypatch, capsys):
+    memory = (report.CONTEXT + 0.9 * counted.peak) / report.USABLE / report.GIB
     small = GPU('small', memory, 100, 10, 5, 1)
     monkeypatch.setitem(rehearse.GPUS, 'h100', small)
     monkeypatch.setattr(sys, 'argv', [TOOL, str(run_config)])
