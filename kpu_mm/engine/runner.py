@@ -15,6 +15,10 @@ from .atomic_checkpoints import AtomicCheckpoints
 from .resume import ComparedResume
 
 
+# the names of MMEngine's default hooks
+_OWN_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
+
+
 @RUNNERS.register_module()
 class KPURunner(AtomicCheckpoints, ComparedResume, Runner):
     """MMEngine's Runner with atomic checkpoints and a careful resume."""
@@ -32,6 +36,19 @@ class KPURunner(AtomicCheckpoints, ComparedResume, Runner):
         # The way that all versions of torch have.
         if torch.cuda.is_available():
             torch.set_float32_matmul_precision('high' if env_cfg.get('tf32') else 'highest')
+
+    def register_default_hooks(self, hooks: dict[str, Any] | None = None) -> None:
+        """Register hooks by name; None leaves a hook of a base config out.
+
+        MMEngine takes None for its own names alone.
+
+        Args:
+            hooks: A hook or None for each name. Defaults to None, MMEngine's.
+        """
+        given = hooks or {}
+        super().register_default_hooks(
+            {name: hook for name, hook in given.items() if hook is not None or name in _OWN_HOOKS}
+        )
 
     def scale_lr(
         self, optim_wrapper: OptimWrapper, auto_scale_lr: dict[str, Any] | None = None

@@ -37,7 +37,7 @@ def write_config(name, models, folder):
             default_hooks=dict(
                 logger=dict(interval=1),
                 checkpoint=dict(interval=2),
-                normalizer_fit=dict(num_images=8),
+                normalizer_fit=dict(num_images=24),
             ),
         )
     )
