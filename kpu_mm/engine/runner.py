@@ -14,7 +14,6 @@ from kpu_mm.registry import RUNNERS
 from .atomic_checkpoints import AtomicCheckpoints
 from .resume import ComparedResume
 
-
 # the names of MMEngine's default hooks
 _OWN_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from kpu_mm.structures import Features
 
-# So many places of each map tell its variation.
-_PLACES = 4096
+# Longest side of the grid of places at which maps are looked at, about.
+_SIDE = 16
 
 
 class Comparison(NamedTuple):
@@ -68,7 +68,7 @@ def variation(features: Features) -> tuple[Tensor, Tensor]:
     variances along the principal axes. A space that is nearly constant has a
     share near 0; one that has collapsed to a line has rank 1.
 
-    Of large maps some 4096 places are taken, evenly.
+    Large maps are looked at in a grid of places, which costs little.
 
     Args:
         features: Maps, each (B, C, H, W); padding is left out.
@@ -78,18 +78,23 @@ def variation(features: Features) -> tuple[Tensor, Tensor]:
     """
     found = []
     for m, mask in zip(features.maps, features.masks or (None,) * len(features.maps), strict=True):
-        step = max(1, m[:, 0].numel() // _PLACES)
-        # (B, C, H, W) -> (B, C, HW / step) -> (N, C); zeros keep their place,
-        # as a boolean index would make the host wait for a GPU.
-        x = m.flatten(2)[..., ::step].float().movedim(1, -1).flatten(0, 1)
-        valid = torch.ones_like(x[:, :1])
+        step = max(1, max(m.shape[-2:]) // _SIDE)
+        # (B, C, H, W) -> (B, H, W, C) -> (N, C)
+        x = m[..., ::step, ::step].float().movedim(1, -1).flatten(0, 2)
+        count: Tensor | int = len(x)
         if mask is not None:
-            valid = mask.flatten(1)[:, ::step].flatten()[:, None].float()
-        x = x.masked_fill(valid == 0, 0)
-        count = valid.sum().clamp(min=1)
+            # Zeros keep their place: a boolean index would make the host
+            # wait for a GPU.
+            padding = ~mask[..., ::step, ::step].flatten()[:, None]
+            x = x.masked_fill(padding, 0)
+            count = (~padding).sum().clamp(min=1)
         mean = x.sum(0) / count
-        centred = (x - mean) * valid
-        covariance = centred.T @ centred / count
+        centred = x - mean
+        if mask is not None:
+            centred = centred.masked_fill(padding, 0)
+        # bfloat16 would leave the covariance two digits.
+        with torch.autocast(x.device.type, enabled=False):
+            covariance = centred.T @ centred / count
         power = covariance.trace()
         tiny = torch.finfo(power.dtype).tiny
         share = power / (power + mean.square().sum()).clamp(min=tiny)

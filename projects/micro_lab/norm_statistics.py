@@ -117,7 +117,7 @@ def train(config: Config, norm: str, iterations: int) -> Any:
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
     wrapper = OptimWrapper(optimizer)
-    hook = NormEvalHook(window=min(50, iterations // 4))
+    hook = NormEvalHook(window=max(1, min(50, iterations // 4)))
     runner: Any = SimpleNamespace(model=model, max_iters=iterations)
     for i, streams in enumerate(batches(config, 1, iterations)):
         if norm == 'BN, NormEvalHook':

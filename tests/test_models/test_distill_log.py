@@ -10,9 +10,10 @@ from kpu_mm.structures import Features
 
 
 def features(vectors, mask=None):
-    """A map whose places hold the given vectors, (N, C) -> (1, C, 1, N)."""
-    maps = (torch.tensor(vectors).T[None, :, None],)
-    return Features(None, maps, None if mask is None else (torch.tensor(mask)[None, None, None],))
+    """Maps of one place that hold the given vectors, (N, C) -> (N, C, 1, 1)."""
+    maps = (torch.tensor(vectors)[..., None, None],)
+    masks = None if mask is None else (torch.tensor(mask).view(-1, 1, 1, 1),)
+    return Features(None, maps, masks)
 
 
 def test_variation_by_hand():
@@ -36,7 +37,9 @@ def test_variation_depends_on_neither_scale_nor_axes(scale, turn):
         (torch.stack((angle.cos(), -angle.sin())), torch.stack((angle.sin(), angle.cos())))
     )
     x = scale * (basis * variances.sqrt() + torch.tensor([2.0, 0.0, 0.0])) @ rotation
-    share, rank = variation(features(x.tolist()))
+    # In float32 whatever the autocast.
+    with torch.autocast('cpu', torch.bfloat16):
+        share, rank = variation(features(x.tolist()))
     assert share.item() == pytest.approx(6 / 10, rel=1e-4)
     assert rank.item() == pytest.approx(36 / 14, rel=1e-4)
 
@@ -50,3 +53,15 @@ def test_padding_and_constants_have_no_variation():
     line = features([[1.0, 1.0], [-1.0, -1.0]])
     both = Features(None, (*features([[2.0, 0.0]] * 2).maps, *line.maps))
     assert [v.item() for v in variation(both)] == [0.5, 0.5]
+
+
+def test_a_grid_of_a_large_map_is_enough():
+    torch.manual_seed(0)
+    small = torch.randn(2, 5, 16, 12)
+    # Each place four times, two by two.
+    large = small.repeat_interleave(2, -1).repeat_interleave(2, -2)
+    mask = torch.rand(2, 1, 16, 12) > 0.3
+    masks = mask.repeat_interleave(2, -1).repeat_interleave(2, -2)
+    wanted = variation(Features(None, (small,), (mask,)))
+    found = variation(Features(None, (large,), (masks,)))
+    assert [v.item() for v in found] == [v.item() for v in wanted]
