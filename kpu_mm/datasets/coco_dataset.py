@@ -215,25 +215,29 @@ def _check_annotation(
 ) -> None:
     """Raise if a box is none, or a mask is of another size than its image."""
     box = annotation.get('bbox')
-    if not (
-        isinstance(box, list) and len(box) == 4 and all(isinstance(x, int | float) for x in box)
-    ):
+    if not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))):
         name = _name(annotation, image, ann_file)
         raise DataError(
             f'{name} has bbox {box!r}, which must be [x, y, width, height]; correct it.'
         )
     area = annotation.get('area', 0)
-    if not isinstance(area, int | float | type(None)):
+    if area is not None and not _is_number(area):
         name = _name(annotation, image, ann_file)
         raise DataError(f'{name} has area {area!r}, which must be a number; correct it.')
     mask = annotation.get('segmentation')
+    if not isinstance(mask, dict):
+        return
     size = [image['height'], image['width']]
-    if isinstance(mask, dict) and mask.get('size') not in (None, size):
+    if mask.get('size') not in (None, size):
         name = _name(annotation, image, ann_file)
         raise DataError(
             f'{name} has a mask of height and width {mask["size"]}, but the file gives the image '
             f'{size}; correct one of them.'
         )
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
 
 
 def _name(annotation: Mapping[str, Any], image: Mapping[str, Any], ann_file: str) -> str:
@@ -277,7 +281,7 @@ def _valid_mask(mask: Any) -> Any:
         if not all(isinstance(polygon, list) for polygon in mask):
             return None
         polygons = [p for p in mask if len(p) >= 6 and len(p) % 2 == 0]
-        return polygons if polygons and isinstance(polygons[0][0], int | float) else None
+        return polygons if polygons and _is_number(polygons[0][0]) else None
     if isinstance(mask, Mapping) and mask.get('size'):
         counts = mask.get('counts')
         if isinstance(counts, str):
