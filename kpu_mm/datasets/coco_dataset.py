@@ -44,6 +44,7 @@ class CocoDataset(MMDetCocoDataset):
         self._unused: Counter[str] = Counter()
         self._first: dict[str, str] = {}
         self._beyond: list[str] = []
+        self._strays: list[int] | None = None
         # MMEngine copies all of metainfo at each look.
         self._names = self.metainfo['classes']
         self._per_label: Counter[int] = Counter()
@@ -65,8 +66,10 @@ class CocoDataset(MMDetCocoDataset):
         """
         image = raw_data_info['raw_img_info']
         known = set(self.cat_ids)
-        if not self._total:
-            self._count_strays()
+        if self._strays is None:
+            # Once, while MMDetection holds the whole file.
+            annotations, images = self.coco.anns.values(), self.coco.imgs
+            self._strays = [a['id'] for a in annotations if a['image_id'] not in images]
         usable = []
         for annotation in raw_data_info['raw_ann_info']:
             _check_annotation(annotation, image, self.ann_file)
@@ -90,16 +93,11 @@ class CocoDataset(MMDetCocoDataset):
         )
         return parsed
 
-    def _count_strays(self) -> None:
-        """Count the annotations that belong to no image, before all others."""
-        images = self.coco.imgs
-        strays = [a['id'] for a in self.coco.anns.values() if a['image_id'] not in images]
-        if strays:
-            self._total += len(strays)
-            self._unused[_STRAY] = len(strays)
-            self._first[_STRAY] = f'annotation {strays[0]}'
-
     def _report(self) -> None:
+        if self._strays:
+            self._total += len(self._strays)
+            self._unused[_STRAY] = len(self._strays)
+            self._first[_STRAY] = f'annotation {self._strays[0]}'
         used = self._total - sum(self._unused.values())
         reasons = ', '.join(
             f'{count:,} {reason} (first in {self._first[reason]})'

@@ -47,15 +47,16 @@ def operators_fault(gpus: tuple[int, ...], cuda: bool = True) -> str | None:
         shapes = torch.tensor([[2, 2]], device=value.device)
         middle = value.new_full((1, 1, 2, 1, 1, 2), 0.5)
         inputs = (value, shapes, shapes.new_zeros(1), middle, torch.ones_like(middle[..., 0]))
+        name = '{} (architecture {}.{}'.format(
+            torch.cuda.get_device_name(gpu), *torch.cuda.get_device_capability(gpu)
+        )
         try:
-            # A kernel that was not compiled for this GPU leaves zeros.
-            runs = bool((ext_module.ms_deform_attn_forward(*inputs, im2col_step=1) == 1).all())
-        except RuntimeError:
-            runs = False
-        if not runs:
-            major, minor = torch.cuda.get_device_capability(gpu)
-            name = torch.cuda.get_device_name(gpu)
-            return f"mmcv's operators were not compiled for {name} (architecture {major}.{minor})"
+            out = ext_module.ms_deform_attn_forward(*inputs, im2col_step=1)
+        except RuntimeError as error:
+            return f"mmcv's operators do not run on {name}; {str(error).splitlines()[0]})"
+        # A kernel that was not compiled for this GPU leaves zeros.
+        if not (out == 1).all():
+            return f"mmcv's operators were not compiled for {name})"
     return None
 
 

@@ -16,3 +16,13 @@ def test_tf32_on_gpus(monkeypatch, env, gpu, precisions):
     monkeypatch.setattr(torch, 'set_float32_matmul_precision', given.append)
     KPURunner.setup_env(KPURunner.__new__(KPURunner), env)
     assert given == precisions
+
+
+def test_none_leaves_out_a_hook(monkeypatch):
+    given = []
+    monkeypatch.setattr(Runner, 'register_default_hooks', lambda self, hooks: given.append(hooks))
+    runner = KPURunner.__new__(KPURunner)
+    # MMEngine takes None for its own names, and refuses it for others
+    runner.register_default_hooks(dict(logger=None, norm_eval=None, machine=dict(type='A')))
+    runner.register_default_hooks()
+    assert given == [dict(logger=None, machine=dict(type='A')), {}]
