@@ -52,10 +52,7 @@ def test_operators_that_run(machine):
     [
         (dict(built='not available'), 'compiled without CUDA'),
         (dict(built='11.8'), 'compiled for CUDA 11.8, and torch for CUDA 12.8'),
-        (
-            dict(kernel=fails),
-            r'do not run on NVIDIA H100 \(architecture 9.0; CUDA error: no',
-        ),
+        (dict(kernel=fails), r'do not run on NVIDIA H100 \(architecture 9.0; CUDA error: no'),
         # mmcv's kernel prints its error and leaves what it was to fill
         (dict(kernel=torch.zeros_like), r'not compiled for NVIDIA H100 \(architecture 9.0\)'),
     ],
