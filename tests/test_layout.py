@@ -67,12 +67,12 @@ def imports_of(path, modules):
 
 def test_few_files_of_some_length():
     code, comments, lengths = zip(*map(count, FILES), strict=True)
-    assert len(FILES) <= 130
+    assert len(FILES) <= 150
     assert 1000 * len(FILES) / sum(code) <= 13
     assert 100 <= median(lengths) <= 220
     assert max(lengths) <= 330
     assert sum(comments) >= 0.05 * sum(code)
-    assert sum(code) <= 11_000
+    assert sum(code) <= 12_700
 
 
 def test_no_import_cycle():
