@@ -32,7 +32,7 @@ PINNED := $(RUN) $(PIP) --no-warn-conflicts -c requirements/constraints.txt
 MM := tools/install/install_mm.py
 MM_FILES := $(wildcard tools/install/*.py) requirements/mminstall.txt
 
-.PHONY: help install demo reproduce test lint format clean
+.PHONY: help install demo reproduce docs test lint format clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 10
@@ -66,6 +66,11 @@ $(STAMPS)/test: $(STAMPS)/lint requirements/downstream.txt \
 	$(RUN) $(MM) --for downstream
 	@touch $@
 
+# The reference imports every module, and the quick start trains.
+$(STAMPS)/docs: $(STAMPS)/test requirements/docs.txt
+	$(PINNED) -r requirements/docs.txt
+	@touch $@
+
 # An environment that has torch keeps its versions wherever they are new enough.
 install: $(if $(filter $(VENV)/%,$(PY)),$(STAMPS)/venv)  ## install kpu_mm for use: FOR=downstream or FOR=distill
 	pins=$$('$(PY)' -c 'import importlib.util as u; print("" if \
@@ -80,6 +85,9 @@ demo: $(STAMPS)/demo  ## distil two small trained teachers on the CPU, test, dra
 
 reproduce: $(STAMPS)/test  ## the paper's tables at micro size, on the CPU, in hours
 	$(RUN) -m projects.micro_lab.reproduce --work-dir work_dirs/reproduce
+
+docs: $(STAMPS)/docs  ## build the documentation site in build/site; a warning is an error
+	$(RUN) -m sphinx -q -W --keep-going -c docs -d build/doctrees . build/site
 
 test: $(STAMPS)/test  ## run the tests, detection included
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS) --dist loadfile $(TESTS) $(ARGS)

@@ -28,7 +28,7 @@ def unbiased_hsic(sums: Tensor) -> Tensor:
 
     Args:
         sums: Sum over n >= 4 samples of the outer products of
-            (x, |x|^2, 1) and (y, |y|^2, 1), (C + 2, D + 2) float64.
+            ``(x, |x|^2, 1)`` and ``(y, |y|^2, 1)``, (C + 2, D + 2) float64.
 
     Returns:
         A float64 scalar.
