@@ -11,7 +11,7 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
-MIM = ('configs', 'tools', 'projects', 'model-index.yml')
+MIM = ('configs', 'tools', 'projects', 'requirements', 'model-index.yml')
 
 
 def read_version() -> str:

@@ -15,20 +15,29 @@ from typing import Any
 
 from packaging.version import Version
 
+OPENCV = (
+    'opencv-python-headless',
+    'opencv-python',
+    'opencv-contrib-python-headless',
+    'opencv-contrib-python',
+)
 # Module, oldest version that works, what to install where there is none, and
 # the names that it may be installed by.
 REQUIREMENTS = (
     ('torch', '2.4', "'torch>=2.4' torchvision", ('torch',)),
     # onedl-mmpretrain does not work with transformers 5.
     ('transformers', '4.56', "'transformers>=4.56,<5'", ('transformers',)),
-    # The onedl distributions continue the originals.
+    # requirements/mminstall.txt says why this one
+    ('cv2', '4.0', 'opencv-python-headless==4.12.0.88', OPENCV),
+    # The onedl distributions continue the originals. What they need is required by kpu_mm;
+    # their own lists would put them over an original, and another OpenCV over the one there.
     (
         'mmengine',
         '0.10.0',
-        'onedl-mmengine==0.10.12',
+        '--no-deps onedl-mmengine==0.10.12',
         ('onedl-mmengine', 'mmengine', 'mmengine-lite'),
     ),
-    ('mmcv', '2.0.0', 'onedl-mmcv==2.3.6', ('onedl-mmcv', 'mmcv', 'mmcv-lite')),
+    ('mmcv', '2.0.0', '--no-deps onedl-mmcv==2.3.6', ('onedl-mmcv', 'mmcv', 'mmcv-lite')),
 )
 
 

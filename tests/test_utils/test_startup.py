@@ -15,6 +15,7 @@ GOOD = {
     'transformers': '4.57.6',
     'onedl-mmengine': '0.10.12',
     'onedl-mmcv': '2.3.6',
+    'opencv-python': '4.12.0.88',
 }
 
 
@@ -71,7 +72,12 @@ def test_originals_pass(pretend):
         (
             {'onedl_mmcv': None},
             'kpu_mm needs mmcv >= 2.0.0, and it is not installed: run '
-            '`pip install onedl-mmcv==2.3.6`.',
+            '`pip install --no-deps onedl-mmcv==2.3.6`.',
+        ),
+        (
+            {'opencv_python': None},
+            'kpu_mm needs cv2 >= 4.0, and it is not installed: run '
+            '`pip install opencv-python-headless==4.12.0.88`.',
         ),
         # the original is upgraded, never covered by the other distribution
         (

@@ -24,6 +24,8 @@ from cuda_build import InstallError, describe_target
 from mmcv_ops import PIP, build_wheel, cached_wheel, wheel_folder
 
 ROOT = Path(__file__).parents[2]
+# in an installed package, ROOT is its folder .mim
+PACKAGE = ROOT / 'kpu_mm' if (ROOT / 'kpu_mm').is_dir() else ROOT.parent
 MMINSTALL = ROOT / 'requirements' / 'mminstall.txt'
 # module: distribution, in the order of their needs
 DISTILL = {'cv2': 'opencv-python-headless', 'mmengine': 'onedl-mmengine', 'mmcv': 'onedl-mmcv'}
@@ -77,7 +79,7 @@ def why_no_operators() -> str | None:
     Returns:
         The last line of the error, None if they work.
     """
-    command = [sys.executable, str(ROOT / 'kpu_mm' / 'utils' / 'gpu_operators.py')]
+    command = [sys.executable, str(PACKAGE / 'utils' / 'gpu_operators.py')]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode == 0:
         return None
