@@ -86,7 +86,7 @@ def describe_kernels(gpus: Sequence[int]) -> Iterator[str]:
     """
     fault = operators_fault(tuple(gpus), cuda=bool(gpus))
     where = 'each GPU' if gpus else 'the CPU'
-    yield f"mmcv's operators: {fault or f'compiled, for {where}'}"
+    yield fault or f"mmcv's operators are compiled, for {where}"
     kernel = "mmcv's CUDA kernel" if gpus and not fault else "torch's grid_sample"
     yield f'deformable attention of the adapter: {kernel}'
 
