@@ -128,10 +128,10 @@ def describe_missing(gpus: Sequence[int]) -> Iterator[str]:
 
 def install_command() -> str:
     """Give the command that installs all that OpenMMLab's toolboxes need."""
+    python = shlex.quote(sys.executable)
     # an editable install lies in its clone, a wheel does not
     if (PACKAGE.parent / 'Makefile').is_file():
-        return f'make -C {shlex.quote(str(PACKAGE.parent))} install'
-    python = shlex.quote(sys.executable)
+        return f'make -C {shlex.quote(str(PACKAGE.parent))} install PY={python}'
     script = shlex.quote(str(PACKAGE / '.mim' / 'tools' / 'install' / 'install_mm.py'))
     return f"{python} -m pip install 'kpu_mm[downstream]' && {python} {script} --for downstream"
 

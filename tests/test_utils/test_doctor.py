@@ -66,7 +66,8 @@ def test_report_of_this_machine(capsys, monkeypatch):
     assert 'secret' not in text
 
 
-def test_gpu_with_and_without_operators(gpu, capsys):
+def test_gpu_with_and_without_operators(gpu, bare, capsys):
+    bare()
     gpu(None)
     doctor.main([])
     found = sections(capsys.readouterr().out)
@@ -115,7 +116,7 @@ def test_missing_comes_with_its_command(bare, monkeypatch, tmp_path, clone):
     (tmp_path / 'a b').mkdir()
     if clone:
         (tmp_path / 'a b' / 'Makefile').touch()
-        command = f"make -C '{tmp_path}/a b' install"
+        command = f"make -C '{tmp_path}/a b' install PY={sys.executable}"
     else:
         script = f"'{tmp_path}/a b/kpu_mm/.mim/tools/install/install_mm.py' --for downstream"
         command = (
