@@ -6,7 +6,10 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
+import venv
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -32,7 +35,7 @@ SOURCES = (
 )
 SHIPPED = sorted(
     path.relative_to(ROOT).as_posix()
-    for folder in ('configs', 'tools', 'projects')
+    for folder in ('configs', 'tools', 'projects', 'requirements')
     for path in (ROOT / folder).rglob('*')
     if path.is_file() and '__pycache__' not in path.parts
 )
@@ -53,13 +56,23 @@ DISTRIBUTIONS = {
 }
 
 
-def run(code, cwd, **env):
-    """Run Python code; give what it prints."""
+def call(command, cwd, **env):
+    """Run a program; give what it prints."""
+    outside = {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'}
     done = subprocess.run(
-        [sys.executable, *code], cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True
+        [str(word) for word in command],
+        cwd=cwd,
+        env={**outside, **env},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def run(code, cwd, **env):
+    """Run Python code; give what it prints."""
+    return call([sys.executable, *code], cwd, **env)
 
 
 @pytest.fixture(scope='module')
@@ -92,17 +105,35 @@ def sdist(clone, tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def site(sdist, tmp_path_factory):
-    """A folder with the wheel of the sdist installed: the longest way."""
+def new(sdist, tmp_path_factory):
+    """A new environment with the wheel of the sdist, the longest way, and borrowed libraries."""
     folder = tmp_path_factory.mktemp('unpacked')
     with tarfile.open(sdist) as archive:
         archive.extractall(folder)
     (source,) = folder.iterdir()
     wheel = build('wheel', source, tmp_path_factory.mktemp('wheel'))
-    site = tmp_path_factory.mktemp('site')
-    pip = ['-m', 'pip', 'install', '--no-index', '--no-deps', '--quiet']
-    run([*pip, '--target', str(site), str(wheel)], folder)
-    return site
+    new = tmp_path_factory.mktemp('new')
+    venv.create(new, with_pip=False)
+    python = new / 'bin' / 'python'
+    pip = ['-m', 'pip', '--python', str(python), 'install', '--no-index', '--no-deps', '--quiet']
+    run([*pip, str(wheel)], folder)
+    # Only paths: what .pth files there name, such as an editable install, does not come along.
+    site = call([python, '-c', 'import sysconfig as s; print(s.get_path("purelib"))'], folder)
+    places = {sysconfig.get_path(kind) for kind in ('purelib', 'platlib')}
+    (Path(site.strip()) / 'borrowed.pth').write_text('\n'.join(sorted(places)))
+    return new
+
+
+@pytest.fixture(scope='module')
+def python(new):
+    return new / 'bin' / 'python'
+
+
+@pytest.fixture(scope='module')
+def site(python, tmp_path_factory):
+    """Where the wheel lies."""
+    code = 'import kpu_mm; print(kpu_mm.__path__[0])'
+    return Path(call([python, '-c', code], tmp_path_factory.mktemp('elsewhere')).strip()).parent
 
 
 @pytest.mark.slow
@@ -135,7 +166,7 @@ def test_wheel_holds_configs_and_tools(site):
         ('pass', "__import__('kpu_mm').base('distill/kpu_vitb.py')"),
     ],
 )
-def test_config_of_the_wheel_is_a_base_elsewhere(site, tmp_path, first, base):
+def test_config_of_the_wheel_is_a_base_elsewhere(python, site, tmp_path, first, base):
     (tmp_path / 'mine.py').write_text(f'_base_ = {base}\nmine = 1\n')
     code = (
         f'{first}\n'
@@ -144,16 +175,32 @@ def test_config_of_the_wheel_is_a_base_elsewhere(site, tmp_path, first, base):
         'import kpu_mm\n'
         'print(cfg.model.type, cfg.mine, kpu_mm.__file__)'
     )
-    words = run(['-c', code], tmp_path, PYTHONPATH=str(site)).split()
+    words = call([python, '-c', code], tmp_path).split()
     assert words[1:] == ['1', str(site / 'kpu_mm' / '__init__.py')]
     assert words[0].startswith('kpu_mm.')
 
 
 @pytest.mark.slow
-def test_tools_of_the_wheel_start(site, tmp_path):
+def test_tools_of_the_wheel_start(python, site, tmp_path):
     train = site / 'kpu_mm' / '.mim' / 'tools' / 'train.py'
-    text = run([str(train), '--help'], tmp_path, PYTHONPATH=str(site))
-    assert '--work-dir' in text
+    assert '--work-dir' in call([python, train, '--help'], tmp_path)
+
+
+@pytest.mark.slow
+def test_installer_of_the_wheel_finds_its_files(python, site, tmp_path):
+    pytest.importorskip('mmcv.ops')
+    script = site / 'kpu_mm' / '.mim' / 'tools' / 'install' / 'install_mm.py'
+    # all is there already, mmcv's operators are tried
+    assert 'Compiling' not in call([python, script, '--for', 'downstream'], tmp_path)
+
+
+@pytest.mark.slow
+def test_command_of_the_wheel(new, site, tmp_path):
+    text = call([new / 'bin' / 'kpu-mm', '--help'], tmp_path)
+    assert 'distill' in text
+    text = call([new / 'bin' / 'kpu-mm', 'doctor'], tmp_path)
+    assert text.splitlines()[1].strip() == f'in {site / "kpu_mm"}'
+    assert f'torch {version("torch")}' in text
 
 
 @pytest.mark.slow

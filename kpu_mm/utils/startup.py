@@ -24,7 +24,7 @@ OPENCV = (
 # Module, oldest version that works, what to install where there is none, and
 # the names that it may be installed by.
 REQUIREMENTS = (
-    ('torch', '2.4', "'torch>=2.4' torchvision", ('torch',)),
+    ('torch', '2.5', "'torch>=2.5' torchvision", ('torch',)),
     # onedl-mmpretrain does not work with transformers 5.
     ('transformers', '4.56', "'transformers>=4.56,<5'", ('transformers',)),
     # requirements/mminstall.txt says why this one
