@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # autodoc and the cells of the quick start run this clone, offline
 sys.path.insert(0, str(ROOT))
 os.environ['PYTHONPATH'] = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
-os.environ.update(HF_HUB_OFFLINE='1', OMP_NUM_THREADS='1')
+os.environ.update(HF_HUB_OFFLINE='1', OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore')
 
 from kpu_mm import __version__, registry  # noqa: E402
 
@@ -52,6 +52,8 @@ myst_fence_as_directive = ['mermaid']
 highlight_language = 'none'
 
 nb_execution_mode = 'force'
+# what the quick start writes goes with its build
+nb_execution_in_temp = True
 nb_execution_timeout = 300
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True

@@ -24,7 +24,7 @@ OPENCV = (
 # Module, oldest version that works, what to install where there is none, and
 # the names that it may be installed by.
 REQUIREMENTS = (
-    ('torch', '2.5', "'torch>=2.5' torchvision", ('torch',)),
+    ('torch', '2.6', "'torch>=2.6' torchvision", ('torch',)),
     # onedl-mmpretrain does not work with transformers 5.
     ('transformers', '4.56', "'transformers>=4.56,<5'", ('transformers',)),
     # requirements/mminstall.txt says why this one
@@ -57,7 +57,7 @@ def installed(*names: str) -> tuple[str, Version] | None:
 
 
 def _release(found: Version) -> Version:
-    # 2.4.0rc1 and 2.4.0+cu128 -> 2.4.0: both have what 2.4.0 has
+    # 2.6.0rc1 and 2.6.0+cu128 -> 2.6.0: both have what 2.6.0 has
     return Version(found.base_version)
 
 

@@ -37,7 +37,7 @@ def pretend(monkeypatch):
     return install
 
 
-@pytest.mark.parametrize('torch', ['2.5', '2.5.0rc1', '2.13.0.dev20260101'])
+@pytest.mark.parametrize('torch', ['2.6', '2.6.0rc1', '2.13.0.dev20260101'])
 def test_other_spellings_of_a_version_pass(pretend, torch):
     pretend(torch=torch)
     startup.check_versions()
@@ -65,9 +65,9 @@ def test_originals_pass(pretend):
     ('changes', 'message'),
     [
         (
-            {'torch': '2.4.1'},
-            'kpu_mm needs torch >= 2.5, but torch 2.4.1 is installed: run '
-            "`pip install --upgrade 'torch>=2.5'`.",
+            {'torch': '2.5.1'},
+            'kpu_mm needs torch >= 2.6, but torch 2.5.1 is installed: run '
+            "`pip install --upgrade 'torch>=2.6'`.",
         ),
         (
             {'onedl_mmcv': None},
