@@ -1,3 +1,4 @@
+import re
 import sys
 from importlib.metadata import version
 from types import SimpleNamespace
@@ -13,14 +14,8 @@ SECTIONS = ['Packages', 'Devices', 'Kernels', 'Caches', 'Environment', 'Missing'
 
 def sections(text):
     """The lines of each section, by its title."""
-    found = {}
-    for line in text.splitlines():
-        if line.startswith('  '):
-            found[title].append(line.strip())
-        else:
-            title = line
-            found[title] = []
-    return found
+    blocks = [block.splitlines() for block in re.split(r'\n(?! )', text.strip())]
+    return {title: [line.strip() for line in lines] for title, *lines in blocks}
 
 
 @pytest.fixture
