@@ -7,6 +7,12 @@ from typing import Any
 from .graphs import MIN_SIDE, OPSET
 
 _STUDENT = """\
+---
+library_name: transformers
+pipeline_tag: image-feature-extraction
+tags: [vision, backbone, distillation, kpu_mm]
+---
+
 # {title}
 
 A vision backbone distilled with kpu_mm {version} over the sentinel
@@ -20,6 +26,7 @@ each side.
 * `sentinel/`: the sentinel as a model of transformers, sha256 of its weights
   `{sha256}`
 * `model.safetensors`: the weights besides the sentinel
+* `preprocessor_config.json`: the image processor for transformers
 
 The licences of the sentinel and of the teachers apply to these weights.
 
@@ -29,6 +36,15 @@ The licences of the sentinel and of the teachers apply to these weights.
 from kpu_mm.models.backbones import load_exported
 student = load_exported('PATH/OF/THIS/FOLDER')
 summary, maps, _ = student.encode(images)
+```
+
+With transformers, as a model or as `backbone_config` of a larger one:
+
+```python
+import kpu_mm
+from transformers import AutoBackbone, AutoModel
+model = AutoModel.from_pretrained('PATH/OF/THIS/FOLDER')
+backbone = AutoBackbone.from_pretrained('PATH/OF/THIS/FOLDER')
 ```
 
 In a config of OpenMMLab, with the data preprocessor's mean {mean} and

@@ -14,7 +14,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from kpu_mm.models.backbones.base_backbone import IMAGENET_MEAN, IMAGENET_STD
-from kpu_mm.models.backbones.exported_config import check_description, fingerprint, hash_files
+from kpu_mm.models.backbones.exported_config import (
+    check_description,
+    fingerprint,
+    hash_files,
+    sentinel_config,
+)
 from kpu_mm.models.backbones.sentinel_backbone import SentinelBackbone
 from kpu_mm.models.student import Student
 from kpu_mm.models.teacher_link import TeacherLink
@@ -101,7 +106,7 @@ def _fill(
     vit.config._name_or_path = ''
     vit.save_pretrained(folder / 'sentinel')
     backbone = _rebuild(student, folder / 'sentinel')
-    config = describe(student, backbone)
+    config = describe(student, backbone) | dict(sentinel_config=sentinel_config(folder))
     _save(
         backbone,
         folder / 'model.safetensors',
@@ -119,6 +124,8 @@ def _fill(
     text = json.dumps(config, indent=2) + '\n'
     check_description(json.loads(text))
     (folder / 'config.json').write_text(text, encoding='utf-8')
+    processor = json.dumps(image_processor(), indent=2) + '\n'
+    (folder / 'preprocessor_config.json').write_text(processor, encoding='utf-8')
     (folder / 'README.md').write_text(model_card(config), encoding='utf-8')
 
 
@@ -130,11 +137,12 @@ def _rebuild(student: Student, sentinel: Path) -> SentinelBackbone:
     name = student.backbone.sentinel.name
     backbone.sentinel.name = Path(name).name if Path(name).is_dir() else name
     # The sentinel's weights come from the folder; the extra state would
-    # compare its name.
+    # compare its name. Other parts are not written.
+    left_out = ('sentinel.', '_extra_state', *backbone.external_prefixes)
     state = {
         name: value
         for name, value in student.backbone.state_dict().items()
-        if not name.startswith(('sentinel.', '_extra_state'))
+        if not name.startswith(left_out)
     }
     backbone.load_state_dict(state, strict=False)
     return backbone.eval().requires_grad_(False)
@@ -171,6 +179,9 @@ def describe(student: Student, backbone: SentinelBackbone) -> dict[str, Any]:
                 **link.levels._asdict(),
             )
     return dict(
+        # how transformers finds its classes, see kpu_mm.hf_models
+        model_type='kpu',
+        architectures=['KPUModel'],
         kpu_mm_version=__version__,
         torch_version=str(torch.__version__),
         backbone=dict(
@@ -187,6 +198,26 @@ def describe(student: Student, backbone: SentinelBackbone) -> dict[str, Any]:
         strides=list(backbone.strides),
         channels=backbone.embed_dims,
         teachers=teachers,
+    )
+
+
+def image_processor() -> dict[str, Any]:
+    """Return the content of ``preprocessor_config.json``, for transformers."""
+    return dict(
+        image_processor_type='BitImageProcessor',
+        do_convert_rgb=True,
+        # Resize and crop are DINOv2's, for single vectors of images. Maps of
+        # whole images are had without them, as the student takes any size.
+        do_resize=True,
+        size=dict(shortest_edge=256),
+        resample=3,
+        do_center_crop=True,
+        crop_size=dict(height=224, width=224),
+        do_rescale=True,
+        rescale_factor=1 / 255,
+        do_normalize=True,
+        image_mean=[round(value / 255, 6) for value in IMAGENET_MEAN],
+        image_std=[round(value / 255, 6) for value in IMAGENET_STD],
     )
 
 

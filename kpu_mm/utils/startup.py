@@ -6,11 +6,16 @@ this costs milliseconds and no library is imported to be turned down.
 
 from __future__ import annotations
 
+import sys
 import warnings
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from packaging.version import Version
@@ -104,6 +109,79 @@ def warn_of_known_faults() -> None:
             "`pip install 'transformers>=4.56,<5'`.",
             stacklevel=3,
         )
+
+
+def after_import(name: str, run: Callable[[], None]) -> None:
+    """Run something once a module has been imported, now or later.
+
+    Libraries that take seconds to import are prepared without importing them.
+
+    Args:
+        name: Full name of the module.
+        run: What to run.
+    """
+    if name in sys.modules:
+        run()
+    else:
+        sys.meta_path.insert(0, _Finder(name, run))
+
+
+class _Finder(MetaPathFinder):
+    """Finds one module once, and runs something when that has run."""
+
+    def __init__(self, name: str, run: Callable[[], None]) -> None:
+        self.name = name
+        self.run = run
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Find the one module; others are left to others."""
+        if fullname != self.name:
+            return None
+        sys.meta_path.remove(self)
+        spec = find_spec(fullname)
+        loader: Any = spec and spec.loader
+        execute = loader.exec_module
+
+        def execute_and_run(module: ModuleType) -> None:
+            execute(module)
+            self.run()
+
+        loader.exec_module = execute_and_run
+        return spec
+
+
+def register_transformers() -> None:
+    """Make exported students known to the Auto classes of transformers."""
+    auto = 'transformers.models.auto'
+
+    def config() -> None:
+        from transformers import AutoConfig
+
+        from kpu_mm.hf_config import KPUConfig
+
+        AutoConfig.register(KPUConfig.model_type, KPUConfig, exist_ok=True)
+
+    def models() -> None:
+        from kpu_mm.hf_models import register_models
+
+        register_models()
+
+    def image_processor() -> None:
+        from transformers import AutoImageProcessor, BitImageProcessor, BitImageProcessorFast
+
+        from kpu_mm.hf_config import KPUConfig
+
+        kinds = dict(
+            slow_image_processor_class=BitImageProcessor,
+            fast_image_processor_class=BitImageProcessorFast,
+        )
+        AutoImageProcessor.register(KPUConfig, **kinds, exist_ok=True)
+
+    after_import(f'{auto}.configuration_auto', config)
+    after_import(f'{auto}.modeling_auto', models)
+    after_import(f'{auto}.image_processing_auto', image_processor)
 
 
 def register_config_scope() -> None:

@@ -7,7 +7,7 @@ of another kind, or run the code inside a file. These don't.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -142,14 +142,26 @@ def _check_plain(folder: Path) -> None:
             f"'{folder}' holds an adapter of another model, not a model; "
             'merge them and save the result.'
         )
-    waiting: list[Any] = [read_config(folder)]
+    check_plain(read_config(folder), f"The config.json in '{folder}'")
+
+
+def check_plain(config: Mapping[str, Any], where: str) -> None:
+    """Refuse the configuration of a model that brings code of the hub.
+
+    Args:
+        config: Its content.
+        where: What it is, to begin the message with.
+
+    Raises:
+        RuntimeError: If it names kernels or a quantised format.
+    """
+    waiting: list[Any] = [config]
     while waiting:
         for key, value in waiting.pop().items():
             kernel = key.endswith('attn_implementation') and '/' in str(value)
             if kernel or (key == 'quantization_config' and value is not None):
                 raise RuntimeError(
-                    f"The config.json in '{folder}' has {key}, which may run "
-                    'code of the hub; save the model without it.'
+                    f'{where} has {key}, which may run code of the hub; save the model without it.'
                 )
             if isinstance(value, dict):
                 waiting.append(value)

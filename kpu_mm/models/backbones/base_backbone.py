@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from kpu_mm.structures import Features
 
+from ..layers.feature_pyramid import STRIDES
+
 # ImageNet's statistics of RGB in [0, 255], with which DINO, ResNets and
 # OpenMMLab's configs normalise images.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -134,6 +136,20 @@ class BaseBackbone(BaseModule):
             'summary': (summary,),
             'summary_spatial': (2 * summary,),
         }[self.outputs.kind]
+
+    @property
+    def feature_info(self) -> Any:
+        """Channels, stride and name of each map, as timm's FeatureInfo."""
+        from timm.models import FeatureInfo
+
+        pyramid = self.outputs.kind == 'pyramid'
+        strides = STRIDES if pyramid else self.strides
+        channels = (self.embed_dims,) * len(STRIDES) if pyramid else self.channels
+        info = [
+            dict(num_chs=count, reduction=stride, module=f'stride{stride}')
+            for count, stride in zip(channels, strides, strict=True)
+        ]
+        return FeatureInfo(info, self.outputs.indices if pyramid else tuple(range(len(info))))
 
     def forward(self, images: Tensor) -> tuple[Any, ...]:
         """Features as OpenMMLab's necks and heads take them.

@@ -58,7 +58,8 @@ class _Teacher(TypedDict):
 class Description(TypedDict):
     """The content of ``config.json`` of an exported student.
 
-    ``files`` has the SHA-256 of each file of weights.
+    ``files`` has the SHA-256 of each file of weights. What transformers needs
+    besides is absent from earlier exports.
     """
 
     kpu_mm_version: str
@@ -71,6 +72,9 @@ class Description(TypedDict):
     teachers: dict[str, _Teacher]
     files: dict[str, str]
     graphs: NotRequired[dict[str, Any]]
+    model_type: NotRequired[str]
+    architectures: NotRequired[list[str]]
+    sentinel_config: NotRequired[dict[str, Any]]
 
 
 def read_description(folder: Path) -> Description:
@@ -109,7 +113,21 @@ def check_description(content: Any) -> None:
         ValueError: Which key must be what, without a full stop.
     """
     check_value(content, Description, '')
-    backbone = content['backbone']
+    check_backbone(content['backbone'])
+    for name, teacher in content['teachers'].items():
+        _check_teacher(teacher['config'], f'teachers.{name}.config')
+        _check_levels(teacher, f'teachers.{name}', len(content['strides']))
+
+
+def check_backbone(backbone: Mapping[str, Any]) -> None:
+    """Raise unless these are the arguments of a student, and no others.
+
+    Args:
+        backbone: What ``config.json`` has by this name.
+
+    Raises:
+        ValueError: Which key must be what, without a full stop.
+    """
     named = backbone.get('type')
     kind: Any = find_model(named, SentinelBackbone)
     _require(
@@ -132,9 +150,6 @@ def check_description(content: Any) -> None:
     what = f'a dict with a type out of {_NORMS} and plain values'
     known = plain and norm.get('type') in _NORMS
     _require(known, 'backbone.norm_cfg', what, norm)
-    for name, teacher in content['teachers'].items():
-        _check_teacher(teacher['config'], f'teachers.{name}.config')
-        _check_levels(teacher, f'teachers.{name}', len(content['strides']))
 
 
 def _require(holds: bool, key: str, what: str, value: Any) -> None:
@@ -201,6 +216,18 @@ def hash_files(folder: Path) -> dict[str, str]:
     }
 
 
+def sentinel_config(folder: Path) -> dict[str, Any]:
+    """What a sentinel of random weights is built from.
+
+    Args:
+        folder: The folder of the student.
+    """
+    # the precision is that of the whole model
+    left_out = ('_name_or_path', 'architectures', 'dtype', 'torch_dtype', 'transformers_version')
+    content = read_config(folder / 'sentinel')
+    return {key: value for key, value in content.items() if key not in left_out}
+
+
 def fingerprint(content: Mapping[str, Any]) -> str:
     """What the features depend on, as it is kept with the weights too.
 
@@ -241,6 +268,11 @@ def check_files(folder: Path, described: Description) -> None:
                 f"'{folder / name}' is truncated, corrupt or not the file "
                 f'that was exported: its checksum differs; {HINT}.'
             )
+    if described.get('sentinel_config', own := sentinel_config(folder)) != own:
+        raise RuntimeError(
+            f"'{folder / 'config.json'}': sentinel_config must be what is in "
+            f"'{folder / 'sentinel' / 'config.json'}'; {HINT}."
+        )
     path = folder / 'model.safetensors'
     try:
         with safe_open(path, 'pt') as file:
