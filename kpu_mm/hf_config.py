@@ -55,7 +55,8 @@ class KPUConfig(BackboneConfigMixin, PretrainedConfig):
         # to_dict() writes it, but it is no choice
         others.pop('stage_names', None)
         super().__init__(**others)
-        self.backbone = backbone or dict(type='kpu_mm.KPUBackbone', sentinel='sentinel')
+        # 'sentinel' is where an export has its weights
+        self.backbone = dict(type='kpu_mm.KPUBackbone', sentinel='sentinel') | (backbone or {})
         # The positions of the published weights are those of 518 pixels.
         self.sentinel_config = sentinel_config or dict(
             model_type='dinov2', image_size=518, patch_size=14

@@ -8,7 +8,7 @@ without any code from it. The weights are those of
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -82,7 +82,7 @@ class KPUPreTrainedModel(PreTrainedModel):
         # without memory in order to fill it from files.
         for p in self.backbone.parameters():
             if not p.is_meta:
-                p._is_hf_initialized = True  # type: ignore[attr-defined]
+                p._is_hf_initialized = True
         self.links: dict[str, Any] = {}
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -91,7 +91,8 @@ class KPUPreTrainedModel(PreTrainedModel):
             return
         new = [p for p in self.backbone.parameters() if not getattr(p, '_is_hf_initialized', False)]
         if new:
-            fresh = type(self)(self.config).backbone.to(new[0].device)
+            config: Any = self.config
+            fresh = type(self)(config).backbone.to(new[0].device)
             for own, value in zip(self.backbone.parameters(), fresh.parameters(), strict=True):
                 if not getattr(own, '_is_hf_initialized', False):
                     own.data.copy_(value.data)
@@ -124,11 +125,13 @@ class KPUPreTrainedModel(PreTrainedModel):
         from .models.backbones.exported_config import sentinel_config
         from .models.student import load_student
 
-        folder = Path(pretrained_model_name_or_path).expanduser()
+        name, inner = str(pretrained_model_name_or_path), kwargs.pop('subfolder', None) or '.'
+        folder = Path(name).expanduser()
         if not folder.is_dir():
             options = {key: kwargs[key] for key in _HUB_OPTIONS if key in kwargs}
-            name = str(pretrained_model_name_or_path)
-            folder = Path(snapshot_download(name, allow_patterns=list(_FILES), **options))
+            patterns = [str(PurePosixPath(inner, file)) for file in _FILES]
+            folder = Path(snapshot_download(name, allow_patterns=patterns, **options))
+        folder = folder / inner
         student = load_student(folder)
         if config is None:
             config, kwargs = KPUConfig.from_pretrained(
@@ -139,19 +142,21 @@ class KPUPreTrainedModel(PreTrainedModel):
         backbone = student.backbone
         state = backbone.state_dict() | backbone.sentinel.state_dict(prefix='sentinel.')
         state = {
-            f'backbone.{name}': value
-            for name, value in state.items()
-            if not name.startswith(backbone.external_prefixes)
+            f'backbone.{key}': value
+            for key, value in state.items()
+            if not key.startswith(backbone.external_prefixes)
         }
         loaded = super().from_pretrained(
             None, *model_args, config=config, state_dict=state, **kwargs
         )
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         model.links = student.links
-        model.name_or_path = model.config.name_or_path = str(pretrained_model_name_or_path)
+        model.name_or_path = model.config.name_or_path = name
         return loaded
 
-    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> Path:
+    def save_pretrained(  # type: ignore[override]
+        self, save_directory: str | Path, **kwargs: Any
+    ) -> Path:
         """Write what ``tools/export.py`` writes.
 
         Args:
@@ -182,7 +187,7 @@ class KPUPreTrainedModel(PreTrainedModel):
         student = Student(self.backbone, arguments, self.links, teachers)
         return write_student(student, save_directory)
 
-    def push_to_hub(
+    def push_to_hub(  # type: ignore[override]
         self,
         repo_id: str,
         *,
@@ -262,10 +267,11 @@ class KPUModel(KPUPreTrainedModel):
         """
         from .models.backbones.base_backbone import POOLED
 
-        summary, maps, _ = self.backbone.extract(pixel_values)
+        features: Any = self.backbone.extract(pixel_values)
+        summary, maps, _ = features
         m = maps[POOLED if len(maps) > 1 else 0]
         # (B, C, H, W) -> (B, H W, C), after one token (B, 1, C)
-        tokens = torch.cat([summary[:, None], m.flatten(2).transpose(1, 2)], 1)
+        tokens: Any = torch.cat([summary[:, None], m.flatten(2).transpose(1, 2)], 1)
         asked = output_hidden_states
         if asked is None:
             asked = self.config.output_hidden_states

@@ -1,0 +1,42 @@
+"""KPUConfig without models."""
+
+import subprocess
+import sys
+
+import pytest
+
+import kpu_mm  # noqa: F401
+from kpu_mm.hf_config import KPUConfig
+
+CODE = """
+import sys
+import kpu_mm
+assert 'transformers' not in sys.modules
+from transformers import AutoConfig
+config = AutoConfig.for_model('kpu', out_indices=[1, -1])
+assert config.out_features == ['stage2', 'stage4']
+assert 'kpu_mm.hf_models' not in sys.modules
+from transformers import AutoModel
+from kpu_mm.hf_models import KPUModel
+assert AutoModel._model_mapping[type(config)] is KPUModel
+assert 'kpu_mm.models.backbones' not in sys.modules
+"""
+
+
+def test_each_part_is_imported_when_it_is_asked_for(tmp_path):
+    done = subprocess.run([sys.executable, '-c', CODE], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_goes_through_a_dict():
+    config = KPUConfig(backbone=dict(inplanes=8), frozen='all', out_indices=[2, 3])
+    again = KPUConfig.from_dict(config.to_dict())
+    assert again.to_dict() == config.to_dict()
+    assert again.backbone['inplanes'] == 8 and again.frozen == 'all'
+    assert again.out_features == ['stage3', 'stage4'] and again.out_indices == [2, 3]
+
+
+def test_gives_all_stages_unless_told():
+    assert KPUConfig().out_indices == [0, 1, 2, 3]
+    with pytest.raises(ValueError, match='stage5'):
+        KPUConfig(out_features=['stage5'])
