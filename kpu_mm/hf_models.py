@@ -8,12 +8,12 @@ without any code from it. The weights are those of
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub import HfApi
 from torch import Tensor, nn
 from transformers import AutoBackbone, AutoModel, PreTrainedModel
 from transformers.modeling_outputs import BackboneOutput, BaseModelOutputWithPooling
@@ -21,10 +21,6 @@ from transformers.utils.backbone_utils import BackboneMixin
 from typing_extensions import Self
 
 from .hf_config import KPUConfig
-
-# Nothing else is fetched from the hub: neither graphs nor pickles.
-_FILES = ('*.json', '*.safetensors', 'sentinel/*.json', 'sentinel/*.safetensors')
-_HUB_OPTIONS = ('cache_dir', 'force_download', 'local_files_only', 'revision', 'token')
 
 
 class KPUPreTrainedModel(PreTrainedModel):
@@ -65,8 +61,7 @@ class KPUPreTrainedModel(PreTrainedModel):
         except ValueError as error:
             raise ValueError(f'KPUConfig: {error}; correct it or export again.') from error
         check_plain(config.sentinel_config, 'sentinel_config of KPUConfig')
-        left_out = ('type', 'sentinel')
-        arguments = {k: v for k, v in config.backbone.items() if k not in left_out} | options
+        arguments = _arguments(config) | options
         kind: Any = find_model(config.backbone['type'], SentinelBackbone)
         # Of a sentinel that is trained, the state dict holds the weights.
         self.backbone: SentinelBackbone = kind(
@@ -124,14 +119,11 @@ class KPUPreTrainedModel(PreTrainedModel):
         """
         from .models.backbones.exported_config import sentinel_config
         from .models.student import load_student
+        from .weights.hub import HUB_OPTIONS, fetch_exported
 
         name, inner = str(pretrained_model_name_or_path), kwargs.pop('subfolder', None) or '.'
-        folder = Path(name).expanduser()
-        if not folder.is_dir():
-            options = {key: kwargs[key] for key in _HUB_OPTIONS if key in kwargs}
-            patterns = [str(PurePosixPath(inner, file)) for file in _FILES]
-            folder = Path(snapshot_download(name, allow_patterns=patterns, **options))
-        folder = folder / inner
+        options = {key: kwargs[key] for key in HUB_OPTIONS if key in kwargs}
+        folder = fetch_exported(name, inner, **options)
         student = load_student(folder)
         if config is None:
             config, kwargs = KPUConfig.from_pretrained(
@@ -181,33 +173,24 @@ class KPUPreTrainedModel(PreTrainedModel):
                     f'{key}={value!r}: a student is written as tools/export.py does, without '
                     'this option; remove it.'
                 )
-        arguments = {k: v for k, v in self.config.backbone.items() if k not in ('type', 'sentinel')}
         described = getattr(self.config, 'teachers', {})
         teachers = {name: entry['config'] for name, entry in described.items()}
-        student = Student(self.backbone, arguments, self.links, teachers)
+        student = Student(self.backbone, _arguments(self.config), self.links, teachers)
         return write_student(student, save_directory)
 
     def push_to_hub(  # type: ignore[override]
-        self,
-        repo_id: str,
-        *,
-        commit_message: str = 'Student of kpu_mm',
-        private: bool | None = None,
-        token: str | None = None,
-        revision: str | None = None,
-        create_pr: bool = False,
+        self, repo_id: str, *, private: bool | None = None, token: str | None = None, **options: Any
     ) -> Any:
         """Upload what :meth:`save_pretrained` writes, with its model card.
 
         Args:
             repo_id: Name of the model on the hub; it is made if it is not there.
-            commit_message: Of the commit. Defaults to 'Student of kpu_mm'.
             private: Whether a new one is private; None is the account's rule.
                 Defaults to None.
             token: Of the hub; None takes that of ``hf auth login``. Defaults
                 to None.
-            revision: Branch. Defaults to None, the main one.
-            create_pr: Whether to propose the files only. Defaults to False.
+            **options: Of ``HfApi.upload_folder``, such as ``commit_message``,
+                ``revision`` and ``create_pr``.
 
         Returns:
             The commit.
@@ -216,13 +199,11 @@ class KPUPreTrainedModel(PreTrainedModel):
         with TemporaryDirectory() as parent:
             folder = self.save_pretrained(Path(parent, 'student'))
             name = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-            return api.upload_folder(
-                repo_id=name,
-                folder_path=folder,
-                commit_message=commit_message,
-                revision=revision,
-                create_pr=create_pr,
-            )
+            return api.upload_folder(repo_id=name, folder_path=folder, **options)
+
+    def _or_configured(self, value: bool | None, key: str) -> bool:
+        """What the caller says, or else the configuration."""
+        return bool(getattr(self.config, key)) if value is None else value
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode of what is trained; what is frozen stays in eval.
@@ -272,12 +253,9 @@ class KPUModel(KPUPreTrainedModel):
         m = maps[POOLED if len(maps) > 1 else 0]
         # (B, C, H, W) -> (B, H W, C), after one token (B, 1, C)
         tokens: Any = torch.cat([summary[:, None], m.flatten(2).transpose(1, 2)], 1)
-        asked = output_hidden_states
-        if asked is None:
-            asked = self.config.output_hidden_states
+        asked = self._or_configured(output_hidden_states, 'output_hidden_states')
         out = BaseModelOutputWithPooling(tokens, summary, maps if asked else None)
-        as_dict = self.config.use_return_dict if return_dict is None else return_dict
-        return out if as_dict else out.to_tuple()
+        return out if self._or_configured(return_dict, 'use_return_dict') else out.to_tuple()
 
 
 class KPUPyramid(BackboneMixin, KPUPreTrainedModel):
@@ -330,12 +308,14 @@ class KPUPyramid(BackboneMixin, KPUPreTrainedModel):
         made = dict(zip(self.backbone.outputs.indices, self.backbone(pixel_values), strict=True))
         # It may have been narrowed since.
         maps = tuple(made[i % len(self.stage_names)] for i in self.out_indices)
-        asked = output_hidden_states
-        if asked is None:
-            asked = self.config.output_hidden_states
+        asked = self._or_configured(output_hidden_states, 'output_hidden_states')
         out = BackboneOutput(maps, maps if asked else None)
-        as_dict = self.config.use_return_dict if return_dict is None else return_dict
-        return out if as_dict else out.to_tuple()
+        return out if self._or_configured(return_dict, 'use_return_dict') else out.to_tuple()
+
+
+def _arguments(config: Any) -> dict[str, Any]:
+    """Those of the backbone besides the sentinel."""
+    return {k: v for k, v in config.backbone.items() if k not in ('type', 'sentinel')}
 
 
 def register_models() -> None:

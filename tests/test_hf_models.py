@@ -32,6 +32,7 @@ from kpu_mm.hf_config import KPUConfig
 from kpu_mm.hf_models import KPUModel, KPUPyramid
 from kpu_mm.models.backbones import ViTBackbone, load_exported
 from kpu_mm.models.student import Student, load_student
+from kpu_mm.weights import hub
 from tests.small_models import SIZE, batch_of, build, shrink
 
 
@@ -194,12 +195,15 @@ def test_push_to_hub_uploads_the_folder_and_its_card(folder, monkeypatch):
 
 
 def test_a_name_is_fetched_from_the_hub(folder, monkeypatch):
+    with pytest.raises(FileNotFoundError, match="Cannot download 'me student'"):
+        KPUModel.from_pretrained('me student', local_files_only=True)
+
     def fetch(name, allow_patterns, revision):
         assert (name, revision) == ('me/student', 'v2')
         assert all(p.endswith(('.json', '.safetensors')) for p in allow_patterns)
         return str(folder)
 
-    monkeypatch.setattr(hf_models, 'snapshot_download', fetch)
+    monkeypatch.setattr(hub, 'snapshot_download', fetch)
     model = KPUModel.from_pretrained('me/student', revision='v2')
     assert model.name_or_path == 'me/student'
 

@@ -7,13 +7,16 @@ import re
 import socket
 import urllib.request
 from contextlib import suppress
-from pathlib import Path
-from typing import NamedTuple
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from huggingface_hub import constants, hf_hub_download, snapshot_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
+# options of transformers' from_pretrained that snapshot_download takes, too
+HUB_OPTIONS = ('cache_dir', 'force_download', 'local_files_only', 'revision', 'token')
+_EXPORTED = ('*.json', '*.safetensors', 'sentinel/*.json', 'sentinel/*.safetensors')
 _HUB_NAME = re.compile(r'[\w.-]+(/[\w.-]+)?')
 
 
@@ -96,6 +99,31 @@ def fetch_folder(source: str | Path, layout: Layout = TRANSFORMERS) -> Path:
             f"The hub's '{source}' has no {layout.names}; choose another model."
         )
     return fetched
+
+
+def fetch_exported(source: str, subfolder: str = '.', **options: Any) -> Path:
+    """The local folder of an exported student.
+
+    Args:
+        source: A local folder or the name of a model on the hub.
+        subfolder: Where the student is in it. Defaults to '.'.
+        **options: Those of ``HUB_OPTIONS``, for ``snapshot_download``.
+
+    Returns:
+        The folder of the student.
+
+    Raises:
+        FileNotFoundError: If it is neither here nor to be had from the hub.
+    """
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        # neither graphs nor pickles
+        patterns = [str(PurePosixPath(subfolder, file)) for file in _EXPORTED]
+        try:
+            folder = Path(snapshot_download(source, allow_patterns=patterns, **options))
+        except (OSError, ValueError) as error:
+            raise FileNotFoundError(_hub_error(source, error)) from error
+    return folder / subfolder
 
 
 def fetch_file(repo: str, *names: str) -> Path:

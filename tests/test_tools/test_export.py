@@ -33,6 +33,7 @@ def test_exports(distilled, config_file, tmp_path):
         'README.md',
         'config.json',
         'model.safetensors',
+        'preprocessor_config.json',
         'projectors.safetensors',
         'sentinel/config.json',
         'sentinel/model.safetensors',

@@ -266,7 +266,7 @@ def check_files(folder: Path, described: Description) -> None:
         if found[name] != listed[name]:
             raise RuntimeError(
                 f"'{folder / name}' is truncated, corrupt or not the file "
-                f'that was exported: its checksum differs; {HINT}.'
+                f'that was exported: its checksum differs from that in config.json; {HINT}.'
             )
     if described.get('sentinel_config', own := sentinel_config(folder)) != own:
         raise RuntimeError(
