@@ -141,6 +141,23 @@ def test_import_is_light():
     assert done.stdout == '[]\n', done.stderr
 
 
+def test_what_waits_for_a_module_runs_once(tmp_path, monkeypatch):
+    (tmp_path / 'late_module.py').write_text('value = 1')
+    monkeypatch.syspath_prepend(tmp_path)
+    ran = []
+    startup.after_import('late_module', lambda: ran.append(sys.modules['late_module'].value))
+    assert not ran
+    import late_module
+
+    assert ran == [1]
+    startup.after_import('late_module', lambda: ran.append(2))
+    assert ran == [1, 2]
+    monkeypatch.delitem(sys.modules, 'late_module')
+    import late_module  # noqa: F401, F811
+
+    assert ran == [1, 2]
+
+
 def test_scope_is_known_after_import():
     assert MODULE2PACKAGE['kpu_mm'] == 'kpu_mm'
 
