@@ -203,19 +203,16 @@ def describe(student: Student, backbone: SentinelBackbone) -> dict[str, Any]:
 
 def image_processor() -> dict[str, Any]:
     """Return the content of ``preprocessor_config.json``, for transformers."""
+    steps = ('convert_rgb', 'resize', 'center_crop', 'rescale', 'normalize')
     return dict(
         image_processor_type='BitImageProcessor',
-        do_convert_rgb=True,
+        **{f'do_{step}': True for step in steps},
         # Resize and crop are DINOv2's, for single vectors of images. Maps of
         # whole images are had without them, as the student takes any size.
-        do_resize=True,
         size=dict(shortest_edge=256),
         resample=3,
-        do_center_crop=True,
         crop_size=dict(height=224, width=224),
-        do_rescale=True,
         rescale_factor=1 / 255,
-        do_normalize=True,
         image_mean=[round(value / 255, 6) for value in IMAGENET_MEAN],
         image_std=[round(value / 255, 6) for value in IMAGENET_STD],
     )

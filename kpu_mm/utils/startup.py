@@ -173,11 +173,8 @@ def register_transformers() -> None:
 
         from kpu_mm.hf_config import KPUConfig
 
-        kinds = dict(
-            slow_image_processor_class=BitImageProcessor,
-            fast_image_processor_class=BitImageProcessorFast,
-        )
-        AutoImageProcessor.register(KPUConfig, **kinds, exist_ok=True)
+        kinds = (None, BitImageProcessor, BitImageProcessorFast)
+        AutoImageProcessor.register(KPUConfig, *kinds, exist_ok=True)
 
     after_import(f'{auto}.configuration_auto', config)
     after_import(f'{auto}.modeling_auto', models)
