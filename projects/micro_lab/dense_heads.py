@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .materials import COLOURS, materials
+from .materials import COLOURS, Glyphs, materials
 from .scene_pool import SIZE, Scenes
 
 # Share of a cell that a digit must cover, by stride.
@@ -105,11 +105,14 @@ class CellHeads(nn.Module):
         stride: Stride of the map.
         with_digits: Whether the classes are digits; otherwise they are the
             colours. In both cases class 0 is the background.
+        glyphs: What the scenes show. Defaults to 'digits'.
     """
 
     scans: Tensor
 
-    def __init__(self, channels: int, stride: int, with_digits: bool) -> None:
+    def __init__(
+        self, channels: int, stride: int, with_digits: bool, glyphs: Glyphs = 'digits'
+    ) -> None:
         super().__init__()
         self.stride = stride
         self.with_digits = with_digits
@@ -117,7 +120,7 @@ class CellHeads(nn.Module):
         self.classes = nn.Conv2d(channels, classes, 1)
         self.scan = nn.Conv2d(channels, 64, 1)
         # Without the margin the scans have 8 x 8 pixels.
-        scans = torch.from_numpy(materials('train').scans)[:, 1:-1, 1:-1]
+        scans = torch.from_numpy(materials('train', glyphs).scans)[:, 1:-1, 1:-1]
         flat = scans.flatten(1)  # (N, 8, 8) -> (N, 64)
         self.register_buffer('scans', flat - flat.mean(0), persistent=False)
 

@@ -14,7 +14,7 @@ from PIL import Image
 from kpu_mm.datasets import stable_hash
 from kpu_mm.registry import DATASETS
 
-from .materials import COLOURS, DIGIT_WORDS, Split, materials
+from .materials import COLOURS, Glyphs, Split, materials
 
 MAX_DIGITS = 5
 # Sides of a digit's frame as shares of the scene's side: the dominant digit,
@@ -81,7 +81,7 @@ class Scene(NamedTuple):
         return (self.masks * classes).sum(0).astype(np.uint8)
 
 
-def scene(split: Split, seed: int, index: int, size: int = 64) -> Scene:
+def scene(split: Split, seed: int, index: int, size: int = 64, glyphs: Glyphs = 'digits') -> Scene:
     """Compose a scene; equal arguments always give the equal scene.
 
     Args:
@@ -90,9 +90,10 @@ def scene(split: Split, seed: int, index: int, size: int = 64) -> Scene:
         index: Index of the scene in its series.
         size: Height and width in pixels. The composition is nearly the same
             at every size. Defaults to 64.
+        glyphs: What it shows in place of digits. Defaults to 'digits'.
     """
     random = np.random.default_rng(stable_hash('scene', split, seed, index))
-    scans, digits, photographs = materials(split)
+    scans, digits, photographs, words = materials(split, glyphs)
     image = _background(photographs, size, random)
     chosen: list[int] = []
     colours: list[str] = []
@@ -115,7 +116,7 @@ def scene(split: Split, seed: int, index: int, size: int = 64) -> Scene:
         colours.append(name)
     image += random.normal(0, _NOISE, image.shape)
     template = CAPTIONS[int(random.integers(len(CAPTIONS)))]
-    word = DIGIT_WORDS[digits[chosen[0]]]
+    word = words[digits[chosen[0]]]
     return Scene(
         image.round().clip(0, 255).astype(np.uint8),
         digits[chosen],

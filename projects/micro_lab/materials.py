@@ -1,4 +1,4 @@
-"""The parts of digit scenes: scans, photographs, colours and words."""
+"""The parts of scenes: scans, photographs, colours and words."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
+from .glyphs import draw_glyphs
+
 Split = Literal['train', 'test']
+# What a scene shows: handwritten digits, letters and signs, or letters of
+# scripts that no training has (glyphs.py).
+Glyphs = Literal['digits', 'letters', 'scripts']
 
 DIGIT_WORDS = ('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine')
 COLOURS = {
@@ -53,17 +58,20 @@ class Materials(NamedTuple):
     Args:
         scans: Ink in [0, 1] with a margin of one pixel, (N, 10, 10)
             float32.
-        digits: The digit of each scan, (N,) int64.
+        digits: The digit of each scan, or the number of its letter,
+            (N,) int64.
         photographs: RGB images with sides of 512 pixels at most.
+        words: The names of the classes.
     """
 
     scans: np.ndarray
     digits: np.ndarray
     photographs: tuple[Image.Image, ...]
+    words: tuple[str, ...]
 
 
 @cache
-def materials(split: Split) -> Materials:
+def materials(split: Split, glyphs: Glyphs = 'digits') -> Materials:
     """Read the scans and photographs of a split, once per process.
 
     The scans are `scikit-learn's handwritten digits
@@ -73,6 +81,7 @@ def materials(split: Split) -> Materials:
 
     Args:
         split: 'train' or 'test'.
+        glyphs: Which scans. Defaults to 'digits'.
 
     Raises:
         ImportError: If a package is missing.
@@ -80,6 +89,20 @@ def materials(split: Split) -> Materials:
     """
     if split not in PHOTOGRAPHS:
         raise ValueError(f"Digit scenes have no split {split!r}; use 'train' or 'test'.")
+    if glyphs == 'digits':
+        ink, classes, words = *_read_digits(split), DIGIT_WORDS
+    else:
+        ink, classes, words = draw_glyphs(glyphs, split)
+    return Materials(
+        np.pad(ink, ((0, 0), (1, 1), (1, 1))),
+        classes,
+        tuple(_read_photograph(name) for name in PHOTOGRAPHS[split]),
+        words,
+    )
+
+
+def _read_digits(split: Split) -> tuple[np.ndarray, np.ndarray]:
+    """Ink of scikit-learn's digits, (N, 8, 8), and their classes, (N,)."""
     # The file is read directly, because importing scikit-learn takes a second
     # and pulls in three more packages.
     table = np.loadtxt(
@@ -89,11 +112,7 @@ def materials(split: Split) -> Materials:
     # The last column is the label; ink has levels 0 to 16.
     # (N, 64) -> (N, 8, 8)
     ink = table[:, :-1].reshape(-1, 8, 8).astype(np.float32) / 16
-    return Materials(
-        np.pad(ink, ((0, 0), (1, 1), (1, 1))),
-        table[:, -1].astype(np.int64),
-        tuple(_read_photograph(name) for name in PHOTOGRAPHS[split]),
-    )
+    return ink, table[:, -1].astype(np.int64)
 
 
 def _read_photograph(name: str) -> Image.Image:

@@ -179,6 +179,21 @@ def probe(features: FeatureFunction, train: Scenes, test: Scenes) -> dict[str, f
     }
 
 
+def glyph_iou(features: FeatureFunction, train: Scenes, test: Scenes) -> float:
+    """Return the mean IoU of glyphs and background of a linear probe.
+
+    Args:
+        features: The model.
+        train: Scenes with glyphs of any kind.
+        test: Scenes, as many classes as they may have.
+    """
+    batches = [s._replace(digits=s.digits.clamp(max=0)) for s in (train, test)]
+    (_, x), (_, x_test) = (_collect(features, batch) for batch in batches)
+    side = round((len(x) / len(train.digits)) ** 0.5)
+    wanted, wanted_test = (cell_classes(batch, side) for batch in batches)
+    return mean_iou(_classify(x, wanted, x_test), wanted_test, 2)
+
+
 def mean_iou(found: Tensor, wanted: Tensor, classes: int) -> float:
     """Return the mean over classes of intersection over union.
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import Dinov2Config, Dinov2Model
 
 from .dense_heads import MEAN, STD, CellHeads, CellTargets, augment, normalise
+from .materials import Glyphs
 from .scene_pool import SIZE, Scenes
 
 PATCH = 8
@@ -167,15 +168,16 @@ class SentinelNet(nn.Module):
 
     Args:
         model: The ViT.
+        glyphs: What the scenes show. Defaults to 'digits'.
     """
 
     groups: Tensor
 
-    def __init__(self, model: Dinov2Model) -> None:
+    def __init__(self, model: Dinov2Model, glyphs: Glyphs = 'digits') -> None:
         super().__init__()
         self.model = model
         width = model.config.hidden_size
-        self.patches = CellHeads(width, PATCH, with_digits=False)
+        self.patches = CellHeads(width, PATCH, False, glyphs)
         self.dominant = nn.Linear(width, 64 + PROTOTYPES)
         self.alike = nn.Conv2d(width, 1 + PROTOTYPES, 1)
         self.early_ink = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, PATCH**2))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .digit_scenes import MAX_DIGITS, scene
-from .materials import COLOURS, Split
+from .materials import COLOURS, Glyphs, Split
 
 SIZE = 64  # pixels, height and width
 
@@ -48,7 +48,9 @@ class Scenes(NamedTuple):
         return Scenes(*(values[indices] for values in self))
 
 
-def load_pool(folder: Path, split: Split, seed: int, count: int) -> Scenes:
+def load_pool(
+    folder: Path, split: Split, seed: int, count: int, glyphs: Glyphs = 'digits'
+) -> Scenes:
     """Open a pool memory-mapped, and compose it first if it is missing.
 
     Args:
@@ -56,14 +58,15 @@ def load_pool(folder: Path, split: Split, seed: int, count: int) -> Scenes:
         split: 'train' or 'test'.
         seed: Seed of the series of scenes.
         count: Number of scenes.
+        glyphs: What the scenes show. Defaults to 'digits'.
     """
-    place = folder / f'{split}-{seed}-{count}-{SIZE}'
+    place = folder / f'{glyphs}-{split}-{seed}-{count}-{SIZE}'
     if not place.is_dir():
         # The rename at the end makes the pool appear only when complete.
         temporary = place.with_name(f'{place.name}.{os.getpid()}.tmp')
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        _compose(temporary, split, seed, count)
+        _compose(temporary, split, seed, count, glyphs)
         temporary.rename(place)
     # Mode 'c' (copy on write) makes writable arrays, as torch wants them, and
     # never changes the files.
@@ -75,7 +78,7 @@ def load_pool(folder: Path, split: Split, seed: int, count: int) -> Scenes:
     )
 
 
-def _compose(folder: Path, split: Split, seed: int, count: int) -> None:
+def _compose(folder: Path, split: Split, seed: int, count: int, glyphs: Glyphs) -> None:
     absent = np.full((count, MAX_DIGITS), -1)
     pool = dict(
         images=np.zeros((count, SIZE, SIZE, 3), np.uint8),
@@ -87,7 +90,7 @@ def _compose(folder: Path, split: Split, seed: int, count: int) -> None:
     )
     names = list(COLOURS)
     for index in range(count):
-        made = scene(split, seed, index, SIZE)
+        made = scene(split, seed, index, SIZE, glyphs)
         number = len(made.digits)
         order = np.arange(1, number + 1)[:, None, None]
         pool['images'][index] = made.image

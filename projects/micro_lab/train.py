@@ -1,4 +1,4 @@
-"""Train the micro teachers and the micro sentinel on digit scenes.
+"""Train the micro teachers and the two micro sentinels.
 
 This takes a few hours on one thread of a CPU. It may be killed at any time;
 the same command then continues. Each stage writes checkpoint.pth, log.jsonl
@@ -23,6 +23,7 @@ from transformers import ResNetBackbone
 from kpu_mm.models.teachers import CLIPTeacher, DINOTeacher, GroundingDINOTeacher
 
 from .dense_heads import DenseNet
+from .materials import Split
 from .micro_clip import CLIPNet, build_clip, export_clip
 from .micro_grounding_dino import (
     BACKBONE,
@@ -31,11 +32,20 @@ from .micro_grounding_dino import (
     build_detector,
     export_grounding_dino,
 )
-from .micro_scores import average_precision, features_of, find_digits, probe, zero_shot_accuracy
+from .micro_scores import (
+    FeatureFunction,
+    average_precision,
+    features_of,
+    find_digits,
+    glyph_iou,
+    probe,
+    zero_shot_accuracy,
+)
 from .micro_sentinel import SentinelNet, build_sentinel, export_sentinel
-from .scene_pool import load_pool
+from .scene_pool import Scenes, load_pool
 from .stage_loop import Plan, train_stage
 
+SPLITS: tuple[Split, ...] = ('train', 'test')
 TRAIN_SCENES = 40_000
 TEST_SCENES = 2_000
 # Test scenes of each evaluation during the training of the detector.
@@ -43,7 +53,7 @@ WATCHED_SCENES = 500
 # Training scenes of the linear probes.
 PROBE_SCENES = 8_000
 # Different seeds, so that no two models share initial weights.
-SEEDS = {'clip': 1, 'grounding_dino': 2, 'sentinel': 3}
+SEEDS = {'clip': 1, 'grounding_dino': 2, 'sentinel': 3, 'general_sentinel': 4}
 PLANS = {
     'backbone': Plan(160_000, 64, 3e-3, evaluate_every=10_000),
     # Pre-trained weights learn more slowly than the new ones.
@@ -51,6 +61,9 @@ PLANS = {
     'clip': Plan(80_000, 32, 2e-3, 0.05, evaluate_every=10_000),
     'sentinel': Plan(
         220_000, 16, 1.5e-3, 0.05, orthogonal=('encoder.layer',), evaluate_every=10_000, cycles=2
+    ),
+    'general_sentinel': Plan(
+        160_000, 16, 1.5e-3, 0.05, orthogonal=('encoder.layer',), evaluate_every=20_000
     ),
 }
 TEXTS = {
@@ -70,6 +83,11 @@ TEXTS = {
         'A DINOv2 of transformers. It was trained to predict where ink is and in which colour, the '
         'clean scan behind each patch, and the group of scans that look like it. These targets '
         'come from the composition of the scenes; no class of a digit was used.',
+    ),
+    'general_sentinel': (
+        'Micro DINOv2, general',
+        'The model and targets of the micro DINOv2 on scenes of letters and signs, which look like '
+        'no digit. It has never seen a digit, neither as an image nor as a class.',
     ),
 }
 
@@ -143,26 +161,60 @@ class Laboratory:
         scores = probe(features, train, test)
         self._finish('sentinel', folder, scores)
 
+    def general_sentinel(self) -> None:
+        """Train DINOv2 on letters and signs, without any digit."""
+        pools = self._folder / 'pools'
+        letters = load_pool(pools, 'train', 0, TRAIN_SCENES, 'letters')
+        scripts = [load_pool(pools, split, 0, TEST_SCENES, 'scripts') for split in SPLITS]
+        digits = self._pool.take(slice(PROBE_SCENES)), self._test.take(slice(TEST_SCENES))
+
+        def scores(features: FeatureFunction) -> dict[str, float]:
+            iou = glyph_iou(features, *scripts)
+            return {**probe(features, *digits), 'iou_of_unseen_scripts': iou}
+
+        torch.manual_seed(SEEDS['general_sentinel'])
+        net = SentinelNet(build_sentinel(), 'letters')
+        self._run(
+            'general_sentinel', 'general_sentinel', net, lambda: scores(net.features), letters
+        )
+        folder = self._folder / 'teachers' / 'general_sentinel'
+        export_sentinel(net.model, folder)
+        facts = scores(features_of(DINOTeacher(str(folder))))
+        data = f'{TRAIN_SCENES} scenes of letters and signs, split train, seed 0'
+        self._finish('general_sentinel', folder, facts, data)
+
     def _run(
-        self, model: str, stage: str, net: nn.Module, evaluate: Callable[[], dict[str, float]]
+        self,
+        model: str,
+        stage: str,
+        net: nn.Module,
+        evaluate: Callable[[], dict[str, float]],
+        pool: Scenes | None = None,
     ) -> None:
+        scenes = self._pool if pool is None else pool
         scores = train_stage(
             self._folder / stage,
             net,
             PLANS[stage],
             TRAIN_SCENES,
             SEEDS[model],
-            lambda indices: net(self._pool.take(indices)),
+            lambda indices: net(scenes.take(indices)),
             evaluate,
         )
         path = self._folder / stage / 'scores.json'
         path.write_text(json.dumps(scores, indent=2) + '\n')
 
-    def _finish(self, model: str, folder: Path, scores: dict[str, float]) -> None:
+    def _finish(
+        self,
+        model: str,
+        folder: Path,
+        scores: dict[str, float],
+        data: str = f'{TRAIN_SCENES} digit scenes, split train, seed 0',
+    ) -> None:
         title, text = TEXTS[model]
         plan = PLANS[model]
         facts = {
-            'data': f'{TRAIN_SCENES} digit scenes, split train, seed 0',
+            'data': data,
             'test data': f'{TEST_SCENES} digit scenes, split test, seed 0',
             'command': f'`python -m {__package__}.train --models {model}`',
             'seed': SEEDS[model],
@@ -207,7 +259,7 @@ def main() -> None:
         '--models',
         nargs='+',
         choices=SEEDS,
-        default=['grounding_dino', 'clip', 'sentinel'],
+        default=['grounding_dino', 'clip', 'sentinel', 'general_sentinel'],
         help='which, in this order (default: all)',
     )
     args = parser.parse_args()
