@@ -1,10 +1,11 @@
-"""Evaluate a distilled micro student without any training.
+"""Score a distilled micro student, zero-shot and by linear probes.
 
     python -m projects.micro_lab.evaluate RUN CONFIG --pools POOLS
 
-The student replaces the image encoders of CLIP and GroundingDINO. Without
-CONFIG the teachers themselves are evaluated. The scores go to
-RUN/zero_shot.json.
+Zero-shot the student replaces the image encoders of CLIP and GroundingDINO.
+Linear probes are trained on its frozen features with few labels and with
+many. Without CONFIG the teachers themselves and the sentinel are scored. The
+scores go to RUN/scores.json.
 """
 
 from __future__ import annotations
@@ -20,19 +21,26 @@ import torch
 from mmengine.config import Config
 from torch import Tensor
 
+from kpu_mm.models.student import open_student
 from kpu_mm.models.teachers import CLIPTeacher
+from kpu_mm.models.teachers.base_teacher import build_teacher
 from kpu_mm.models.zero_shot import Boxes, GroundingDecoder, ProjectedBackbone
+from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
 
 from .materials import DIGIT_WORDS
-from .micro_scores import average_precision, features_of, zero_shot_accuracy
-from .scene_pool import Scenes, load_pool
+from .micro_scores import average_precision, features_of, joined_features, probe, zero_shot_accuracy
+from .scene_pool import SIZE, Scenes, load_pool
 
 TEACHERS = Path(__file__).resolve().parent / 'teachers'
+KPU = Path(__file__).resolve().parent / 'configs' / 'kpu.py'
+# labelled scenes of the probes: few and many
+LABELS = (200, 8000)
 # Lines of the log that are averaged, because each is of a few images.
 _LAST_LINES = 5
 # From raw images (B, 3, H, W) to features in a teacher's space.
 Encode = Callable[[Tensor], Features]
+Scores = dict[str, Any]
 
 
 class ZeroShotEvaluator:
@@ -113,8 +121,10 @@ def last_checkpoint(run: Path) -> Path:
     return run / (run / 'last_checkpoint').read_text()
 
 
-def evaluate_zero_shot(run: Path, config: Path | None, pools: Path, count: int) -> dict[str, float]:
+def evaluate_zero_shot(run: Path, config: Path | None, pools: Path, count: int) -> Scores:
     """Score image encoders as replacements of the teachers' own.
+
+    Each is scored on images of the size of the teacher's stream.
 
     Args:
         run: Work directory of a distillation.
@@ -126,18 +136,73 @@ def evaluate_zero_shot(run: Path, config: Path | None, pools: Path, count: int) 
         ``accuracy`` with CLIP and ``ap`` with GroundingDINO, as far as the
         student has these teachers.
     """
-    evaluator = ZeroShotEvaluator(TEACHERS, load_pool(pools, 'test', seed=0, count=count))
-    encoders = evaluator.encoders
-    if config is not None:
-        teachers = Config.fromfile(config).model.teachers
-        names = [name for name in encoders if name in teachers]
-        encoders = student_encoders(last_checkpoint(run), config, names)
+    settings = Config.fromfile(config or KPU)
+    names = [name for name in ('clip', 'grounding_dino') if name in settings.model.teachers]
+    encoders = {} if config is None else student_encoders(last_checkpoint(run), config, names)
     scores = {}
-    if 'clip' in encoders:
-        scores['accuracy'] = evaluator.accuracy(encoders['clip'])
-    if 'grounding_dino' in encoders:
-        scores['ap'] = evaluator.precision(encoders['grounding_dino'])
+    for name in names:
+        size = settings.train_dataloader[name].dataset.sources.get('size', SIZE)
+        pool = load_pool(pools, 'test', seed=0, count=count, size=size)
+        evaluator = ZeroShotEvaluator(TEACHERS, pool)
+        encode = encoders.get(name, evaluator.encoders[name])
+        if name == 'clip':
+            scores['accuracy'] = evaluator.accuracy(encode)
+        else:
+            # the evaluator's own detector takes maps that are not scaled
+            scale = settings.model.teachers[name].get('scale', 1)
+            scores['ap'] = evaluator.precision(_divided(encode, scale))
     return scores
+
+
+def _divided(encode: Encode, scale: float) -> Encode:
+    """Maps for a detector that takes smaller ones (scaled_teacher.py)."""
+
+    def divided(images: Tensor) -> Features:
+        features = encode(images)
+        return features._replace(maps=tuple(m / scale for m in features.maps))
+
+    return divided
+
+
+def evaluate_probes(encode: Encode, pools: Path, count: int) -> Scores:
+    """Train linear probes on frozen features and score them.
+
+    Args:
+        encode: Raw images to features.
+        pools: Folder of the pools.
+        count: Number of test scenes.
+
+    Returns:
+        For each number of labels top-1 of the dominant digit and mIoU on
+        cells of 8 x 8 pixels, such as ``top1_200`` and ``miou_200``.
+    """
+    # The teachers were trained on seed 0, students are distilled on seed 1.
+    train = load_pool(pools, 'train', seed=2, count=max(LABELS))
+    test = load_pool(pools, 'test', seed=0, count=count)
+    scores = {}
+    for labels in LABELS:
+        found = probe(joined_features(encode), train.take(slice(labels)), test)
+        scores[f'top1_{labels}'] = found['probe_top1']
+        scores[f'miou_{labels}'] = found['patch_miou']
+    return scores
+
+
+def student_backbone(config: Path, checkpoint: Path | None, seed: int = 0) -> Encode:
+    """A student's own features, before any projector.
+
+    Args:
+        config: Config of its distillation.
+        checkpoint: Its weights; None leaves the adapter untrained.
+        seed: Seed of the initial weights. Defaults to 0.
+    """
+    if checkpoint is not None:
+        backbone = open_student(checkpoint, config).backbone
+    else:
+        torch.manual_seed(seed)
+        backbone = MODELS.build(dict(Config.fromfile(config).model.student, out_type='features'))
+        backbone.init_weights()
+    encode: Encode = backbone.eval().encode
+    return encode
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:
@@ -180,18 +245,36 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('run', type=Path, help='gets zero_shot.json')
+    parser.add_argument('run', type=Path, help='gets scores.json')
     parser.add_argument('config', type=Path, nargs='?')
     parser.add_argument('--pools', type=Path, required=True)
-    parser.add_argument('--count', type=int, default=2000, help='scenes')
+    parser.add_argument('--count', type=int, default=2000, help='test scenes')
+    parser.add_argument(
+        '--untrained', type=int, metavar='SEED', help='score the student before any distillation'
+    )
     args = parser.parse_args()
     # reproduce.py runs several jobs at a time.
     torch.set_num_threads(1)
-    scores = evaluate_zero_shot(args.run, args.config, args.pools, args.count)
-    if args.config is not None:
-        scores |= teacher_gap(args.run)
-    path = args.run / 'zero_shot.json'
-    path.write_text(json.dumps(scores, indent=2) + '\n')
+    run, config, places = args.run, args.config, (args.pools, args.count)
+    if config is None:
+        scores = {'zero-shot': evaluate_zero_shot(run, None, *places)}
+        scores |= {name: evaluate_probes(e, *places) for name, e in frozen_models().items()}
+    elif args.untrained is not None:
+        scores = evaluate_probes(student_backbone(config, None, args.untrained), *places)
+    else:
+        scores = evaluate_zero_shot(run, config, *places) | teacher_gap(run)
+        scores |= evaluate_probes(student_backbone(config, last_checkpoint(run)), *places)
+    run.mkdir(parents=True, exist_ok=True)
+    (run / 'scores.json').write_text(json.dumps(scores, indent=2) + '\n')
+
+
+def frozen_models() -> dict[str, Encode]:
+    """The teachers and the sentinel of the lab, by name."""
+    teachers = dict(Config.fromfile(KPU).model.teachers)
+    teachers['sentinel'] = dict(
+        type='kpu_mm.DINOTeacher', source=str(TEACHERS / 'general_sentinel')
+    )
+    return {name: build_teacher(name, config).encode for name, config in teachers.items()}
 
 
 if __name__ == '__main__':

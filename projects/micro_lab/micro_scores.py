@@ -29,6 +29,7 @@ FeatureFunction = Callable[[Tensor], tuple[Tensor, Tensor]]
 Detector = Callable[[Tensor], list[Boxes]]
 _CHUNK = 250  # scenes of a forward pass
 _PROBE_STEPS = 600
+PROBE_STRIDE = 8  # pixels of a cell of the segmentation probe
 
 
 def features_of(encode: Callable[[Tensor], Features]) -> FeatureFunction:
@@ -43,6 +44,30 @@ def features_of(encode: Callable[[Tensor], Features]) -> FeatureFunction:
         found = encode(images.permute(0, 3, 1, 2))
         assert found.summary is not None
         return found.summary, found.maps[-1]
+
+    return features
+
+
+def joined_features(encode: Callable[[Tensor], Features]) -> FeatureFunction:
+    """Adapt an encoder for probes: all of its maps on one grid.
+
+    Args:
+        encode: Raw images (B, 3, H, W) to features; where they have no
+            summary, the mean of the coarsest map takes its place.
+    """
+
+    def features(images: Tensor) -> tuple[Tensor, Tensor]:
+        found = encode(images.permute(0, 3, 1, 2))
+        grid = (SIZE // PROBE_STRIDE,) * 2
+        # finer maps are averaged, coarser ones enlarged: each (B, C_i, h, w)
+        maps = [
+            F.adaptive_avg_pool2d(m, grid)
+            if m.shape[-1] >= grid[0]
+            else F.interpolate(m, grid, mode='bilinear')
+            for m in found.maps
+        ]
+        summary = found.summary
+        return found.maps[-1].mean((-2, -1)) if summary is None else summary, torch.cat(maps, 1)
 
     return features
 

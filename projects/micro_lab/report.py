@@ -1,69 +1,38 @@
-"""The report of a reproduction, with the published figures beside ours."""
+"""The report of a reproduction, with the published figures beside ours.
+
+    python -m projects.micro_lab.report projects/micro_lab/docs/results.json
+
+writes the report and the figures beside results.json anew, without any run.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+import argparse
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from kpu_mm.analysis.report import bars, markdown_table, panels
 
-from .evaluate import read_log
-from .paper_rows import GAP_PUBLISHED, METRICS, TABLES, Row, all_rows
+from .evaluate import LABELS
+from .paper_rows import GAP_PUBLISHED, METRICS, STUDENTS, TABLES, UNTRAINED, Row
+from .results import Results, Seeds
 
-# From the name and seed of a training to its folder.
-RunOf = Callable[[str, int], Path]
-# Values of each metric, one per finished seed.
-Values = dict[str, list[float]]
-
-
-def finished(run_of: RunOf, name: str, seeds: Sequence[int]) -> list[int]:
-    """Return the seeds with which a training is finished.
-
-    Args:
-        run_of: Folders of the trainings.
-        name: Name of the training.
-        seeds: All seeds.
-    """
-    return [s for s in seeds if (run_of(name, s) / 'done.json').is_file()]
-
-
-def task_scores(run_of: RunOf, row: Row, seeds: Sequence[int]) -> Values:
-    """Return each metric of a row in percent.
-
-    Args:
-        run_of: Folders of the trainings.
-        row: The row.
-        seeds: All seeds.
-    """
-    values: Values = {name: [] for name in METRICS}
-    for seed in finished(run_of, row.key, seeds):
-        last = read_log(run_of(row.key, seed))[-1]
-        for name, key in METRICS.items():
-            # COCO gives AP as a share, the others give percent.
-            factor = 100 if name.endswith('AP') else 1
-            values[name].append(factor * last[key])
-    return values
-
-
-def zero_shot_scores(run_of: RunOf, name: str, seeds: Sequence[int]) -> Values:
-    """Return the scores that evaluate.py wrote for a student.
-
-    Args:
-        run_of: Folders of the trainings.
-        name: Name of the student.
-        seeds: All seeds.
-    """
-    values: Values = {}
-    for seed in finished(run_of, f'{name}/evaluated', seeds):
-        path = run_of(name, seed) / 'zero_shot.json'
-        for key, value in json.loads(path.read_text()).items():
-            values.setdefault(key, []).append(value)
-    return values
+PROBES = {
+    f'{key}_{labels}': f'{title}, {labels} labels'
+    for labels in LABELS
+    for key, title in (('top1', 'top-1'), ('miou', 'mIoU'))
+}
+ZERO_SHOT = {
+    'accuracy': 'zero-shot top-1',
+    'ap': 'zero-shot AP',
+    'gap_own': 'gap, own spaces',
+    'gap_unified': 'gap, unified',
+}
+# Fewer seeds show no spread.
+_ENOUGH_SEEDS = 3
 
 
 def spread(values: Sequence[float], digits: int = 1) -> str:
@@ -81,48 +50,117 @@ def spread(values: Sequence[float], digits: int = 1) -> str:
     return f'{mean} ± {np.ptp(values) / 2:.{digits}f}'
 
 
-def task_table(run_of: RunOf, rows: Sequence[Row], seeds: list[int]) -> str:
+def difference(first: Seeds, second: Seeds, metric: str) -> str:
+    """Say in a clause how two models differ in a metric.
+
+    Args:
+        first: Scores of one by seed.
+        second: Scores of the other by seed.
+        metric: The metric.
+    """
+    common = [s for s in first if metric in first[s] and metric in second.get(s, {})]
+    if len(common) < _ENOUGH_SEEDS:
+        return f'not yet known ({len(common)} of {_ENOUGH_SEEDS} seeds)'
+    found = [first[s][metric] - second[s][metric] for s in common]
+    low, high = f'{min(found):+.3f}', f'{max(found):+.3f}'
+    if min(found) <= 0 <= max(found):
+        return f'nothing beyond the spread of seeds ({low} to {high})'
+    return f'{np.mean(found):+.3f} ({low} to {high})'
+
+
+def answers(results: Results) -> str:
+    """The two questions of the lab, answered by the scores."""
+    students, lines = results.students, []
+    for name in ('kpu', 'kpu_weak', 'base-b'):
+        parts = [
+            f'{title}: {difference(students[name], students[UNTRAINED], key)}'
+            for key, title in PROBES.items()
+        ]
+        lines.append(f'* {STUDENTS[name]} over the untrained adapter. {"; ".join(parts)}.')
+    text = ['What does distilling add to an adapter, for linear probes on frozen features?', *lines]
+    text.append('')
+    text.append('What does unification add to s2t alone?')
+    for gap, first in (('', 'natural gap'), ('_gap-33', 'gap of 33')):
+        for name in ('kpu', 'kpu_weak'):
+            pair = students[f'{name}{gap}'], students[f'base-b{gap}']
+            parts = [f'{ZERO_SHOT[key]}: {difference(*pair, key)}' for key in ('accuracy', 'ap')]
+            text.append(f'* {STUDENTS[name]}, {first}. {"; ".join(parts)}.')
+    return '\n'.join(text)
+
+
+def student_table(results: Results, names: Sequence[str], columns: Mapping[str, str]) -> str:
+    """Return scores of students, means over seeds.
+
+    Args:
+        results: All scores.
+        names: The students.
+        columns: Titles of the metrics.
+    """
+    lines = []
+    for name in names:
+        seeds = results.students[name].values()
+        cells = [spread([s[c] for s in seeds if c in s], 3) for c in columns]
+        lines.append([STUDENTS.get(name, name), *cells])
+    return markdown_table(['', *columns.values()], lines)
+
+
+def teacher_table(results: Results) -> str:
+    """Return probes of the teachers and of the sentinel."""
+    lines = [
+        [name, *(f'{scores[c]:.3f}' for c in PROBES)]
+        for name, scores in results.teachers.items()
+        if name != 'zero-shot'
+    ]
+    return markdown_table(['', *PROBES.values()], lines)
+
+
+def task_scores(results: Results, row: Row, metric: str) -> list[float]:
+    """Return a metric of a row, one value per finished seed.
+
+    Args:
+        results: All scores.
+        row: The row.
+        metric: One of METRICS.
+    """
+    return [scores[metric] for scores in results.decoders.get(row.key, {}).values()]
+
+
+def task_table(results: Results, rows: Sequence[Row]) -> str:
     """Return a table of the paper, with published figures in brackets.
 
     Args:
-        run_of: Folders of the trainings.
+        results: All scores.
         rows: Rows of the table.
-        seeds: All seeds.
     """
     lines = []
     for row in rows:
-        found = task_scores(run_of, row, seeds)
-        cells = [spread(found[name]) for name in METRICS]
+        cells = [spread(task_scores(results, row, name)) for name in METRICS]
         for i, published in enumerate(row.published):
             cells[i] += f' ({published})'
         lines.append([row.name, *cells])
     return markdown_table(['', *METRICS], lines)
 
 
-def order_table(run_of: RunOf, rows: Sequence[Row], seeds: list[int]) -> str:
+def order_table(results: Results, rows: Sequence[Row]) -> str:
     """Return how many pairs of rows have the published order, by metric.
 
     Args:
-        run_of: Folders of the trainings.
+        results: All scores.
         rows: Rows of the table.
-        seeds: All seeds.
     """
     known = [row for row in rows if row.published]
+    scores = [results.decoders.get(row.key, {}) for row in known]
     # A pair is compared with the seeds that all rows have.
-    common = set(seeds)
-    for row in known:
-        common &= set(finished(run_of, row.key, seeds))
-    both = sorted(common)
-    found = {row.name: task_scores(run_of, row, both) for row in known}
+    common = set.intersection(*(set(s) for s in scores))
     lines = []
     for i, metric in enumerate(METRICS):
         counts = {True: 0, False: 0, None: 0}
-        for a, b in combinations(known, 2):
+        for a, b in combinations(range(len(known)), 2):
             # Equal published figures have no order.
-            published = a.published[i] - b.published[i]
-            if published and both:
-                ours = np.subtract(found[a.name][metric], found[b.name][metric])
-                counts[_same_order(published * ours)] += 1
+            published = known[a].published[i] - known[b].published[i]
+            if published and common:
+                ours = [scores[a][s][metric] - scores[b][s][metric] for s in common]
+                counts[_same_order(published * np.array(ours))] += 1
         lines.append([metric, counts[True], counts[False], counts[None]])
     titles = ['as published', 'opposite', 'seeds differ']
     return markdown_table(['pairs of rows', *titles], lines)
@@ -135,115 +173,100 @@ def _same_order(products: np.ndarray) -> bool | None:
     return False if (products < 0).all() else None
 
 
-def zero_shot_values(run_of: RunOf, teachers: Path, seeds: list[int]) -> dict[str, Values]:
-    """Return zero-shot scores of the teachers and of every student.
-
-    Args:
-        run_of: Folders of the trainings.
-        teachers: Folder of the teachers' scores.
-        seeds: All seeds.
-    """
-    names = dict.fromkeys(row.distilled for row in all_rows().values() if row.distilled)
-    own = json.loads((teachers / 'zero_shot.json').read_text())
-    return {
-        'teachers': {key: [value] for key, value in own.items()},
-        **{name: zero_shot_scores(run_of, name, seeds) for name in names},
-    }
-
-
-def zero_shot_table(values: Mapping[str, Values]) -> str:
-    """Return a table of zero-shot scores and the teachers' gap.
-
-    Args:
-        values: Scores by name of the student.
-    """
-    columns = {
-        'accuracy': 'top-1',
-        'ap': 'AP',
-        'gap_own': 'gap, own spaces',
-        'gap_unified': 'gap, unified',
-    }
-    lines = [
-        [name, *(spread(found.get(c, ()), 3) for c in columns)] for name, found in values.items()
-    ]
-    return markdown_table(['image encoder', *columns.values()], lines)
-
-
-def draw_zero_shot(values: Mapping[str, Values], path: Path) -> None:
+def draw_zero_shot(results: Results, path: Path) -> None:
     """Draw accuracies and APs as bars.
 
     Args:
-        values: Scores by name of the student.
+        results: All scores.
         path: PNG file to write.
     """
-    figure, axes = panels(1, 2, (6, 3.5))
-    titles = {'accuracy': 'zero-shot top-1', 'ap': 'zero-shot AP'}
-    for axis, (key, title) in zip(axes[0], titles.items(), strict=True):
-        means = {n: float(np.mean(v[key])) for n, v in values.items() if key in v}
-        bars(axis, {name: {title: mean} for name, mean in means.items()})
-        axis.set_title(title)
-    figure.savefig(path, dpi=120)
+    figure, axes = panels(1, 2, (7, 4))
+    for axis, key in zip(axes[0], ('accuracy', 'ap'), strict=True):
+        groups = {'teachers': {key: results.teachers['zero-shot'][key]}}
+        for name, seeds in results.students.items():
+            values = [s[key] for s in seeds.values() if key in s]
+            if values:
+                groups[name] = {key: float(np.mean(values))}
+        bars(axis, groups)
+        axis.set_title(ZERO_SHOT[key])
+        axis.tick_params('x', labelrotation=90)
+    figure.savefig(path, dpi=100)
 
 
-def draw(run_of: RunOf, rows: Sequence[Row], seeds: list[int], path: Path) -> None:
+def draw(results: Results, rows: Sequence[Row], path: Path) -> None:
     """Draw the means of a table as bars.
 
     Args:
-        run_of: Folders of the trainings.
+        results: All scores.
         rows: Rows of the table.
-        seeds: All seeds.
         path: PNG file to write.
     """
-    figure = Figure(figsize=(8, 3.5), layout='constrained')
-    axis = figure.subplots()
-    scores = {row.name: task_scores(run_of, row, seeds) for row in rows}
-    found = {name: v for name, v in scores.items() if v['mIoU']}
-    bars(
-        axis,
-        {
-            metric: {name: float(np.mean(v[metric])) for name, v in found.items()}
-            for metric in METRICS
-        },
-    )
-    figure.savefig(path, dpi=120)
+    figure, axes = panels(1, 1, (8, 3.5))
+    groups = {
+        metric: {
+            row.name: float(np.mean(values))
+            for row in rows
+            if (values := task_scores(results, row, metric))
+        }
+        for metric in METRICS
+    }
+    bars(axes[0, 0], groups)
+    figure.savefig(path, dpi=100)
 
 
-def write_report(run_of: RunOf, teachers: Path, seeds: list[int], folder: Path) -> Path:
-    """Write report.md and a picture for each table.
+def write_report(results: Results, folder: Path) -> Path:
+    """Write results.json, report.md and the pictures.
 
     Args:
-        run_of: Folders of the trainings.
-        teachers: Folder of the teachers' scores.
-        seeds: All seeds.
+        results: All scores.
         folder: The folder to write.
 
     Returns:
         The path of the report.
     """
+    results.write(folder / 'results.json')
+    natural = [name for name in STUDENTS if 'gap' not in name]
+    gap = [name for name in STUDENTS if 'gap' in name]
+    own, unified = GAP_PUBLISHED
     text = [
         '# KPU on digit scenes',
-        f'Seeds {", ".join(map(str, seeds))}: means and half the range, of '
-        "one seed where there is no range; in brackets the paper's figures "
-        'on ADE20K, COCO and ImageNet. Pairs of rows are counted over the '
-        'seeds that all rows of a table have.',
+        answers(results),
+        'All values are means over seeds and half the range of seeds; without a range there is '
+        "one seed. In brackets are the paper's figures on ADE20K, COCO and ImageNet.",
+        '## Linear probes on frozen features',
+        student_table(results, [UNTRAINED, *natural], PROBES),
+        "## What the teachers know and the sentinel does not\n\nLinear probes on each model's "
+        'own features.',
+        teacher_table(results),
+        "## Figure 3 and the teachers' gap",
+        student_table(results, natural, ZERO_SHOT),
+        f'The paper: a gap of {own} in their own spaces, {unified} unified. With the gap of 33:',
+        student_table(results, gap, {**ZERO_SHOT, **PROBES}),
+        '![Zero-shot scores](figure_3.png)',
     ]
+    draw_zero_shot(results, folder / 'figure_3.png')
     for title, rows in TABLES.items():
         name = title.split(':')[0].lower().replace(' ', '_')
-        text += [f'## {title}', task_table(run_of, rows, seeds)]
+        if not any(results.decoders.get(row.key) for row in rows):
+            continue
+        text += [f'## {title}', task_table(results, rows)]
         if any(row.published for row in rows):
-            text += [order_table(run_of, rows, seeds)]
-        if any(finished(run_of, row.key, seeds) for row in rows):
-            draw(run_of, rows, seeds, folder / f'{name}.png')
-            text += [f'![{title}]({name}.png)']
-    values = zero_shot_values(run_of, teachers, seeds)
-    draw_zero_shot(values, folder / 'figure_3.png')
-    own, unified = GAP_PUBLISHED
-    text += [
-        "## Figure 3 and the teachers' gap",
-        zero_shot_table(values),
-        '![Zero-shot scores](figure_3.png)',
-        f'The paper: a gap of {own} in their own spaces, {unified} unified.',
-    ]
+            text += [order_table(results, rows)]
+        draw(results, rows, folder / f'{name}.png')
+        text += [f'![{title}]({name}.png)']
     path = folder / 'report.md'
     path.write_text('\n\n'.join(text) + '\n')
     return path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('results', type=Path, help='results.json')
+    path = parser.parse_args().results
+    print('Report:', write_report(Results.read(path), path.parent))
+
+
+if __name__ == '__main__':
+    main()

@@ -21,8 +21,10 @@ from typing import NamedTuple
 
 from mmengine.config import Config
 
-from .paper_rows import Row, all_rows
+from .evaluate import KPU
+from .paper_rows import STUDENTS, UNTRAINED, Row, all_rows
 from .report import write_report
+from .results import collect
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = Path(__file__).resolve().parent / 'configs'
@@ -118,24 +120,27 @@ class Plan:
         self.scenes = folder / 'scenes'
         self.teachers = folder / 'teachers'
 
-    def jobs(self, seeds: list[int]) -> Iterator[Job]:
+    def jobs(self, seeds: list[int], students_only: bool = False) -> Iterator[Job]:
         """Yield all jobs, each after those that it needs.
 
         Args:
             seeds: Seeds of the trainings.
+            students_only: Whether to leave out the decoders. Defaults to
+                False.
         """
         counts = [f'--{s}={n}' for s, n in self._scenes.items()]
         yield Job(self.scenes, _module('make_digit_scenes', self.scenes, *counts))
         yield self._evaluate(self.teachers, self.teachers)
+        # The students of all seeds first: they answer most and cost least.
         for seed in seeds:
-            students = set()
+            untrained = self.run(UNTRAINED, seed)
+            yield self._evaluate(untrained, untrained, KPU, f'--untrained={seed}')
+            for name in STUDENTS:
+                run, config = self.run(name, seed), CONFIGS / f'{name}.py'
+                yield self._train(run, config, seed, 'distil')
+                yield self._evaluate(run / 'evaluated', run, config)
+        for seed in [] if students_only else seeds:
             for row in all_rows().values():
-                if row.distilled and row.distilled not in students:
-                    students.add(row.distilled)
-                    run = self.run(row.distilled, seed)
-                    config = CONFIGS / f'{row.distilled}.py'
-                    yield self._train(run, config, seed, 'distil')
-                    yield self._evaluate(run / 'evaluated', run, config)
                 yield self._train_tasks(row, seed)
 
     def run(self, name: str, seed: int) -> Path:
@@ -147,11 +152,11 @@ class Plan:
         """
         return self._folder / f'seed_{seed}' / name
 
-    def _evaluate(self, folder: Path, run: Path, *config: Path) -> Job:
+    def _evaluate(self, folder: Path, run: Path, *arguments: Path | str) -> Job:
         pools = f'--pools={self._folder / "pools"}'
         count = f'--count={self._scenes["test"]}'
-        command = _module('evaluate', run, *config, pools, count)
-        return Job(folder, command, (run,) if config else ())
+        command = _module('evaluate', run, *arguments, pools, count)
+        return Job(folder, command, () if folder == run else (run,))
 
     def _train_tasks(self, row: Row, seed: int) -> Job:
         config = CONFIGS / f'{row.tasks}.py'
@@ -202,12 +207,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument('--work-dir', type=Path, default='work_dirs/reproduce')
-    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1])
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
     parser.add_argument('--jobs', type=int, default=2, help='at a time, one thread each')
     parser.add_argument('--train', type=int, default=8000, help='scenes')
     parser.add_argument('--test', type=int, default=1000, help='scenes')
     for kind in ('distil', 'tasks'):
         parser.add_argument(f'--{kind}-iters', type=int, help="None takes the configs' own")
+    parser.add_argument('--students-only', action='store_true', help='train no decoders')
     parser.add_argument('--report-only', action='store_true', help='of what is done so far')
     args = parser.parse_args()
     iters = dict(distil=args.distil_iters, tasks=args.tasks_iters)
@@ -223,13 +229,13 @@ def main() -> None:
             f'{args.work_dir} holds nothing to report yet: call this without '
             '--report-only first, or with the --work-dir of such a run.'
         )
-    jobs = [] if args.report_only else list(plan.jobs(args.seeds))
+    jobs = [] if args.report_only else list(plan.jobs(args.seeds, args.students_only))
     try:
         run_jobs(jobs, args.jobs, env)
     except JobError as error:
         sys.exit(str(error))
-    report = write_report(plan.run, plan.teachers, args.seeds, args.work_dir)
-    print('Report:', report)
+    results = collect(plan.run, plan.teachers, args.seeds)
+    print('Report:', write_report(results, args.work_dir))
 
 
 if __name__ == '__main__':

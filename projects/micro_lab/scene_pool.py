@@ -49,7 +49,7 @@ class Scenes(NamedTuple):
 
 
 def load_pool(
-    folder: Path, split: Split, seed: int, count: int, glyphs: Glyphs = 'digits'
+    folder: Path, split: Split, seed: int, count: int, glyphs: Glyphs = 'digits', size: int = SIZE
 ) -> Scenes:
     """Open a pool memory-mapped, and compose it first if it is missing.
 
@@ -59,14 +59,15 @@ def load_pool(
         seed: Seed of the series of scenes.
         count: Number of scenes.
         glyphs: What the scenes show. Defaults to 'digits'.
+        size: Height and width in pixels. Defaults to 64.
     """
-    place = folder / f'{glyphs}-{split}-{seed}-{count}-{SIZE}'
+    place = folder / f'{glyphs}-{split}-{seed}-{count}-{size}'
     if not place.is_dir():
         # The rename at the end makes the pool appear only when complete.
         temporary = place.with_name(f'{place.name}.{os.getpid()}.tmp')
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        _compose(temporary, split, seed, count, glyphs)
+        _compose(temporary, split, seed, count, glyphs, size)
         temporary.rename(place)
     # Mode 'c' (copy on write) makes writable arrays, as torch wants them, and
     # never changes the files.
@@ -78,11 +79,11 @@ def load_pool(
     )
 
 
-def _compose(folder: Path, split: Split, seed: int, count: int, glyphs: Glyphs) -> None:
+def _compose(folder: Path, split: Split, seed: int, count: int, glyphs: Glyphs, size: int) -> None:
     absent = np.full((count, MAX_DIGITS), -1)
     pool = dict(
-        images=np.zeros((count, SIZE, SIZE, 3), np.uint8),
-        instances=np.zeros((count, SIZE, SIZE), np.uint8),
+        images=np.zeros((count, size, size, 3), np.uint8),
+        instances=np.zeros((count, size, size), np.uint8),
         digits=absent.copy(),
         scans=absent.copy(),
         colours=absent.copy(),
@@ -90,7 +91,7 @@ def _compose(folder: Path, split: Split, seed: int, count: int, glyphs: Glyphs) 
     )
     names = list(COLOURS)
     for index in range(count):
-        made = scene(split, seed, index, SIZE, glyphs)
+        made = scene(split, seed, index, size, glyphs)
         number = len(made.digits)
         order = np.arange(1, number + 1)[:, None, None]
         pool['images'][index] = made.image

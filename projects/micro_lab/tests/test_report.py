@@ -2,67 +2,47 @@ import json
 
 import pytest
 
-from projects.micro_lab.paper_rows import METRICS, TABLES, Row, all_rows
+from projects.micro_lab.paper_rows import METRICS, STUDENTS, TABLES, UNTRAINED, Row, all_rows
 from projects.micro_lab.report import (
+    PROBES,
+    ZERO_SHOT,
+    answers,
+    difference,
     order_table,
     spread,
+    student_table,
     task_table,
     write_report,
-    zero_shot_table,
-    zero_shot_values,
 )
+from projects.micro_lab.results import Results, collect
 
-SEEDS = [3, 5]
-
-
-def write_run(run, step_values):
-    """A run's log: one line a step, the metrics at the last."""
-    logs = run / '20260101_000000' / 'vis_data'
-    logs.mkdir(parents=True)
-    lines = [json.dumps(dict(step=1, loss=2.0))]
-    lines += [json.dumps(dict(step=s, **v)) for s, v in step_values.items()]
-    (logs / 'scalars.json').write_text('\n'.join(lines))
-    finish(run)
-
-
-def finish(run):
-    """Mark a job as done."""
-    run.mkdir(parents=True, exist_ok=True)
-    (run / 'done.json').write_text('{}')
+SEEDS = ['3', '5']
 
 
 @pytest.fixture
-def run_of(tmp_path):
+def results():
     """Made-up results of every run, higher by four with the second seed."""
-
-    def folder(name, seed):
-        return tmp_path / f'seed_{seed}' / name
-
-    for seed, offset in zip(SEEDS, (0.0, 4.0), strict=True):
-        for key, row in all_rows().items():
-            values = {
-                METRICS['mIoU']: 50 + offset,
-                METRICS['top-1']: 80 + offset,
-                METRICS['mask AP']: (30 + offset) / 100,
-                METRICS['box AP']: (40 + offset) / 100,
-            }
-            write_run(folder(key, seed), {9: values})
-            if row.distilled and not folder(row.distilled, seed).exists():
-                scores = dict(accuracy=0.5 + offset / 10, gap_own=2.0)
-                folder(row.distilled, seed).mkdir(parents=True)
-                path = folder(row.distilled, seed) / 'zero_shot.json'
-                path.write_text(json.dumps(scores))
-                finish(folder(row.distilled, seed) / 'evaluated')
-    return folder
+    decoders = {
+        key: {
+            seed: dict(zip(METRICS, (50 + up, 30 + up, 40 + up, 80 + up), strict=True))
+            for seed, up in zip(SEEDS, (0.0, 4.0), strict=True)
+        }
+        for key in all_rows()
+    }
+    students = {
+        name: {
+            seed: {**dict.fromkeys(PROBES, up / 10), 'accuracy': 0.5 + up / 10, 'gap_own': 2.0}
+            for seed, up in zip(SEEDS, (0.0, 4.0), strict=True)
+        }
+        for name in (UNTRAINED, *STUDENTS)
+    }
+    teachers = {'zero-shot': dict(accuracy=0.9, ap=0.6), 'clip': dict.fromkeys(PROBES, 0.7)}
+    return Results(teachers, students, decoders)
 
 
-@pytest.fixture
-def teachers(tmp_path):
-    folder = tmp_path / 'teachers'
-    folder.mkdir()
-    scores = dict(accuracy=0.9, ap=0.6)
-    (folder / 'zero_shot.json').write_text(json.dumps(scores))
-    return folder
+def cells_of(table, name):
+    (line,) = [x for x in table.splitlines() if x.startswith(f'| {name} ')]
+    return [cell.strip() for cell in line.split('|')[2:-1]]
 
 
 def test_spread():
@@ -71,66 +51,95 @@ def test_spread():
     assert spread([]) == ''
 
 
-def test_task_table(run_of):
+def test_differences_by_hand():
+    low = {str(s): dict(m=v) for s, v in enumerate((0.1, 0.2, 0.3))}
+    high = {str(s): dict(m=v) for s, v in enumerate((0.2, 0.4, 0.6))}
+    assert difference(high, low, 'm') == '+0.200 (+0.100 to +0.300)'
+    assert difference(low, high, 'm') == '-0.200 (-0.300 to -0.100)'
+    high['1'] = dict(m=0.1)
+    assert difference(high, low, 'm') == 'nothing beyond the spread of seeds (-0.100 to +0.300)'
+    del high['0']
+    assert difference(high, low, 'm') == 'not yet known (2 of 3 seeds)'
+
+
+def test_answers_name_every_metric(results):
+    text = answers(results)
+    assert all(title in text for title in PROBES.values())
+    assert text.count(ZERO_SHOT['accuracy']) == 4
+
+
+def test_task_table(results):
     rows = TABLES['Table 1: KPU and its teachers']
-    lines = task_table(run_of, rows, SEEDS).splitlines()
-    assert len(lines) == 2 + len(rows)
-    cells = [cell.strip() for cell in lines[2].split('|')[1:-1]]
-    assert cells == [
-        'CLIP',
+    table = task_table(results, rows)
+    assert len(table.splitlines()) == 2 + len(rows)
+    assert cells_of(table, 'CLIP') == [
         '52.0 ± 2.0 (41.5)',
         '32.0 ± 2.0 (33.4)',
         '42.0 ± 2.0 (38.0)',
         '82.0 ± 2.0 (75.1)',
     ]
+    del results.decoders[rows[0].key]['5']
+    assert cells_of(task_table(results, rows), 'CLIP')[0] == '50.0 (41.5)'
 
 
-def cells_of(table, name):
-    (line,) = [x for x in table.splitlines() if x.startswith(f'| {name} ')]
-    return [cell.strip() for cell in line.split('|')[2:-1]]
-
-
-def test_order_table(run_of):
+def test_order_table():
     """Three rows: one that all seeds put where the paper has it, two that
     change places with the seed."""
     a, b, c = (
         Row(name, (value,) * 4, name) for name, value in (('a', 3.0), ('b', 2.0), ('c', 1.0))
     )
+    decoders = {name: {} for name in 'abc'}
     for seed, values in zip(SEEDS, ((30, 9, 5), (20, 4, 8)), strict=True):
-        for row, value in zip((a, b, c), values, strict=True):
-            scores = dict.fromkeys(METRICS.values(), value)
-            scores[METRICS['mIoU']] = -value
-            write_run(run_of(row.key, seed), {9: scores})
-    table = order_table(run_of, (a, b, c), SEEDS)
+        for name, value in zip('abc', values, strict=True):
+            decoders[name][seed] = dict.fromkeys(METRICS, value) | {'mIoU': -value}
+    table = order_table(Results({}, {}, decoders), (a, b, c))
     assert cells_of(table, 'top-1') == ['2', '0', '1']
     assert cells_of(table, 'mIoU') == ['0', '2', '1']
 
 
-def test_counts_only_finished_runs(run_of, teachers, tmp_path):
-    rows = TABLES['Table 1: KPU and its teachers']
-    # One row lacks the second seed, then all rows lack both.
-    (run_of(rows[0].key, SEEDS[1]) / 'done.json').unlink()
-    table = task_table(run_of, rows, SEEDS)
-    assert cells_of(table, 'CLIP')[0] == '50.0 (41.5)'
-    assert cells_of(table, 'DINOv2')[0] == '52.0 ± 2.0 (53.2)'
-    for row in rows:
-        for seed in SEEDS:
-            (run_of(row.key, seed) / 'done.json').unlink(missing_ok=True)
-    assert cells_of(task_table(run_of, rows, SEEDS), 'CLIP')[0] == '(41.5)'
-    write_report(run_of, teachers, SEEDS, tmp_path)
+def test_student_table(results):
+    table = student_table(results, [UNTRAINED, 'kpu'], ZERO_SHOT)
+    assert cells_of(table, 'KPU') == ['0.700 ± 0.200', '', '2.000 ± 0.000', '']
 
 
-def test_zero_shot_table(run_of, teachers):
-    table = zero_shot_table(zero_shot_values(run_of, teachers, SEEDS))
-    assert cells_of(table, 'kpu') == ['0.700 ± 0.200', '', '2.000 ± 0.000', '']
-    assert cells_of(table, 'teachers') == ['0.900', '0.600', '', '']
-
-
-def test_report(run_of, teachers, tmp_path):
-    path = write_report(run_of, teachers, SEEDS, tmp_path)
-    text = path.read_text()
+def test_report_is_rebuilt_from_its_results(results, tmp_path):
+    text = write_report(results, tmp_path).read_text()
     for title in TABLES:
         assert f'## {title}' in text
     pictures = sorted(p.name for p in tmp_path.glob('*.png'))
-    assert pictures == ['figure_3.png', 'figure_4.png', 'table_1.png', 'table_2.png', 'table_3.png']
+    assert pictures == ['figure_3.png', 'figure_4.png'] + [f'table_{i}.png' for i in range(4)]
     assert all(f'({name})' in text for name in pictures)
+    again = Results.read(tmp_path / 'results.json')
+    assert again == results
+    assert write_report(again, tmp_path).read_text() == text
+
+
+def test_collects_what_is_finished(tmp_path):
+    def run_of(name, seed):
+        return tmp_path / f'seed_{seed}' / name
+
+    def finish(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / 'done.json').write_text('{}')
+
+    teachers = tmp_path / 'teachers'
+    teachers.mkdir()
+    (teachers / 'scores.json').write_text('{"clip": {"top1_200": 0.5}}')
+    finish(run_of('kpu', 0) / 'evaluated')
+    (run_of('kpu', 0) / 'scores.json').write_text('{"ap": 0.25}')
+    run = run_of('tasks_kpu', 1)
+    logs = run / '20260101_000000' / 'vis_data'
+    logs.mkdir(parents=True)
+    last = {METRICS['mIoU']: 50, METRICS['top-1']: 80}
+    last |= {METRICS['mask AP']: 0.3, METRICS['box AP']: 0.4}
+    lines = [dict(step=1, loss=2.0), dict(step=9, **last)]
+    (logs / 'scalars.json').write_text('\n'.join(map(json.dumps, lines)))
+    found = collect(run_of, teachers, [0, 1])
+    assert found.teachers == {'clip': {'top1_200': 0.5}}
+    assert found.students['kpu'] == {'0': {'ap': 0.25}} and not found.students['base-b']
+    assert not found.decoders['tasks_kpu']
+    finish(run)
+    found = collect(run_of, teachers, [0, 1])
+    assert found.decoders['tasks_kpu']['1'] == pytest.approx(
+        {'mIoU': 50, 'mask AP': 30, 'box AP': 40, 'top-1': 80}
+    )

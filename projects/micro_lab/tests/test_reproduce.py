@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 from kpu_mm.registry import MODELS
 from projects.micro_lab.demo import CONFIG
 from projects.micro_lab.make_digit_scenes import write_digit_scenes
-from projects.micro_lab.paper_rows import all_rows
+from projects.micro_lab.paper_rows import STUDENTS, all_rows
 from projects.micro_lab.reproduce import CONFIGS, Job, JobError, Plan, run_jobs
 
 SCENES = 16
@@ -74,10 +74,10 @@ def test_jobs_need_what_comes_before(plan):
         assert set(job.needs) <= done
         assert job.folder not in done
         done.add(job.folder)
-    students = {row.distilled for row in all_rows().values() if row.distilled}
-    # Scenes and teachers once; per seed a training and an evaluation of each
-    # student, and a training of each row's decoders.
-    assert len(jobs) == 2 + 2 * (2 * len(students) + len(all_rows()))
+    # Scenes and teachers once; per seed the untrained adapter, a training and
+    # an evaluation of each student, and a training of each row's decoders.
+    assert len(jobs) == 2 + 2 * (1 + 2 * len(STUDENTS) + len(all_rows()))
+    assert len(list(plan.jobs([0, 1], students_only=True))) == 4 + 4 * len(STUDENTS)
 
 
 def test_tasks_start_from_their_student(plan):
@@ -102,7 +102,8 @@ def test_configs_build_and_are_of_use(path):
     assert any(p.requires_grad for p in model.parameters())
     # The demo's config is the base of all distillations.
     used = {CONFIG.stem, *(row.tasks for row in all_rows().values())}
-    used |= {row.distilled for row in all_rows().values()}
+    assert {row.distilled for row in all_rows().values() if row.distilled} <= set(STUDENTS)
+    used |= set(STUDENTS)
     assert path.stem in used
 
 

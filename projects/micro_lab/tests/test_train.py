@@ -44,7 +44,7 @@ def laboratory(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_every_model_is_trained_scored_and_loads(laboratory, tmp_path):
-    for model in ('grounding_dino', 'clip', 'sentinel'):
+    for model in ('grounding_dino', 'clip', 'sentinel', 'general_sentinel'):
         getattr(laboratory, model)()
     scores = {
         path.parent.name: set(json.loads(path.read_text()))
@@ -55,6 +55,7 @@ def test_every_model_is_trained_scored_and_loads(laboratory, tmp_path):
         'grounding_dino': {'AP', 'AP50', 'AP75'},
         'clip': {'zero_shot_top1', 'zero_shot_top1_one_digit'},
         'sentinel': {'probe_top1', 'patch_miou'},
+        'general_sentinel': {'probe_top1', 'patch_miou', 'iou_of_unseen_scripts'},
     }
     teachers = tmp_path / 'teachers'
     for folder in teachers.iterdir():

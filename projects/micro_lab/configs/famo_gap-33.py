@@ -1,0 +1,2 @@
+_base_ = './kpu_gap-33.py'
+model = dict(balancer=dict(type='kpu_mm.FAMOBalancer'))
