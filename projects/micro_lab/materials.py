@@ -90,7 +90,8 @@ def materials(split: Split, glyphs: Glyphs = 'digits') -> Materials:
     if split not in PHOTOGRAPHS:
         raise ValueError(f"Digit scenes have no split {split!r}; use 'train' or 'test'.")
     if glyphs == 'digits':
-        ink, classes, words = *_read_digits(split), DIGIT_WORDS
+        ink, classes = _read_digits(split)
+        words: tuple[str, ...] = DIGIT_WORDS
     else:
         ink, classes, words = draw_glyphs(glyphs, split)
     return Materials(
