@@ -88,5 +88,6 @@ setup(
     install_requires=read_requirements('runtime'),
     extras_require=EXTRAS,
     cmdclass={'build_py': BuildWithMim},
+    entry_points=dict(console_scripts=['kpu-mm = kpu_mm.cli:main']),
     zip_safe=False,
 )

@@ -135,7 +135,7 @@ HOOKS = Registry(
     parent=mmengine.HOOKS,
     locations=[
         f'kpu_mm.engine.{theme}_hooks'
-        for theme in ('check', 'checkpoint', 'distill', 'machine', 'step')
+        for theme in ('check', 'checkpoint', 'distill', 'machine', 'progress', 'step')
     ],
 )
 # runner with atomic checkpoints

@@ -1,12 +1,16 @@
-"""Feature maps as pictures."""
+"""Feature maps and the log of a run as pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from matplotlib.figure import Figure
 from torch import Tensor
 
 _SIDE = 224  # pixels of a tile of a panel
@@ -68,3 +72,40 @@ def feature_panel(image: Tensor, maps: Sequence[Tensor]) -> np.ndarray:
     # (3, 224, W) -> (224, W, 3)
     panel = torch.cat(resized, dim=2).permute(1, 2, 0)
     return np.ascontiguousarray((panel * 255).round().to(torch.uint8).numpy())
+
+
+def read_log(run: str | Path) -> list[dict[str, Any]]:
+    """Read the values that a run has logged, one dict per step.
+
+    The logs of a run that was resumed are joined.
+
+    Args:
+        run: Its work directory.
+    """
+    rows: dict[int, dict[str, Any]] = {}
+    for path in sorted(Path(run).glob('*/vis_data/scalars.json')):
+        for line in path.read_text(encoding='utf-8').splitlines():
+            row = json.loads(line)
+            # A validation logs at the step that it follows.
+            rows.setdefault(row['step'], {}).update(row)
+    return [rows[step] for step in sorted(rows)]
+
+
+def loss_curves(log: Sequence[Mapping[str, float]]) -> Figure:
+    """Plot the total loss and its terms over the iterations.
+
+    Args:
+        log: What :func:`read_log` returned, not empty.
+    """
+    figure = Figure(figsize=(7, 4), layout='constrained')
+    axis = figure.subplots()
+    for key in log[0]:
+        if key.split('/')[0] in ('s2t', 't2s', 'rec'):
+            rows = [row for row in log if key in row]
+            axis.plot([row['step'] for row in rows], [row[key] for row in rows], label=key)
+    rows = [row for row in log if 'loss' in row]
+    steps = [row['step'] for row in rows]
+    axis.plot(steps, [row['loss'] for row in rows], 'k', lw=2, label='loss')
+    axis.set(xlabel='iteration', ylabel='loss', ylim=(0, None))
+    axis.legend(ncols=2)
+    return figure

@@ -219,6 +219,25 @@ def register_plain_yaml() -> None:
     register_handler(['yaml', 'yml'])(PlainYaml)
 
 
+def shipped(path: str) -> Path:
+    """Find a file that comes with the package, such as ``tools/train.py``.
+
+    Args:
+        path: Its path in the repository.
+
+    Returns:
+        The copy in the installed package, or the file of a clone.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
+    package = Path(__file__).parents[1]
+    for folder in (package / '.mim', package.parent):
+        if (folder / path).exists():
+            return folder / path
+    raise FileNotFoundError(f'kpu_mm was installed without {path!r}; install it again.')
+
+
 def base(config: str) -> str:
     """Name a config of kpu_mm so that it can be a ``_base_`` anywhere.
 

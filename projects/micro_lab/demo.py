@@ -26,15 +26,9 @@ from rich.table import Table
 
 from kpu_mm.models.zero_shot import Boxes
 from kpu_mm.registry import MODELS
+from kpu_mm.visualization import loss_curves, read_log
 
-from .evaluate import (
-    TEACHERS,
-    Encode,
-    ZeroShotEvaluator,
-    last_checkpoint,
-    read_log,
-    student_encoders,
-)
+from .evaluate import TEACHERS, Encode, ZeroShotEvaluator, last_checkpoint, student_encoders
 from .scene_pool import load_pool
 
 LAB = Path(__file__).resolve().parent
@@ -108,22 +102,6 @@ def show_gap(log: Log) -> None:
         "Largest / smallest standard deviation of the teachers' maps: "
         f'{own:.2f} in their own spaces, {unified:.2f} unified.'
     )
-
-
-def draw_losses(log: Log, path: Path) -> None:
-    """Plot the total loss and its terms over the iterations.
-
-    Args:
-        log: Logged values, one mapping per logged iteration.
-        path: PNG to write.
-    """
-    terms = [k for k in log[0] if k.split('/')[0] in ('s2t', 't2s', 'rec')]
-    figure, axis = _plot(log, {key: key for key in terms}, (7, 4))
-    steps = [row['step'] for row in log]
-    axis.plot(steps, [row['loss'] for row in log], 'k', lw=2, label='L_KPU')
-    axis.set(ylabel='loss', ylim=(0, None))
-    axis.legend(ncols=2)
-    figure.savefig(path, dpi=120)
 
 
 def draw_gap(log: Log, path: Path) -> None:
@@ -224,7 +202,7 @@ def main() -> None:
     run('export.py', checkpoint, exported)
 
     log = read_log(work_dir)
-    draw_losses(log, work_dir / 'losses.png')
+    loss_curves(log).savefig(work_dir / 'losses.png', dpi=120)
     draw_gap(log, work_dir / 'gap.png')
     pool = load_pool(work_dir / 'pools', 'test', seed=0, count=TEST_SCENES)
     evaluator = ZeroShotEvaluator(TEACHERS, pool)

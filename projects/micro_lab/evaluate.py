@@ -27,6 +27,7 @@ from kpu_mm.models.teachers.base_teacher import build_teacher
 from kpu_mm.models.zero_shot import Boxes, GroundingDecoder, ProjectedBackbone
 from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
+from kpu_mm.visualization import read_log
 
 from .materials import DIGIT_WORDS
 from .micro_scores import average_precision, features_of, joined_features, probe, zero_shot_accuracy
@@ -203,23 +204,6 @@ def student_backbone(config: Path, checkpoint: Path | None, seed: int = 0) -> En
         backbone.init_weights()
     encode: Encode = backbone.eval().encode
     return encode
-
-
-def read_log(run: Path) -> list[dict[str, Any]]:
-    """Read a run's logged values, one dict per step.
-
-    The logs of a run that was resumed are joined.
-
-    Args:
-        run: Work directory.
-    """
-    rows: dict[int, dict[str, Any]] = {}
-    for path in sorted(run.glob('*/vis_data/scalars.json')):
-        for line in path.read_text().splitlines():
-            row = json.loads(line)
-            # A validation logs at the step that it follows.
-            rows.setdefault(row['step'], {}).update(row)
-    return [rows[step] for step in sorted(rows)]
 
 
 def teacher_gap(run: Path) -> dict[str, float]:

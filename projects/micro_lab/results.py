@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .evaluate import read_log
+from kpu_mm.visualization import read_log
+
 from .paper_rows import METRICS, STUDENTS, UNTRAINED, all_rows
 
 # From the name and seed of a training to its folder.

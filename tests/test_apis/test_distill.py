@@ -1,0 +1,160 @@
+"""One call, from images to an exported student."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from mmengine.config import Config
+from PIL import Image
+
+import kpu_mm
+from kpu_mm.apis import distill as calls
+from kpu_mm.models.backbones import load_exported
+
+ITERS = 4
+
+
+@pytest.fixture(scope='module')
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('photos')
+    for i in range(6):
+        noise = torch.randint(256, (40, 60, 3), dtype=torch.uint8)
+        Image.fromarray(noise.numpy()).save(folder / f'{i}.png')
+    return folder
+
+
+@pytest.fixture(scope='module')
+def command(photos, dinov2_dir, clip_dir, grounding_dino_dir):
+    """The command without --out."""
+    teachers = [f'clip={clip_dir}', f'grounding_dino={grounding_dino_dir}']
+    line = [sys.executable, '-m', 'kpu_mm.cli', 'distill', '--images', str(photos)]
+    line += ['--sentinel', str(dinov2_dir), '--teachers', *teachers, '--iters', str(ITERS)]
+    return [*line, '--cfg-options', 'model.projector.hidden=16', 'model.student.inplanes=8']
+
+
+def run(command, folder):
+    env = dict(os.environ, CUDA_VISIBLE_DEVICES='')
+    line = [*command, '--out', str(folder)]
+    return subprocess.run(line, capture_output=True, text=True, env=env)
+
+
+@pytest.fixture(scope='module')
+def finished(command, tmp_path_factory):
+    out = tmp_path_factory.mktemp('runs') / 'first'
+    done = run(command, out)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return out, done
+
+
+def test_a_student_is_there_at_the_end(finished):
+    out, done = finished
+    text = done.stdout + done.stderr
+    # the photographs have 40 rows and are not enlarged
+    assert '1 images of 40 to 70 pixels a step for grounding_dino.' in text
+    assert f'{ITERS} steps on cpu in float32' in text
+    backbone = load_exported(out / 'student')
+    features = backbone.encode(torch.rand(1, 3, 64, 64) * 255)
+    assert len(features.maps) == 4
+    assert (out / 'student' / 'README.md').is_file()
+    assert (out / 'losses.png').is_file()
+    assert list(out.glob('**/*pca*')) or list(out.glob('**/vis_data/vis_image/*'))
+
+
+def test_the_config_is_an_ordinary_one(finished):
+    out, _ = finished
+    cfg = Config.fromfile(out / 'config.py')
+    assert cfg.runner_type == 'kpu_mm.KPURunner'
+    assert cfg.train_cfg.max_iters == cfg.param_scheduler.T_max == ITERS
+    assert cfg.model.projector.hidden == 16
+
+
+def test_called_again_it_has_nothing_to_do(finished, command):
+    out, _ = finished
+    again = run(command, out)
+    assert again.returncode == 0
+    assert 'nothing is left to do' in again.stdout + again.stderr
+
+
+def test_a_run_that_was_killed_goes_on(finished, tmp_path):
+    """As if it had ended after its first checkpoint."""
+    out, _ = finished
+    given = json.loads((out / 'arguments.json').read_text())
+    broken = tmp_path / 'broken'
+    broken.mkdir()
+    for name in ('arguments.json', 'config.py', 'iter_1.pth', 'iter_2.pth'):
+        if (out / name).is_file():
+            (broken / name).write_bytes((out / name).read_bytes())
+    first = max(broken.glob('*.pth'))
+    (broken / 'last_checkpoint').write_text(first.name)
+    student = kpu_mm.distill(out=broken, **{k: v for k, v in given.items() if k != 'loggers'})
+    found, wanted = (
+        {k: v for k, v in load_exported(folder).state_dict().items() if v.is_floating_point()}
+        for folder in (student, out / 'student')
+    )
+    assert wanted and all(torch.equal(found[key], value) for key, value in wanted.items())
+
+
+def test_other_arguments_are_refused(finished, command):
+    out, _ = finished
+    other = run([*command, '--seed', '3'], out)
+    assert other.returncode == 2
+    assert 'holds a run with other seed' in other.stderr
+
+
+@pytest.mark.parametrize(
+    ('changed', 'sentence'),
+    [
+        (dict(teachers=dict(sam='facebook/sam')), "no kind of teacher 'sam'"),
+        (dict(teachers={}), 'name one at least'),
+        (dict(images='/nowhere'), "'/nowhere' is no folder"),
+        (dict(loggers=('carbon',)), "no logger 'carbon'"),
+        (dict(teachers=dict(clip='ViT-B-61:openai')), "no model 'ViT-B-61'"),
+    ],
+)
+def test_wrong_arguments(changed, sentence, photos, clip_dir, tmp_path):
+    arguments = dict(images=str(photos), teachers=dict(clip=str(clip_dir)), out=tmp_path / 'out')
+    with pytest.raises(ValueError, match=sentence):
+        kpu_mm.distill(**{**arguments, **changed})
+    assert not (tmp_path / 'out').exists()
+
+
+def test_an_empty_folder(clip_dir, tmp_path):
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(ValueError, match='empty'):
+        kpu_mm.distill(tmp_path / 'empty', dict(clip=str(clip_dir)), tmp_path / 'out')
+
+
+def test_batches_and_sizes_shrink_until_they_fit(
+    photos, clip_dir, grounding_dino_dir, tmp_path, monkeypatch
+):
+    """The memory of a step is taken as its pixels."""
+    plan = calls.fit_to_memory.__globals__
+
+    def pixels(cfg):
+        total = 0
+        for stream in cfg.train_dataloader.values():
+            first = stream.dataset.pipeline[0]
+            side = first.get('size') or first.shortest
+            total += stream.batch_size * side**2
+        return total
+
+    monkeypatch.setitem(plan, '_rehearse', pixels)
+    monkeypatch.setitem(plan, '_shortest_side', lambda dataset: 10_000)
+    teachers = dict(clip=str(clip_dir), grounding_dino=str(grounding_dino_dir))
+    cfg = plan['make_config'](str(photos), teachers, {}, 'cuda', None, 0, 1, [])
+    assert {n: s.batch_size for n, s in cfg.train_dataloader.items()} == {
+        'clip': 32,
+        'grounding_dino': 4,
+    }
+    assert cfg.train_cfg.max_iters == 200
+    assert calls.fit_to_memory(cfg, 2.0 * 800**2) <= 2.0 * 800**2
+    detection = cfg.train_dataloader.grounding_dino
+    assert detection.batch_size == detection.dataset.group_size == 1
+    assert detection.dataset.pipeline[0].shortest == 800
+    calls.fit_to_memory(cfg, 1.0 * 700**2)
+    assert detection.dataset.pipeline[0].shortest == 533
+    with pytest.raises(ValueError, match='smallest step needs'):
+        calls.fit_to_memory(cfg, 10.0)
