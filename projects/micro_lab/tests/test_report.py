@@ -102,6 +102,13 @@ def test_student_table(results):
     assert cells_of(table, 'KPU') == ['0.700 ± 0.200', '', '2.000 ± 0.000', '']
 
 
+def test_a_student_without_scores_has_no_row(results):
+    results.students['kpu'].clear()
+    table = student_table(results, [UNTRAINED, 'kpu', 'base-b'], PROBES)
+    assert f'| {STUDENTS["kpu"]} ' not in table
+    assert len(table.splitlines()) == 4
+
+
 def test_report_is_rebuilt_from_its_results(results, tmp_path):
     text = write_report(results, tmp_path).read_text()
     for title in TABLES:
