@@ -7,6 +7,8 @@ import runpy
 import sys
 from collections.abc import Sequence
 
+from mmengine.config import DictAction
+
 from kpu_mm.utils.command_line import positive, refusing
 from kpu_mm.utils.startup import shipped
 
@@ -65,14 +67,17 @@ def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
     )
     one.add_argument('--iters', type=positive, help='iterations (default: by number of images)')
     one.add_argument('--seed', type=int, default=0)
-    one.add_argument('--gpus', type=positive, default=1, help='of this machine (default: 1)')
+    one.add_argument('--gpus', type=positive, default=1, help='GPUs of this machine (default: 1)')
     one.add_argument('--loggers', nargs='+', default=[], choices=['tensorboard', 'wandb'])
     one.add_argument(
-        '--cfg-options', nargs='+', action=_options(), help='change the config: nested.key=value'
+        '--cfg-options', nargs='+', action=DictAction, help='change the config: nested.key=value'
     )
     known, rest = parser.parse_known_args(arguments)
     if known.command == 'distill' and rest:
         one.error(f'unrecognized arguments: {" ".join(rest)}')
+    names = [name for name, _ in getattr(known, 'teachers', [])]
+    if len(set(names)) < len(names):
+        one.error(f'--teachers names one twice: {" ".join(names)}')
     return known
 
 
@@ -81,12 +86,6 @@ def _named(text: str) -> tuple[str, str]:
     if not (name and equals and model):
         raise argparse.ArgumentTypeError(f'{text!r} is no NAME=MODEL')
     return name, model
-
-
-def _options() -> type[argparse.Action]:
-    from mmengine.config import DictAction
-
-    return DictAction
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -110,22 +109,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tool = shipped(f'tools/{args.command}.py')
         # as Python starts a script: the tools import their neighbours
         sys.path.insert(0, str(tool.parent))
-        sys.argv = [f'kpu-mm {args.command}', *rest]
+        sys.argv = [str(tool), *rest]
         runpy.run_path(str(tool), run_name='__main__')
         return 0
     with refusing():
         from kpu_mm.apis.distill import distill
 
         distill(
-            args.images,
-            dict(args.teachers),
-            args.out,
-            args.sentinel,
-            args.iters,
-            args.seed,
-            args.gpus,
-            tuple(args.loggers),
-            args.cfg_options,
+            images=args.images,
+            teachers=dict(args.teachers),
+            out=args.out,
+            sentinel=args.sentinel,
+            iters=args.iters,
+            seed=args.seed,
+            gpus=args.gpus,
+            loggers=tuple(args.loggers),
+            options=args.cfg_options,
         )
     return 0
 

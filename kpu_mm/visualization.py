@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from matplotlib.figure import Figure
 from torch import Tensor
 
 _SIDE = 224  # pixels of a tile of a panel
@@ -74,38 +73,65 @@ def feature_panel(image: Tensor, maps: Sequence[Tensor]) -> np.ndarray:
     return np.ascontiguousarray((panel * 255).round().to(torch.uint8).numpy())
 
 
+def find_logs(run: str | Path) -> list[Path]:
+    """Find what MMEngine's LocalVisBackend has logged, oldest first.
+
+    Args:
+        run: A work directory, or a ``scalars.json``.
+    """
+    run = Path(run)
+    # MMEngine names the folders after the time.
+    return [run] if run.is_file() else sorted(run.glob('**/scalars.json'))
+
+
 def read_log(run: str | Path) -> list[dict[str, Any]]:
     """Read the values that a run has logged, one dict per step.
 
     The logs of a run that was resumed are joined.
 
     Args:
-        run: Its work directory.
+        run: A work directory, or a ``scalars.json``.
+
+    Raises:
+        ValueError: If a line is not JSON.
     """
     rows: dict[int, dict[str, Any]] = {}
-    for path in sorted(Path(run).glob('*/vis_data/scalars.json')):
-        for line in path.read_text(encoding='utf-8').splitlines():
-            row = json.loads(line)
-            # A validation logs at the step that it follows.
-            rows.setdefault(row['step'], {}).update(row)
+    for path in find_logs(run):
+        lines = path.read_text(encoding='utf-8').splitlines()
+        for number, line in enumerate(lines, start=1):
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                # A run that was killed may leave half a line.
+                if number == len(lines):
+                    break
+                raise ValueError(f'{path}, line {number}, is not JSON: {error}.') from error
+            # A validation logs at the step that it follows; an iteration
+            # that was repeated after a resume counts once.
+            rows.setdefault(row.get('step', 0), {}).update(row)
     return [rows[step] for step in sorted(rows)]
 
 
-def loss_curves(log: Sequence[Mapping[str, float]]) -> Figure:
+def loss_curves(log: Sequence[Mapping[str, float]]) -> Any:
     """Plot the total loss and its terms over the iterations.
 
     Args:
         log: What :func:`read_log` returned, not empty.
+
+    Returns:
+        A figure of matplotlib.
     """
+    # imported late, as every training imports this module
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(7, 4), layout='constrained')
     axis = figure.subplots()
-    for key in log[0]:
-        if key.split('/')[0] in ('s2t', 't2s', 'rec'):
+    for key in dict.fromkeys(key for row in log for key in row):
+        if key == 'loss' or key.split('/')[0] in ('s2t', 't2s', 'rec'):
             rows = [row for row in log if key in row]
-            axis.plot([row['step'] for row in rows], [row[key] for row in rows], label=key)
-    rows = [row for row in log if 'loss' in row]
-    steps = [row['step'] for row in rows]
-    axis.plot(steps, [row['loss'] for row in rows], 'k', lw=2, label='loss')
+            style: dict[str, Any] = dict(color='k', lw=2) if key == 'loss' else {}
+            steps = [row['step'] for row in rows]
+            axis.plot(steps, [row[key] for row in rows], label=key, **style)
     axis.set(xlabel='iteration', ylabel='loss', ylim=(0, None))
     axis.legend(ncols=2)
     return figure

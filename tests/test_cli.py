@@ -6,16 +6,20 @@ import pytest
 from kpu_mm import cli
 
 
-@pytest.mark.parametrize('name', ['distill', 'train'])
-def test_every_command_explains_itself(name):
-    line = [sys.executable, '-m', 'kpu_mm.cli', name, '--help']
+def test_a_tool_gets_its_own_arguments():
+    line = [sys.executable, '-m', 'kpu_mm.cli', 'train', 'missing.py', '--work-dir', 'x']
     done = subprocess.run(line, capture_output=True, text=True)
-    assert done.returncode == 0 and 'usage:' in done.stdout
+    assert done.returncode == 2
+    assert 'train.py: error: there is no config file missing.py' in done.stderr
+    done = subprocess.run([*line, '--help'], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert 'usage: train.py' in done.stdout and '--resume' in done.stdout
 
 
-def test_help_has_an_example(capsys):
+@pytest.mark.parametrize('arguments', [['--help'], ['distill', '--help']])
+def test_help_has_an_example(arguments, capsys):
     with pytest.raises(SystemExit) as end:
-        cli.main(['--help'])
+        cli.main(arguments)
     assert end.value.code == 0
     assert 'kpu-mm distill --images' in capsys.readouterr().out
 
@@ -32,6 +36,7 @@ def test_doctor(capsys):
         (['fly'], 'invalid choice'),
         (['distill', '--images', 'a', '--out', 'b', '--teachers', 'clip'], 'no NAME=MODEL'),
         (['distill', '--images', 'a', '--out', 'b', '--teachers', 'clip=c', '--x'], '--x'),
+        (['distill', '--images', 'a', '--out', 'b', '--teachers', 'clip=c', 'clip=d'], 'twice'),
     ],
 )
 def test_wrong_arguments(arguments, sentence, capsys):

@@ -15,6 +15,7 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
 
+from kpu_mm.datasets.image_table import atomic_file
 from kpu_mm.export import read_student, write_student
 from kpu_mm.utils.command_line import build_runner
 from kpu_mm.utils.startup import shipped
@@ -56,7 +57,7 @@ def distill(
             GPU and 10 on a CPU, 200 and 100 iterations at least, the paper's
             40,000 at most.
         seed: Seed of the run. Defaults to 0.
-        gpus: GPUs of this machine. Defaults to 1.
+        gpus: Processes of this machine, one on each GPU. Defaults to 1.
         loggers: 'tensorboard', 'wandb'. Defaults to ().
         options: Changes of the config that was chosen, as ``--cfg-options``.
             Defaults to None.
@@ -68,8 +69,8 @@ def distill(
         ImportError: If a logger is not installed.
         OSError: If a file of a model is missing.
         RuntimeError: If weights are broken.
-        ValueError: If there are no images, a teacher is unknown, the memory
-            is too small, or ``out`` holds a run of other arguments.
+        ValueError: If there are no images, a teacher is unknown, GPUs or
+            memory are too few, or ``out`` holds a run of other arguments.
     """
     out = Path(out).expanduser().absolute()
     several = isinstance(images, list | tuple)
@@ -83,6 +84,8 @@ def distill(
         loggers=list(loggers),
         options=dict(options or {}),
     )
+    # as they are read again, with lists in the place of tuples
+    given = json.loads(json.dumps(given))
     cfg = _open_run(out, given)
     student = out / 'student'
     if student.is_dir():
@@ -92,7 +95,9 @@ def distill(
         tool, config = shipped('tools/train.py'), out / 'config.py'
         launch = [sys.executable, '-m', 'torch.distributed.run', f'--nproc_per_node={gpus}']
         arguments = [str(config), '--work-dir', str(out), '--launcher', 'pytorch', '--resume']
-        subprocess.run([*launch, str(tool), *arguments], check=True)
+        code = subprocess.run([*launch, str(tool), *arguments]).returncode
+        if code:
+            raise RuntimeError(f'The processes of the run ended with code {code}, see above.')
     else:
         cfg.work_dir, cfg.resume = str(out), True
         build_runner(cfg).train()
@@ -123,6 +128,8 @@ def _open_run(out: Path, given: dict[str, Any]) -> Config:
     if out.is_dir() and {path.name for path in out.iterdir()} - {'config.py'}:
         raise ValueError(f"'{out}' holds other files; name a new folder.")
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    if given['gpus'] > max(1, torch.cuda.device_count()):
+        raise ValueError(f'gpus={given["gpus"]}, but torch sees {torch.cuda.device_count()} here.')
     for name in given['loggers']:
         if name not in _BACKENDS:
             raise ValueError(f"There is no logger '{name}'; choose from {', '.join(_BACKENDS)}.")
@@ -145,13 +152,14 @@ def _open_run(out: Path, given: dict[str, Any]) -> Config:
         trial.write_text(written.pretty_text, encoding='utf-8')
         cfg = Config.fromfile(trial)
     usable = memory(device)
-    needed = fit_to_memory(cfg, usable)
+    needed = fit_to_memory(cfg, usable, given['gpus'])
     written.train_dataloader = cfg.train_dataloader
     out.mkdir(parents=True, exist_ok=True)
     (out / 'config.py').write_text(written.pretty_text, encoding='utf-8')
     _say(cfg, device, needed, usable)
     # Last, as it is what tells that the config is complete.
-    record.write_text(json.dumps(given, indent=1) + '\n', encoding='utf-8')
+    with atomic_file(record) as file:
+        file.write(json.dumps(given, indent=1).encode())
     return cfg
 
 

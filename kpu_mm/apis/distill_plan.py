@@ -35,7 +35,7 @@ BATCHES = {'cuda': (32, 4), 'cpu': (4, 1)}
 # Sides of whole images, as GroundingDINO was trained; smaller for a CPU.
 WHOLE = {'cuda': (800, 1333), 'cpu': (256, 448)}
 CROP = 224  # of teachers that take any size
-_SMALLEST = 224  # shortest side below which a whole image is not reduced for memory
+_SMALLEST = 224  # whole images of this shortest side are not reduced further
 _MEASURED_IMAGES = 50  # of which the size is looked at
 _USABLE = {'cuda': 0.9, 'cpu': 0.7}  # of the memory
 # Passes over the images, and fewest and most iterations: the paper's at most.
@@ -83,9 +83,7 @@ def image_sources(images: Any) -> list[dict[str, Any]]:
         ValueError: If a path does not exist.
     """
     sources = []
-    for item in (
-        images if isinstance(images, Sequence) and not isinstance(images, str) else [images]
-    ):
+    for item in images if isinstance(images, list | tuple) else [images]:
         if isinstance(item, Mapping):
             sources.append(dict(item))
             continue
@@ -192,24 +190,22 @@ def _streams(
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """A stream for each size of images, and the teachers that share one."""
     crops, wholes = BATCHES[device]
+    # a small image is not enlarged
+    ratio = min(1.0, shortest / WHOLE[device][0])
     streams: dict[str, Any] = {}
     shared: dict[str, str] = {}
-    first: dict[Any, str] = {}
+    first: dict[tuple[int, ...], str] = {}  # the teacher that each size came with
     for name, teacher in teachers.items():
         whole = isinstance(teacher, GroundingDINOTeacher)
         if whole:
-            side, longest = WHOLE[device]
-            # a small image is not enlarged
-            ratio = min(1.0, shortest / side)
-            size: Any = dict(shortest=int(side * ratio), longest=int(longest * ratio))
-            transform = dict(type='kpu_mm.DecodeResize', **size)
+            size = tuple(int(side * ratio) for side in WHOLE[device])
+            transform = dict(type='kpu_mm.DecodeResize', shortest=size[0], longest=size[1])
         else:
-            size = max(teacher.resolution) if teacher.resolution else CROP
-            transform = dict(type='kpu_mm.DecodeRandomResizedCrop', size=size)
-        if str(size) in first:
-            shared[name] = first[str(size)]
+            size = (max(teacher.resolution or (CROP,)),)
+            transform = dict(type='kpu_mm.DecodeRandomResizedCrop', size=size[0])
+        if first.setdefault(size, name) != name:
+            shared[name] = first[size]
             continue
-        first[str(size)] = name
         batch = wholes if whole else crops
         streams[name] = dict(
             batch_size=batch,
@@ -241,12 +237,13 @@ def memory(device: str) -> float:
     return _USABLE[device] * int(available) * 1024
 
 
-def fit_to_memory(cfg: Config, usable: float) -> float:
+def fit_to_memory(cfg: Config, usable: float, gpus: int = 1) -> float:
     """Reduce batches, then sizes, until a rehearsed step fits; in place.
 
     Args:
         cfg: The config.
         usable: Bytes that the step may use.
+        gpus: Number of processes. Defaults to 1.
 
     Returns:
         Bytes of the step.
@@ -254,7 +251,7 @@ def fit_to_memory(cfg: Config, usable: float) -> float:
     Raises:
         ValueError: If the smallest step does not fit.
     """
-    while (needed := _rehearse(cfg)) > usable:
+    while (needed := _rehearse(cfg, gpus)) > usable:
         if not _reduce(cfg.train_dataloader):
             raise ValueError(
                 f'The smallest step needs {needed / GIB:.1f} GiB and {usable / GIB:.1f} GiB can '
@@ -279,16 +276,17 @@ def _reduce(streams: Any) -> bool:
     return bool(wholes)
 
 
-def _rehearse(cfg: Config) -> float:
+def _rehearse(cfg: Config, gpus: int) -> float:
     """Bytes of one step, by tools/analysis_tools/rehearse.py."""
     with TemporaryDirectory() as folder:
         config, found = Path(folder, 'config.py'), Path(folder, 'memory.json')
         config.write_text(cfg.pretty_text, encoding='utf-8')
         tool = shipped('tools/analysis_tools/rehearse.py')
-        command = [sys.executable, str(tool), str(config), '--gpus', '1', '--json', str(found)]
+        command = [sys.executable, str(tool), str(config), f'--gpus={gpus}', f'--json={found}']
         run = subprocess.run(command, capture_output=True, text=True)
         # it exits with 1 where the step does not fit one of its own GPUs
         if not found.is_file():
-            raise RuntimeError(run.stderr.strip().splitlines()[-1].partition('error: ')[2])
+            lines = run.stderr.strip().splitlines() or [f'exit code {run.returncode}']
+            raise RuntimeError(f'A step of the run cannot be taken: {lines[-1]}')
         peak: float = json.loads(found.read_text())['peak']
     return peak

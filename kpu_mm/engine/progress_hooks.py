@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,10 @@ class ProgressHook(Hook):
                 TimeRemainingColumn(),
                 console=console,
             )
-            self.task = self.bar.add_task('', total=runner.max_iters, completed=runner.iter)
+            self.bar.add_task('', total=runner.max_iters, completed=runner.iter)
             self.bar.start()
+            # An error ends training without after_train; the cursor must come back.
+            atexit.register(self.bar.stop)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
@@ -66,7 +69,7 @@ class ProgressHook(Hook):
             outputs: Not used. Defaults to None.
         """
         if self.bar is not None:
-            self.bar.update(self.task, completed=batch_idx + 1)
+            self.bar.update(self.bar.task_ids[0], completed=batch_idx + 1)
 
     def after_train(self, runner: Runner) -> None:
         """Stop the bar and draw the losses.

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ from mmengine.config import Config
 from PIL import Image
 
 import kpu_mm
-from kpu_mm.apis import distill as calls
+from kpu_mm.apis import distill_plan
 from kpu_mm.models.backbones import load_exported
 
 ITERS = 4
@@ -78,6 +79,11 @@ def test_called_again_it_has_nothing_to_do(finished, command):
     assert 'nothing is left to do' in again.stdout + again.stderr
 
 
+def weights(student):
+    state = load_exported(student).state_dict()
+    return {name: value for name, value in state.items() if value.is_floating_point()}
+
+
 def test_a_run_that_was_killed_goes_on(finished, tmp_path):
     """As if it had ended after its first checkpoint."""
     out, _ = finished
@@ -87,14 +93,20 @@ def test_a_run_that_was_killed_goes_on(finished, tmp_path):
     for name in ('arguments.json', 'config.py', 'iter_1.pth', 'iter_2.pth'):
         if (out / name).is_file():
             (broken / name).write_bytes((out / name).read_bytes())
-    first = max(broken.glob('*.pth'))
-    (broken / 'last_checkpoint').write_text(first.name)
-    student = kpu_mm.distill(out=broken, **{k: v for k, v in given.items() if k != 'loggers'})
-    found, wanted = (
-        {k: v for k, v in load_exported(folder).state_dict().items() if v.is_floating_point()}
-        for folder in (student, out / 'student')
-    )
+    last = max(broken.glob('*.pth'))
+    (broken / 'last_checkpoint').write_text(last.name)
+    # a kill may leave half a line of the log
+    log = broken / '20260101_000000' / 'vis_data'
+    log.mkdir(parents=True)
+    (log / 'scalars.json').write_text('{"step": 1, "loss": 5.0}\n{"step": 2, "lo')
+    wanted = weights(out / 'student')
+    student = kpu_mm.distill(out=broken, **given)
+    found = weights(student)
     assert wanted and all(torch.equal(found[key], value) for key, value in wanted.items())
+    # and as if it had ended before the export
+    shutil.rmtree(student)
+    found = weights(kpu_mm.distill(out=broken, **given))
+    assert all(torch.equal(found[key], value) for key, value in wanted.items())
 
 
 def test_other_arguments_are_refused(finished, command):
@@ -112,6 +124,7 @@ def test_other_arguments_are_refused(finished, command):
         (dict(images='/nowhere'), "'/nowhere' is no folder"),
         (dict(loggers=('carbon',)), "no logger 'carbon'"),
         (dict(teachers=dict(clip='ViT-B-61:openai')), "no model 'ViT-B-61'"),
+        (dict(gpus=64), 'gpus=64, but torch sees'),
     ],
 )
 def test_wrong_arguments(changed, sentence, photos, clip_dir, tmp_path):
@@ -131,9 +144,8 @@ def test_batches_and_sizes_shrink_until_they_fit(
     photos, clip_dir, grounding_dino_dir, tmp_path, monkeypatch
 ):
     """The memory of a step is taken as its pixels."""
-    plan = calls.fit_to_memory.__globals__
 
-    def pixels(cfg):
+    def pixels(cfg, gpus):
         total = 0
         for stream in cfg.train_dataloader.values():
             first = stream.dataset.pipeline[0]
@@ -141,20 +153,40 @@ def test_batches_and_sizes_shrink_until_they_fit(
             total += stream.batch_size * side**2
         return total
 
-    monkeypatch.setitem(plan, '_rehearse', pixels)
-    monkeypatch.setitem(plan, '_shortest_side', lambda dataset: 10_000)
+    monkeypatch.setattr(distill_plan, '_rehearse', pixels)
+    monkeypatch.setattr(distill_plan, '_shortest_side', lambda dataset: 10_000)
     teachers = dict(clip=str(clip_dir), grounding_dino=str(grounding_dino_dir))
-    cfg = plan['make_config'](str(photos), teachers, {}, 'cuda', None, 0, 1, [])
+    cfg = distill_plan.make_config(str(photos), teachers, {}, 'cuda', None, 0, 1, [])
     assert {n: s.batch_size for n, s in cfg.train_dataloader.items()} == {
         'clip': 32,
         'grounding_dino': 4,
     }
     assert cfg.train_cfg.max_iters == 200
-    assert calls.fit_to_memory(cfg, 2.0 * 800**2) <= 2.0 * 800**2
+    assert distill_plan.fit_to_memory(cfg, 2.0 * 800**2) <= 2.0 * 800**2
     detection = cfg.train_dataloader.grounding_dino
     assert detection.batch_size == detection.dataset.group_size == 1
     assert detection.dataset.pipeline[0].shortest == 800
-    calls.fit_to_memory(cfg, 1.0 * 700**2)
+    distill_plan.fit_to_memory(cfg, 1.0 * 700**2)
     assert detection.dataset.pipeline[0].shortest == 533
     with pytest.raises(ValueError, match='smallest step needs'):
-        calls.fit_to_memory(cfg, 10.0)
+        distill_plan.fit_to_memory(cfg, 10.0)
+
+
+def test_teachers_of_one_size_share_a_stream(photos, clip_dir, dinov2_dir):
+    teachers = dict(
+        clip=str(clip_dir), dinov2=str(dinov2_dir), siglip=str(clip_dir), dinov3=str(dinov2_dir)
+    )
+    cfg = distill_plan.make_config([str(photos)], teachers, {}, 'cpu', 7, 0, 2, ['WandbVisBackend'])
+    assert set(cfg.train_dataloader) == {'clip', 'dinov2'}
+    assert cfg.model.streams == dict(siglip='clip', dinov3='dinov2')
+    side = cfg.train_dataloader.dinov2.dataset.pipeline[0].size
+    assert side == distill_plan.CROP != cfg.train_dataloader.clip.dataset.pipeline[0].size
+    assert cfg.model.student.norm_cfg.type == 'SyncBN'
+    assert cfg.visualizer.vis_backends[1].type == 'WandbVisBackend'
+
+
+def test_a_missing_sentinel_is_named(photos, clip_dir, tmp_path):
+    arguments = dict(teachers=dict(clip=str(clip_dir)), sentinel='/nowhere/vit')
+    with pytest.raises(RuntimeError, match='/nowhere/vit'):
+        kpu_mm.distill(str(photos), out=tmp_path / 'out', **arguments)
+    assert not (tmp_path / 'out').exists()

@@ -10,7 +10,6 @@ weights (weight/clip) where it logs them. Several runs are put side by side.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ from mmengine.config import Config
 from kpu_mm.analysis.report import areas, lines, markdown_table, panels, write_report
 from kpu_mm.models.teacher_link import TERMS
 from kpu_mm.utils.command_line import add_out_argument, positive, refuse, refusing
+from kpu_mm.visualization import find_logs, read_log
 
 Row = dict[str, float]
 
@@ -60,28 +60,13 @@ def read_run(run: str | Path) -> tuple[list[Row], dict[str, float]]:
         FileNotFoundError: If there is no log, or no config.
         ValueError: If a line is not JSON.
     """
-    run = Path(run)
-    # MMEngine names the folders after the time, so the newest is the last.
-    logs = [run] if run.is_file() else sorted(run.glob('**/scalars.json'))
+    logs = find_logs(run)
     if not logs:
         raise FileNotFoundError(
             f"'{run}' holds no scalars.json; pass the work directory of a "
             'run that MMEngine logged (LocalVisBackend).'
         )
-    rows: dict[int, Row] = {}
-    for path in logs:
-        lines = path.read_text(encoding='utf-8').splitlines()
-        for number, line in enumerate(lines, start=1):
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                # A run that was killed may leave half a line.
-                if number == len(lines):
-                    break
-                raise ValueError(f'{path}, line {number}, is not JSON: {error}.') from error
-            # A validation logs at the step that it follows; an iteration
-            # that was repeated after a resume counts once.
-            rows.setdefault(row.get('step', 0), {}).update(row)
+    rows = read_log(run)
     config = logs[-1].with_name('config.py')
     if not config.is_file():
         raise FileNotFoundError(
@@ -90,7 +75,7 @@ def read_run(run: str | Path) -> tuple[list[Row], dict[str, float]]:
         )
     terms = Config.fromfile(config).get('model', {}).get('terms')
     terms = dict(terms or dict.fromkeys(TERMS, 1.0))
-    return [rows[step] for step in sorted(rows)], terms
+    return rows, terms
 
 
 def loss_shares(rows: Sequence[Row], terms: Mapping[str, float], window: int = 1) -> LossShares:

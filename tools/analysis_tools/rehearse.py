@@ -25,7 +25,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from rehearsal.fake_gpu import where
 from rehearsal.made_up_data import use_made_up_data
-from rehearsal.report import FIXED, GIB, GPUS, Report, show
+from rehearsal.report import GIB, GPUS, Report, show
 from rehearsal.stand_ins import fake_gpu
 from rehearsal.untrained import untrained
 from torch import nn
@@ -204,7 +204,7 @@ def parse_args() -> argparse.Namespace:
         '--real', action='store_true', help='also measure steps on the GPU of this machine'
     )
     parser.add_argument(
-        '--json', type=Path, metavar='FILE', help='also write the bytes of each part'
+        '--json', type=Path, metavar='FILE', help='also write the bytes of the peak'
     )
     return parser.parse_args()
 
@@ -228,8 +228,7 @@ def main() -> None:
         refuse(f'{args.config}: {type(error).__name__} at {where(error)}: {text}')
     gpu = GPUS[args.gpu]
     if args.json:
-        fixed = sum(report.memory.get(part, 0) for part in FIXED)
-        args.json.write_text(json.dumps(dict(fixed=fixed, peak=report.peak)))
+        args.json.write_text(json.dumps(dict(peak=report.peak)))
     show(report, gpu, args.gpus)
     if measured is not None:
         seconds, peak = measured
