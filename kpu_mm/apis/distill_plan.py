@@ -18,6 +18,7 @@ from kpu_mm.datasets import CorruptImageError, EncodedImage, UnlabeledImages
 from kpu_mm.models.teachers import BaseTeacher, GroundingDINOTeacher
 from kpu_mm.models.teachers.base_teacher import build_teacher
 from kpu_mm.utils.startup import shipped
+from kpu_mm.weights.hub import fetch_folder
 
 # name of a teacher: its class, and the argument that a string fills
 KINDS = {
@@ -124,6 +125,7 @@ def make_config(
         backends: Further visual backends of MMEngine.
 
     Raises:
+        OSError: If the files of a model are missing.
         ValueError: If there is no teacher, or no image, or a teacher's name
             is unknown.
     """
@@ -132,7 +134,11 @@ def make_config(
     sources = image_sources(images)
     dataset = UnlabeledImages(sources, [])
     configs = {name: teacher_config(name, given) for name, given in teachers.items()}
+    # Built, or looked for, once before anything is written: it names what is
+    # missing, and the rehearsal finds the models of the hub in its cache.
     built = {name: build_teacher(name, config) for name, config in configs.items()}
+    if isinstance(sentinel, str):
+        fetch_folder(sentinel)
     streams, shared = _streams(built, sources, _shortest_side(dataset), device)
     if iters is None:
         largest = max(stream['batch_size'] for stream in streams.values())

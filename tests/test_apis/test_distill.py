@@ -187,6 +187,6 @@ def test_teachers_of_one_size_share_a_stream(photos, clip_dir, dinov2_dir):
 
 def test_a_missing_sentinel_is_named(photos, clip_dir, tmp_path):
     arguments = dict(teachers=dict(clip=str(clip_dir)), sentinel='/nowhere/vit')
-    with pytest.raises(RuntimeError, match='/nowhere/vit'):
+    with pytest.raises(FileNotFoundError, match="'/nowhere/vit' does not exist"):
         kpu_mm.distill(str(photos), out=tmp_path / 'out', **arguments)
     assert not (tmp_path / 'out').exists()

@@ -1,18 +1,22 @@
 """A whole step without its GPU."""
 
+import json
 import runpy
+import shutil
 import sys
 from types import SimpleNamespace
 
 import pytest
 import rehearse
 import torch
+from huggingface_hub import constants
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from rehearsal import report
 from rehearsal.report import GPU, Report
 from rehearsal.untrained import untrained
 
+from kpu_mm.models.dino_vit import DINOViT
 from kpu_mm.models.kpu_distiller import KPUDistiller
 from kpu_mm.models.level_map import map_levels
 from kpu_mm.models.teacher_link import build_link
@@ -34,8 +38,10 @@ def counted(run_config):
     return count(run_config)
 
 
-def test_a_run(run_config, monkeypatch, capsys):
-    monkeypatch.setattr(sys, 'argv', [TOOL, str(run_config), '--gpus', '2'])
+def test_a_run(run_config, monkeypatch, capsys, tmp_path):
+    written = tmp_path / 'memory.json'
+    line = [TOOL, str(run_config), '--gpus', '2', '--json', str(written)]
+    monkeypatch.setattr(sys, 'argv', line)
     runpy.run_path(str(ROOT / 'tools' / TOOL), run_name='__main__')
     out = capsys.readouterr().out
     assert 'One step of each GPU: 4 dino, 2 coarse.' in out
@@ -43,6 +49,21 @@ def test_a_run(run_config, monkeypatch, capsys):
     assert 'hours of 12 steps' in out and 'hours of 2 GPUs' in out
     assert 'teachers.coarse' in out and 'buckets of DDP' in out
     assert 'On one H100 the batch fits' in out
+    # the table has GiB with two digits
+    (total,) = (line for line in out.splitlines() if line.split()[1:2] == ['all'])
+    peak = json.loads(written.read_text())['peak']
+    assert peak / 2**30 == pytest.approx(float(total.split()[-2]), abs=0.006)
+
+
+def test_models_in_the_cache_of_the_hub_are_known(dinov2_dir, tmp_path, monkeypatch):
+    model = tmp_path / 'models--no--such-model'
+    shutil.copytree(dinov2_dir, model / 'snapshots' / 'abc')
+    (model / 'refs').mkdir()
+    (model / 'refs' / 'main').write_text('abc')
+    monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(tmp_path))
+    with untrained():
+        found = DINOViT('no/such-model')
+    assert found.embed_dims == DINOViT(str(dinov2_dir)).embed_dims
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,14 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import open_clip
 import timm
+from huggingface_hub import snapshot_download
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoConfig, AutoModel
@@ -72,11 +73,12 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 def untrained() -> Iterator[None]:
     """Build models without files: their weights stay as they are created.
 
-    A folder on this machine gives its own architecture, without its weights.
+    A folder on this machine, or in the cache of the hub, gives its own
+    architecture, without its weights.
 
     Raises:
-        ValueError: While it is entered, for a model of the hub that is not
-            among :data:`ARCHITECTURES`.
+        ValueError: While it is entered, for a model of the hub that is
+            neither there nor among :data:`ARCHITECTURES`.
     """
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
 
@@ -84,9 +86,12 @@ def untrained() -> Iterator[None]:
             if Path(source).expanduser().is_dir():
                 return Path(source).expanduser()
             if str(source) not in ARCHITECTURES:
+                with suppress(OSError, ValueError):  # not in the cache, or no name of the hub
+                    return Path(snapshot_download(str(source), local_files_only=True))
                 raise ValueError(
                     f"the architecture of '{source}' is not known without its files; known are "
-                    f'{", ".join(ARCHITECTURES)}, and any folder with a config.json.'
+                    f'{", ".join(ARCHITECTURES)}, models in the cache of the hub, and any folder '
+                    'with a config.json.'
                 )
             path = Path(folder, str(source))
             path.mkdir(parents=True, exist_ok=True)
