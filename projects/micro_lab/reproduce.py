@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -131,16 +132,18 @@ class Plan:
         counts = [f'--{s}={n}' for s, n in self._scenes.items()]
         yield Job(self.scenes, _module('make_digit_scenes', self.scenes, *counts))
         yield self._evaluate(self.teachers, self.teachers)
-        # The students of all seeds first: they answer most and cost least.
+        # The students first: they answer most and cost least. Each row gets
+        # all its seeds before the next begins, so that a run that is stopped
+        # leaves whole rows.
         for seed in seeds:
             untrained = self.run(UNTRAINED, seed)
             yield self._evaluate(untrained, untrained, KPU, f'--untrained={seed}')
-            for name in STUDENTS:
-                run, config = self.run(name, seed), CONFIGS / f'{name}.py'
-                yield self._train(run, config, seed, 'distil')
-                yield self._evaluate(run / 'evaluated', run, config)
-        for seed in [] if students_only else seeds:
-            for row in all_rows().values():
+        for name, seed in product(STUDENTS, seeds):
+            run, config = self.run(name, seed), CONFIGS / f'{name}.py'
+            yield self._train(run, config, seed, 'distil')
+            yield self._evaluate(run / 'evaluated', run, config)
+        if not students_only:
+            for row, seed in product(all_rows().values(), seeds):
                 yield self._train_tasks(row, seed)
 
     def run(self, name: str, seed: int) -> Path:
