@@ -79,10 +79,9 @@ def extract_sentinel(student: KPUBackbone, images: Tensor, mask: Tensor | None =
         mask: Real pixels, (B, H, W) bool. Defaults to None, all.
 
     Returns:
-        CLS token (B, C) and map of patch tokens (B, C, h, w), both after the
-        final norm.
+        Summary (B, C) and map of patch tokens (B, C, h, w).
     """
-    summary, m = student.sentinel(student.normalise(images, mask))
+    summary, m = student.sentinel(student.to_sentinel(student.normalise(images, mask)))
     return Features(summary, (m,), level_masks([m], mask))
 
 

@@ -17,8 +17,8 @@ from mmengine.config import Config
 from kpu_mm.datasets import CorruptImageError, EncodedImage, UnlabeledImages
 from kpu_mm.models.teachers import BaseTeacher, GroundingDINOTeacher
 from kpu_mm.models.teachers.base_teacher import build_teacher
+from kpu_mm.models.vits import build_vit
 from kpu_mm.utils.startup import shipped
-from kpu_mm.weights.hub import fetch_folder
 
 # name of a teacher: its class, and the argument that a string fills
 KINDS = {
@@ -137,8 +137,7 @@ def make_config(
     # Built, or looked for, once before anything is written: it names what is
     # missing, and the rehearsal finds the models of the hub in its cache.
     built = {name: build_teacher(name, config) for name, config in configs.items()}
-    if isinstance(sentinel, str):
-        fetch_folder(sentinel)
+    build_vit(sentinel)
     streams, shared = _streams(built, sources, _shortest_side(dataset), device)
     if iters is None:
         largest = max(stream['batch_size'] for stream in streams.values())

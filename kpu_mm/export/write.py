@@ -101,10 +101,7 @@ def check_target(folder: Path, formats: Sequence[str] = ()) -> None:
 def _fill(
     folder: Path, student: Student, formats: Sequence[str], links: Mapping[str, TeacherLink]
 ) -> None:
-    vit: Any = student.backbone.sentinel.model
-    # It may be a path of this machine.
-    vit.config._name_or_path = ''
-    vit.save_pretrained(folder / 'sentinel')
+    student.backbone.sentinel.save(folder / 'sentinel')
     backbone = _rebuild(student, folder / 'sentinel')
     config = describe(student, backbone) | dict(sentinel_config=sentinel_config(folder))
     _save(

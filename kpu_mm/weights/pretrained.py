@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from math import isclose
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -120,11 +121,80 @@ def read_config(folder: Path, name: str = 'config.json') -> dict[str, Any]:
     return content
 
 
+def read_normalization(
+    folder: Path, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+) -> tuple[list[float], list[float]]:
+    """Mean and deviation in units of [0, 1], never a guess.
+
+    Args:
+        folder: Folder of a transformers model; its preprocessor_config.json
+            is read unless both values are given.
+        mean: Takes precedence over the file. Defaults to None.
+        std: Takes precedence over the file. Defaults to None.
+
+    Returns:
+        Mean and standard deviation of the RGB channels.
+
+    Raises:
+        ValueError: If only one value is given, or neither the file nor the
+            caller says both.
+    """
+    if given := stated_normalization(mean, std):
+        return list(given[0]), list(given[1])
+    config: dict[str, Any] = {}
+    # transformers 5 saves one file for image processor and tokenizer
+    for name in ('preprocessor_config.json', 'processor_config.json'):
+        if (folder / name).is_file():
+            config = read_config(folder, name)
+            config = config.get('image_processor', config)
+            break
+    if config.get('do_normalize', True) is False:
+        config = dict(config, image_mean=[0.0] * 3, image_std=[1.0] * 3)
+    if 'image_mean' not in config or 'image_std' not in config:
+        raise ValueError(
+            f"'{folder}' does not say how images are normalised: add its "
+            'preprocessor_config.json with image_mean and image_std, or pass '
+            'mean and std in units of [0, 1]'
+        )
+    # the processor computes (x * factor - mean) / std
+    factor = config.get('rescale_factor', 1 / 255)
+    if config.get('do_rescale', True) is False:
+        factor = 1.0
+    scale = 1.0 if isclose(factor, 1 / 255) else 1 / (255 * factor)
+    return (
+        [value * scale for value in config['image_mean']],
+        [value * scale for value in config['image_std']],
+    )
+
+
+def stated_normalization(
+    mean: Sequence[float] | None, std: Sequence[float] | None
+) -> tuple[Sequence[float], Sequence[float]] | None:
+    """The mean and deviation that a config gives, if it gives them.
+
+    Args:
+        mean: Mean of each RGB channel, or None.
+        std: Standard deviation, or None.
+
+    Returns:
+        Both, or None.
+
+    Raises:
+        ValueError: If only one of them is given.
+    """
+    if (mean is None) != (std is None):
+        raise ValueError('give both mean and std, or neither')
+    return None if mean is None or std is None else (mean, std)
+
+
 def _check_kind(cls: Any, folder: Path) -> None:
     """Refuse the files of another architecture, often partly loadable."""
     wanted = getattr(getattr(cls, 'config_class', None), 'model_type', None)
-    found = read_config(folder).get('model_type')
-    if wanted and found != wanted:
+    config = read_config(folder)
+    found, vision = config.get('model_type'), config.get('vision_config')
+    # transformers takes the vision tower out of a model with a text tower
+    tower = isinstance(vision, dict) and vision.get('model_type') == wanted
+    if wanted and found != wanted and not tower:
         raise ValueError(
             f"'{folder}' holds a model of type '{found}', but "
             f"{cls.__name__} needs '{wanted}'; pass another source."

@@ -14,9 +14,9 @@ from kpu_mm.apis import (
 )
 from kpu_mm.export import write_student
 from kpu_mm.models.backbones import load_exported
-from kpu_mm.models.dino_vit import DINOViT
 from kpu_mm.models.student import load_student, open_student, read_teachers
 from kpu_mm.models.teachers import MMTeacher, TeacherBank
+from kpu_mm.models.vits import TransformersViT
 from kpu_mm.models.zero_shot import ProjectedBackbone
 from tests.runs import refusal_of
 
@@ -202,7 +202,7 @@ def test_no_code_of_the_sentinel(exported, tmp_path, marker, values):
     path = sentinel / 'config.json'
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
     try:
-        DINOViT(str(sentinel))
+        TransformersViT(str(sentinel))
     except (RuntimeError, ValueError) as error:
         said = str(error)
         assert len(said.splitlines()) == 1 and str(tmp_path) in said

@@ -16,10 +16,10 @@ from rehearsal import report
 from rehearsal.report import GPU, Report
 from rehearsal.untrained import untrained
 
-from kpu_mm.models.dino_vit import DINOViT
 from kpu_mm.models.kpu_distiller import KPUDistiller
 from kpu_mm.models.level_map import map_levels
 from kpu_mm.models.teacher_link import build_link
+from kpu_mm.models.vits import TransformersViT
 from kpu_mm.registry import MODELS
 from tests.runs import ROOT, refusal_of
 
@@ -62,8 +62,8 @@ def test_models_in_the_cache_of_the_hub_are_known(dinov2_dir, tmp_path, monkeypa
     (model / 'refs' / 'main').write_text('abc')
     monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(tmp_path))
     with untrained():
-        found = DINOViT('no/such-model')
-    assert found.embed_dims == DINOViT(str(dinov2_dir)).embed_dims
+        found = TransformersViT('no/such-model')
+    assert found.embed_dims == TransformersViT(str(dinov2_dir)).embed_dims
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""KPUBackbone: a frozen DINO ViT and a trainable ViT-Adapter."""
+"""KPUBackbone: a frozen ViT and a trainable ViT-Adapter."""
 
 from __future__ import annotations
 
@@ -38,8 +38,11 @@ class KPUBackbone(SentinelBackbone):
     that for raw images.
 
     Args:
-        sentinel: Hub name or local folder of a DINOv2 or DINOv3 ViT, or a
-            dict of its config (with ``model_type``) for random weights.
+        sentinel: A plain ViT. Hub name or local folder of a DINOv2, DINOv3,
+            ViT, DeiT, CLIP or SigLIP of transformers, ``'timm:NAME'`` or
+            local folder of a ViT, MAE, EVA-02, BEiT, SigLIP 2, RADIO, ... of
+            timm; or a dict of the model's config, with transformers'
+            ``model_type`` or timm's ``architecture``, for random weights.
         frozen: What is not trained: 'sentinel', 'all', or 'none'. Frozen
             parts get no gradient and stay in eval mode. A frozen sentinel
             is absent from checkpoints, which hold its name and checksum
@@ -147,7 +150,8 @@ class KPUBackbone(SentinelBackbone):
         if not used:
             unused.append(self.interactions[-1].extractors)
         if kind == 'pyramid':
-            unused.append(self.sentinel.norm)  # of the summary
+            # of the summary
+            unused += [self.sentinel.norm, self.sentinel.pooling]
         for part in unused:
             part.requires_grad_(False)
 
@@ -169,7 +173,7 @@ class KPUBackbone(SentinelBackbone):
         embeds = self.level_embed.to(fine.dtype)[..., None, None]
         levels = flatten_levels(list(map(torch.add, coarse, embeds)))
         # tokens (B, P + N, C), levels (B, S, C)
-        tokens, grid, rope = self.sentinel.embed(images)
+        tokens, grid, options = self.embed(images)
         geometry = Geometry(
             self.sentinel.num_prefix,
             grid,
@@ -177,7 +181,7 @@ class KPUBackbone(SentinelBackbone):
             reference_points([grid], tokens),
             reference_points(shapes, tokens),
         )
-        vit_maps, vit_layers = [], partial(self.sentinel.run, rope=rope)
+        vit_maps, vit_layers = [], partial(self.sentinel.run, options=options)
         recomputes = self.with_cp and torch.is_grad_enabled()
         blocks = zip(self.interactions, self.spans, strict=True)
         for block, (start, stop) in blocks:
@@ -186,7 +190,7 @@ class KPUBackbone(SentinelBackbone):
             exchange = run if recomputes else block
             tokens, levels = exchange(tokens, levels, span, geometry)
             vit_maps.append(to_map(tokens[:, geometry.num_prefix :], grid))
-        summary = self.sentinel.norm(tokens[:, 0])
+        summary = self.sentinel.summarise(tokens)
         maps = split_levels(levels, shapes)
         # ceil(H / 8) rows doubled are ceil(H / 4) or one more.
         fine = fine + self.up(maps[0])[..., : fine.shape[-2], : fine.shape[-1]]

@@ -5,26 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
 from kpu_mm.structures import Features
 from kpu_mm.weights.state_dict import json_from_tensor, json_to_tensor, load_state, select_prefix
 
-from ..dino_vit import DINOViT
 from ..encoder import level_masks
+from ..vits import ViTTokens, build_vit
 from .base_backbone import BaseBackbone
 
 
 class SentinelBackbone(BaseBackbone):
-    """A backbone with a DINO ViT in it, the sentinel, trained or not.
+    """A backbone with a plain ViT in it, the sentinel, trained or not.
 
     Weights of a frozen sentinel stay out of the state dict, which holds its
     name and checksum instead; loading compares them. Weights of a trained
     one are part of it, now and after later loads into a frozen backbone.
 
     Args:
-        sentinel: Hub name, local folder or config of the sentinel.
+        sentinel: Hub name, local folder or config of the sentinel; see
+            :class:`KPUBackbone`.
         out_type: 'pyramid', 'summary', 'summary_spatial' or 'features'.
         out_indices: Which maps a pyramid has.
         init_cfg: ``dict(type='Pretrained', checkpoint=...)`` or None.
@@ -45,7 +47,39 @@ class SentinelBackbone(BaseBackbone):
         init_cfg: dict[str, Any] | None,
     ) -> None:
         super().__init__(out_type, out_indices, init_cfg)
-        self.sentinel = DINOViT(sentinel)
+        self.sentinel = build_vit(sentinel)
+        self._input_map = self._sentinel_input()
+
+    def _sentinel_input(self) -> tuple[Tensor, Tensor] | None:
+        """Factor and addend from ImageNet's normalisation to the sentinel's."""
+        mean, std = (
+            255 * torch.tensor(value).view(3, 1, 1)
+            for value in (self.sentinel.mean, self.sentinel.std)
+        )
+        # DINO and many others have ImageNet's own
+        if torch.allclose(mean, self.mean) and torch.allclose(std, self.std):
+            return None
+        return self.std / std, (self.mean - mean) / std
+
+    def embed(self, images: Tensor) -> ViTTokens:
+        """The sentinel's tokens before its first layer.
+
+        Args:
+            images: Images normalised with ImageNet's mean and standard
+                deviation, (B, 3, H, W).
+        """
+        return self.sentinel.embed(self.to_sentinel(images))
+
+    def to_sentinel(self, images: Tensor) -> Tensor:
+        """ImageNet's normalisation -> that of the sentinel's training.
+
+        Args:
+            images: (B, 3, H, W).
+        """
+        if self._input_map is None:
+            return images
+        factor, addend = (value.to(images) for value in self._input_map)
+        return images * factor + addend
 
     def normalise(self, images: Tensor, mask: Tensor | None = None) -> Tensor:
         """Raw RGB in [0, 255] -> what the backbone takes; padding is zero.

@@ -1,4 +1,4 @@
-"""ViTBackbone: a DINO ViT without an adapter."""
+"""ViTBackbone: a ViT without an adapter."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from .sentinel_backbone import SentinelBackbone
 
 @MODELS.register_module()
 class ViTBackbone(SentinelBackbone):
-    """A DINO ViT, trained end to end or frozen, with no adapter.
+    """A plain ViT, trained end to end or frozen, with no adapter.
 
     The student of AM-RADIO (https://arxiv.org/abs/2312.06709) as KPU's
     ablation Base_a has it: initialised from DINOv2
     (https://arxiv.org/abs/2304.07193). Images are resized to the nearest
-    multiple of its patch size. It has one map, of its patch tokens, and a
-    summary, its CLS token, both after the final norm. For detection and
+    multiple of its patch size. It has one map, of its patch tokens, and the
+    summary of its library, a class token or a pooling. For detection and
     segmentation ViTDet's feature pyramid (https://arxiv.org/abs/2203.16527)
     is made of the map; it is no part of a student and always trained.
 
     Args:
-        sentinel: Hub name or local folder of a DINOv2 or DINOv3 ViT, or a
-            dict of its config (with ``model_type``) for random weights.
+        sentinel: A plain ViT of any image size, as of a KPUBackbone.
         frozen: 'sentinel', or 'none' to train the ViT, which checkpoints
             then hold. Defaults to 'sentinel'.
         blocks: After which blocks of the ViT, numbered from 1 and in order,
             features are taken; those of several are joined along the
-            channels. Defaults to None, the last one.
+            channels. Several need a ViT with a class token. Defaults to
+            None, the last one.
         out_indices: Which of strides 4, 8, 16 and 32 a pyramid has.
             Defaults to (0, 1, 2, 3).
         out_type: 'pyramid', with as many channels as the map; for
@@ -72,10 +72,22 @@ class ViTBackbone(SentinelBackbone):
                 f'blocks={self.blocks}: name rising blocks of the ViT from 1 '
                 f'to {last}, the last one among them.'
             )
+        if len(self.blocks) > 1 and not self.sentinel.class_token:
+            raise ValueError(
+                f"blocks={self.blocks}: '{self.sentinel.name}' has no class token to take from "
+                'several blocks; name the last one only.'
+            )
+        if self.sentinel.image_size:
+            raise ValueError(
+                f"'{self.sentinel.name}' takes images of {self.sentinel.image_size} pixels only, "
+                'so its map has no fixed stride; use a kpu_mm.KPUBackbone or another ViT.'
+            )
         self.embed_dims = len(self.blocks) * self.sentinel.embed_dims
         self.strides = (self.sentinel.patch_size,)
         if out_type == 'pyramid':
             self.levels = self.build_levels(out_indices)
+            # DDP refuses parameters without a gradient
+            self.sentinel.pooling.requires_grad_(False)
         if frozen == 'sentinel':
             self.sentinel.requires_grad_(False)
         self._guard_checkpoints(trained=frozen == 'none')
@@ -97,15 +109,17 @@ class ViTBackbone(SentinelBackbone):
             another's; only the last one's have passed the final norm.
         """
         # Each block continues where the one before stopped.
-        tokens, grid, rope = self.sentinel.embed(images)
+        tokens, grid, options = self.embed(images)
         taken, start = [], 0
         for stop in self.blocks:
-            tokens = self.sentinel.run(tokens, rope, start, stop)
+            tokens = self.sentinel.run(tokens, options, start, stop)
             taken.append(tokens)
             start = stop
+        summaries = [t[:, 0] for t in taken[:-1]]
+        summaries.append(self.sentinel.summarise(tokens))
         # as in DINOv2, only what leaves the ViT is normed
         taken[-1] = self.sentinel.norm(tokens)
         joined = torch.cat(taken, dim=-1)  # (B, P + N, C)
         m = to_map(joined[:, self.sentinel.num_prefix :], grid)
         # a view of tokens would tie an exported graph to its batch size
-        return Features(joined[:, 0], (m.contiguous(),))
+        return Features(torch.cat(summaries, dim=-1), (m.contiguous(),))

@@ -184,26 +184,6 @@ class BaseTeacher(FrozenModule):
         self.strides = tuple(round(grey.shape[2] / m.shape[2]) for m in maps)
 
 
-def stated_normalization(
-    mean: Sequence[float] | None, std: Sequence[float] | None
-) -> tuple[Sequence[float], Sequence[float]] | None:
-    """The mean and deviation that a config gives, if it gives them.
-
-    Args:
-        mean: Mean of each RGB channel, or None.
-        std: Standard deviation, or None.
-
-    Returns:
-        Both, or None.
-
-    Raises:
-        ValueError: If only one of them is given.
-    """
-    if (mean is None) != (std is None):
-        raise ValueError('give both mean and std, or neither')
-    return None if mean is None or std is None else (mean, std)
-
-
 class TeacherBank(ExternalModule, Mapping[str, BaseTeacher]):
     """Named teachers, invisible to whatever walks the modules of a model.
 

@@ -27,10 +27,10 @@ from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
 from kpu_mm.weights.checkpoint_file import refusal
 from kpu_mm.weights.hub import OPEN_CLIP, fetch_file, fetch_folder
-from kpu_mm.weights.pretrained import read_config
+from kpu_mm.weights.pretrained import read_config, stated_normalization
 
 from ..encoder import to_map
-from .base_teacher import BaseTeacher, stated_normalization
+from .base_teacher import BaseTeacher
 
 
 @MODELS.register_module()

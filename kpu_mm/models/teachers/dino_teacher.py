@@ -9,10 +9,10 @@ from torch import Tensor
 from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
 from kpu_mm.weights.hub import fetch_folder
+from kpu_mm.weights.pretrained import read_normalization
 
-from ..dino_vit import DINOViT
+from ..vits import TransformersViT
 from .base_teacher import BaseTeacher
-from .transformers_teacher import read_normalization
 
 
 @MODELS.register_module()
@@ -45,7 +45,12 @@ class DINOTeacher(BaseTeacher):
         std: Sequence[float] | None = None,
         resolution: tuple[int, int] | None = None,
     ) -> None:
-        vit = DINOViT(source)
+        vit = TransformersViT(source)
+        if not (kind := vit.model.config.model_type).startswith('dino'):
+            raise ValueError(
+                f"'{source}' is a {kind!r} model, and no vision transformer of DINO; use a "
+                'kpu_mm.TransformersTeacher.'
+            )
         patch = vit.patch_size
         if resolution and any(side % patch for side in resolution):
             raise ValueError(

@@ -16,10 +16,9 @@ from transformers.models.mm_grounding_dino import modeling_mm_grounding_dino as 
 from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
 from kpu_mm.weights.hub import fetch_folder
-from kpu_mm.weights.pretrained import load_transformers, read_config
+from kpu_mm.weights.pretrained import load_transformers, read_config, read_normalization
 
 from .base_teacher import BaseTeacher
-from .transformers_teacher import read_normalization
 
 _FAMILY: dict[str, Any] = {
     'grounding-dino': GroundingDinoForObjectDetection,

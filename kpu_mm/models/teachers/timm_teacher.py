@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import timm
 from torch import Tensor
 
 from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
-from kpu_mm.weights.hub import fetch_file
-from kpu_mm.weights.state_dict import load_state
+from kpu_mm.weights.pretrained import stated_normalization
+from kpu_mm.weights.timm_models import load_timm
 
-from .base_teacher import BaseTeacher, stated_normalization
-
-_LOADING = ('checkpoint_path', 'pretrained')
+from .base_teacher import BaseTeacher
 
 
 @MODELS.register_module()
@@ -58,11 +55,10 @@ class TimmTeacher(BaseTeacher):
         options: dict[str, Any] | None = None,
     ) -> None:
         options = dict(options or {})
-        # they would load more weights, past our reader and its checks
-        if loading := [k for k in options if k.startswith(_LOADING)]:
-            raise ValueError(f'options {loading} load weights; use checkpoint instead')
         stated_normalization(mean, std)  # both, or neither
-        built = _build(model, checkpoint, resolution, options)
+        if resolution is not None:
+            options = dict(options, img_size=resolution)
+        built = load_timm(model, checkpoint, options)
         if not hasattr(built, 'forward_intermediates'):
             raise ValueError(f"timm's '{model}' has no forward_intermediates; choose another model")
         config = built.pretrained_cfg
@@ -100,36 +96,3 @@ class TimmTeacher(BaseTeacher):
         )
         summary = model.forward_head(last, pre_logits=True)
         return Features(summary, tuple(maps))
-
-
-def _build(
-    name: str, checkpoint: str | None, resolution: tuple[int, int] | None, options: dict[str, Any]
-) -> Any:
-    # Only in its trained form, classifier and all, does timm load strictly
-    family = name.partition('.')[0]
-    if not timm.is_model(family):
-        raise ValueError(f"timm has no model '{name}'; see timm.list_models()")
-    if checkpoint is None:
-        known = timm.list_pretrained(f'{family}.*')
-        config = timm.get_pretrained_cfg(name) if name in known else None
-        if config is None or not config.hf_hub_id:
-            raise ValueError(
-                f"timm's '{name}' would have random weights: name one of {known}, or set checkpoint"
-            )
-        files: tuple[str, ...] = ('model.safetensors', 'pytorch_model.bin')
-        if config.hf_hub_filename:
-            files = (config.hf_hub_filename,)
-        checkpoint = str(fetch_file(config.hf_hub_id, *files))
-    if resolution is not None:
-        options = dict(options, img_size=resolution)
-    # 'source' keeps timm from the hub, 'custom_load' from its own reader
-    given = dict(state_dict=load_state(checkpoint), custom_load=False, source='timm')
-    try:
-        model: Any = timm.create_model(
-            name, pretrained=True, pretrained_cfg_overlay=given, **options
-        )
-    except (RuntimeError, KeyError, TypeError) as error:
-        text = ' '.join(str(error).split())[:300]
-        raise RuntimeError(f"'{checkpoint}' does not fit timm's '{name}': {text}") from error
-    del model.pretrained_cfg['state_dict']  # a second copy of the weights
-    return model

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from math import isclose
-from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor
@@ -15,10 +13,10 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING
 from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
 from kpu_mm.weights.hub import fetch_folder
-from kpu_mm.weights.pretrained import load_transformers, read_config
+from kpu_mm.weights.pretrained import load_transformers, read_normalization
 
 from ..encoder import to_map
-from .base_teacher import BaseTeacher, stated_normalization
+from .base_teacher import BaseTeacher
 
 
 @MODELS.register_module()
@@ -150,49 +148,3 @@ class TransformersTeacher(BaseTeacher):
         if pooled is None:
             raise ValueError("it has no pooled output: summary='pooler'")
         return pooled.flatten(1)  # of a convolutional model (B, C, 1, 1)
-
-
-def read_normalization(
-    folder: Path, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
-) -> tuple[list[float], list[float]]:
-    """Mean and deviation in units of [0, 1], never a guess.
-
-    Args:
-        folder: Folder of a transformers model; its preprocessor_config.json
-            is read unless both values are given.
-        mean: Takes precedence over the file. Defaults to None.
-        std: Takes precedence over the file. Defaults to None.
-
-    Returns:
-        Mean and standard deviation of the RGB channels.
-
-    Raises:
-        ValueError: If only one value is given, or neither the file nor the
-            caller says both.
-    """
-    if given := stated_normalization(mean, std):
-        return list(given[0]), list(given[1])
-    config: dict[str, Any] = {}
-    # transformers 5 saves one file for image processor and tokenizer
-    for name in ('preprocessor_config.json', 'processor_config.json'):
-        if (folder / name).is_file():
-            config = read_config(folder, name)
-            config = config.get('image_processor', config)
-            break
-    if config.get('do_normalize', True) is False:
-        config = dict(config, image_mean=[0.0] * 3, image_std=[1.0] * 3)
-    if 'image_mean' not in config or 'image_std' not in config:
-        raise ValueError(
-            f"'{folder}' does not say how images are normalised: add its "
-            'preprocessor_config.json with image_mean and image_std, or pass '
-            'mean and std in units of [0, 1]'
-        )
-    # the processor computes (x * factor - mean) / std
-    factor = config.get('rescale_factor', 1 / 255)
-    if config.get('do_rescale', True) is False:
-        factor = 1.0
-    scale = 1.0 if isclose(factor, 1 / 255) else 1 / (255 * factor)
-    return (
-        [value * scale for value in config['image_mean']],
-        [value * scale for value in config['image_std']],
-    )

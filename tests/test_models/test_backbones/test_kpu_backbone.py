@@ -333,7 +333,7 @@ def test_pretrained_init(tmp_path, prefix):
         (dict(out_indices=(4,)), 'out_indices'),
         (dict(num_interactions=5), 'num_interactions=5'),
         (dict(num_heads=5), '5 heads do not divide'),
-        (dict(sentinel=dict(model_type='vit')), "'vit' model"),
+        (dict(sentinel=dict(model_type='swin')), "'swin' model"),
     ],
 )
 def test_bad_options(kwargs, message):
