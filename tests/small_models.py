@@ -71,7 +71,9 @@ def shrink(cfg, sentinel, **backbone):
     """The config with a small backbone in place of its own."""
     model = cfg.model
     model.pop('pretrained', None)
-    own = dict(type='kpu_mm.KPUBackbone', inplanes=8, sentinel=str(sentinel))
+    own = dict(type='kpu_mm.KPUBackbone', inplanes=8, sentinel=sentinel)
+    if not isinstance(sentinel, dict):
+        own['sentinel'] = str(sentinel)
     if model.backbone.type == 'kpu_mm.KPUBackbone':
         own = {**model.backbone, **own, 'norm_cfg': dict(type='BN')}
         own['init_cfg'] = None

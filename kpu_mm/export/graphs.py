@@ -140,8 +140,7 @@ def _symbolic_sizes(model: RawStudent) -> Iterator[None]:
     from torch.fx.experimental import _config
 
     config: Any = _config
-    embeddings = model.backbone.sentinel.model.embeddings
-    module = sys.modules[type(embeddings).__module__]
+    module = sys.modules[type(model.backbone.sentinel.model).__module__]
     with ExitStack() as stack:
         try:
             # Slices compare their length with that of the tensor.

@@ -16,6 +16,7 @@ from kpu_mm.apis import distill_plan
 from kpu_mm.models.backbones import load_exported
 
 ITERS = 4
+VIT = dict(model_type='dinov2', hidden_size=24, num_hidden_layers=4, num_attention_heads=2)
 
 
 @pytest.fixture(scope='module')
@@ -156,7 +157,7 @@ def test_batches_and_sizes_shrink_until_they_fit(
     monkeypatch.setattr(distill_plan, '_rehearse', pixels)
     monkeypatch.setattr(distill_plan, '_shortest_side', lambda dataset: 10_000)
     teachers = dict(clip=str(clip_dir), grounding_dino=str(grounding_dino_dir))
-    cfg = distill_plan.make_config(str(photos), teachers, {}, 'cuda', None, 0, 1, [])
+    cfg = distill_plan.make_config(str(photos), teachers, VIT, 'cuda', None, 0, 1, [])
     assert {n: s.batch_size for n, s in cfg.train_dataloader.items()} == {
         'clip': 32,
         'grounding_dino': 4,
@@ -176,7 +177,9 @@ def test_teachers_of_one_size_share_a_stream(photos, clip_dir, dinov2_dir):
     teachers = dict(
         clip=str(clip_dir), dinov2=str(dinov2_dir), siglip=str(clip_dir), dinov3=str(dinov2_dir)
     )
-    cfg = distill_plan.make_config([str(photos)], teachers, {}, 'cpu', 7, 0, 2, ['WandbVisBackend'])
+    cfg = distill_plan.make_config(
+        [str(photos)], teachers, VIT, 'cpu', 7, 0, 2, ['WandbVisBackend']
+    )
     assert set(cfg.train_dataloader) == {'clip', 'dinov2'}
     assert cfg.model.streams == dict(siglip='clip', dinov3='dinov2')
     side = cfg.train_dataloader.dinov2.dataset.pipeline[0].size

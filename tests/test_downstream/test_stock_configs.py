@@ -1,6 +1,7 @@
 """The backbone in configs of the toolboxes, theirs and ours, takes a step."""
 
 import copy
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from mmengine.registry import DefaultScope
 
 from kpu_mm.models.backbones import sentinel_backbone
 from kpu_mm.registry import MODELS
-from tests.small_models import batch_of, build, shrink
+from tests.small_models import WIDTH, batch_of, build, shrink
+from tests.small_vits import TIMM, TRANSFORMERS, small_vit
 
 CONFIGS = Path(__file__).parents[2] / 'configs' / 'downstream'
 STOCK = [
@@ -68,6 +70,26 @@ def test_trains_a_step_and_predicts(source, dinov2_dir, monkeypatch):
     )[cfg.default_scope]
     assert len(results) == 2
     assert all(torch.isfinite(check(r)).all() for r in results)
+
+
+# each family in one of the toolboxes' models
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ('family', 'source'),
+    [*zip([*TRANSFORMERS, *TIMM], cycle((STOCK[1], STOCK[4], STOCK[5])))],
+    ids=lambda v: Path(v).stem,
+)
+def test_any_vit_trains_a_step(family, source, monkeypatch):
+    cfg = shrink(get_config(source), small_vit(family, WIDTH), num_interactions=3)
+    model, optim_wrapper = build(cfg)
+    monkeypatch.setattr(optim_wrapper, 'zero_grad', lambda **kwargs: None)
+    before = {n: p.clone() for n, p in model.backbone.named_parameters()}
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        losses = model.train().train_step(batch_of(cfg.default_scope), optim_wrapper)
+    assert np.isfinite(float(losses['loss']))
+    for name, p in model.backbone.named_parameters():
+        assert (p.grad is not None) == p.requires_grad, name
+        assert p.requires_grad or torch.equal(p, before[name]), name
 
 
 def test_frozen_features_stay_bit_for_bit(dinov2_dir):

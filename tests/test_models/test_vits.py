@@ -6,48 +6,9 @@ import torch
 from timm.models import save_for_hf
 from transformers import AutoConfig, AutoModel
 
+from kpu_mm.models.backbones import KPUBackbone, ViTBackbone
 from kpu_mm.models.vits import build_vit
-
-SMALL = dict(
-    hidden_size=24,
-    num_hidden_layers=3,
-    num_attention_heads=2,
-    intermediate_size=40,
-    image_size=56,
-    patch_size=14,
-)
-TINY = dict(SMALL, model_type='dinov2')
-TRANSFORMERS = {
-    'dinov2': {},
-    'dinov2_with_registers': dict(num_register_tokens=3),
-    'dinov3_vit': dict(num_register_tokens=2),
-    'vit': {},
-    'deit': {},
-    'clip_vision_model': {},
-    'siglip_vision_model': {},
-}
-# timm's names of architectures, all with fewer and smaller layers
-TIMM = {
-    'MAE': ('vit_base_patch16_224.mae', {}),
-    'CLIP': ('vit_base_patch32_clip_224', {}),
-    'SigLIP 2': ('vit_base_patch16_siglip_224', {}),
-    'registers, mean': ('vit_medium_patch16_reg4_gap_256', {}),
-    'DeiT, distilled': ('deit_base_distilled_patch16_224', {}),
-    'DeiT III': ('deit3_base_patch16_224', {}),
-    'EVA-02': ('eva02_base_patch14_224', {}),
-    'EVA-02 CLIP': ('eva02_base_patch16_clip_224', {}),
-    'DINOv3': ('vit_small_patch16_dinov3', {}),
-    'RoPE of layers': ('vit_small_patch16_rope_mixed_224', {}),
-    'BEiT': ('beit_base_patch16_224', {}),
-    'RADIO': ('naflexvit_base_patch16_radio_v3', {}),
-    'RADIO, classic': ('vit_base_patch16_radio_v3', {}),
-    'SigLIP 2, NaFlex': ('naflexvit_base_patch16_siglip', {}),
-}
-
-
-def timm_config(family):
-    name, more = TIMM[family]
-    return dict(architecture=name, model_args=dict(depth=3, embed_dim=48, num_heads=4, **more))
+from tests.small_vits import SMALL, TIMM, TRANSFORMERS, small_vit
 
 
 def randomise(model):
@@ -66,7 +27,7 @@ def run_in_spans(vit, images):
 @pytest.mark.parametrize('kind', TRANSFORMERS)
 @torch.no_grad()
 def test_vits_of_transformers(kind):
-    vit = build_vit(dict(SMALL, model_type=kind, **TRANSFORMERS[kind]))
+    vit = build_vit(small_vit(kind))
     randomise(vit)
     images = torch.randn(2, 3, 42, 70)
     tokens, grid = run_in_spans(vit, images)
@@ -86,7 +47,7 @@ def test_vits_of_transformers(kind):
 @pytest.mark.parametrize('family', TIMM)
 @torch.no_grad()
 def test_vits_of_timm(family):
-    config = timm_config(family)
+    config = small_vit(family)
     vit = build_vit(config)
     randomise(vit)
     name = config['architecture']
@@ -115,10 +76,7 @@ def test_vits_of_timm(family):
 
 @pytest.mark.parametrize('family', [*TRANSFORMERS, *TIMM])
 def test_every_weight_that_is_trained_gets_a_gradient(family):
-    if family in TIMM:
-        vit = build_vit(timm_config(family))
-    else:
-        vit = build_vit(dict(SMALL, model_type=family, **TRANSFORMERS[family]))
+    vit = build_vit(small_vit(family))
     summary, m = vit(torch.randn(2, 3, 4 * vit.patch_size, 4 * vit.patch_size))
     (summary.square().sum() + m.square().sum()).backward()
     idle = [n for n, p in vit.named_parameters() if p.requires_grad and p.grad is None]
@@ -133,10 +91,7 @@ def test_every_weight_that_is_trained_gets_a_gradient(family):
 
 @pytest.mark.parametrize('family', ['siglip_vision_model', 'clip_vision_model', *TIMM])
 def test_a_saved_vit_is_the_same(family, tmp_path):
-    if family in TIMM:
-        vit = build_vit(timm_config(family))
-    else:
-        vit = build_vit(dict(SMALL, model_type=family))
+    vit = build_vit(small_vit(family))
     randomise(vit)
     vit.save(tmp_path / 'vit')
     again = build_vit(str(tmp_path / 'vit'))
@@ -158,6 +113,23 @@ def test_a_folder_that_timm_wrote(tmp_path):
     with torch.no_grad():
         features = model.eval().forward_features(images)
         assert torch.equal(vit(images)[0], model.forward_head(features, pre_logits=True))
+
+
+@pytest.mark.parametrize('family', [*TRANSFORMERS, *TIMM])
+@torch.no_grad()
+def test_a_student_sees_the_sentinels_own_colours(family):
+    backbone = KPUBackbone(small_vit(family), num_interactions=2, inplanes=4).eval()
+    vit = backbone.sentinel
+    randomise(vit)
+    side = vit.image_size[0] if vit.image_size else 4 * vit.patch_size
+    raw = torch.randint(256, (2, 3, side, side), dtype=torch.uint8)
+    mean, std = (torch.tensor(value).view(3, 1, 1) for value in (vit.mean, vit.std))
+    # The adapter's injectors start at zero.
+    expected, _ = vit((raw / 255 - mean) / std)
+    torch.testing.assert_close(backbone.encode(raw).summary, expected, rtol=1e-4, atol=1e-4)
+    assert [m.shape[-1] for m in backbone.encode(raw).maps] == [
+        -(-side // stride) for stride in (4, 8, 16, 32)
+    ]
 
 
 @pytest.mark.parametrize('kind', ['clip', 'siglip'])
@@ -185,6 +157,13 @@ def test_a_pooling_head_is_a_choice():
     torch.testing.assert_close(summary, m.mean((2, 3)))
 
 
+def test_what_a_vit_backbone_refuses():
+    with pytest.raises(ValueError, match='no fixed stride'):
+        ViTBackbone(small_vit('BEiT'))
+    with pytest.raises(ValueError, match='no class token'):
+        ViTBackbone(small_vit('SigLIP 2'), blocks=(1, 3))
+
+
 @pytest.mark.parametrize(
     ('source', 'message'),
     [
@@ -205,7 +184,7 @@ def test_refusals(source, message):
 
 
 def test_checksum_sees_every_weight_that_is_used():
-    vit = build_vit(TINY)
+    vit = build_vit(small_vit('dinov2'))
     before = vit.checksum()
     vit.model.embeddings.mask_token.data += 1
     assert vit.checksum() == before
@@ -214,5 +193,5 @@ def test_checksum_sees_every_weight_that_is_used():
 
 
 def test_always_in_eval_mode():
-    vit = build_vit(TINY).train()
+    vit = build_vit(small_vit('dinov2')).train()
     assert not any(m.training for m in vit.modules())

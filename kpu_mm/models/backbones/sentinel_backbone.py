@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.logging import print_log
 from torch import Tensor
@@ -14,7 +15,7 @@ from kpu_mm.weights.state_dict import json_from_tensor, json_to_tensor, load_sta
 
 from ..encoder import level_masks
 from ..vits import ViTTokens, build_vit
-from .base_backbone import BaseBackbone
+from .base_backbone import IMAGENET_MEAN, IMAGENET_STD, BaseBackbone
 
 
 class SentinelBackbone(BaseBackbone):
@@ -38,6 +39,8 @@ class SentinelBackbone(BaseBackbone):
     """
 
     external_prefixes: tuple[str, ...] = ()
+    to_own_scale: Tensor
+    to_own_shift: Tensor
 
     def __init__(
         self,
@@ -48,18 +51,14 @@ class SentinelBackbone(BaseBackbone):
     ) -> None:
         super().__init__(out_type, out_indices, init_cfg)
         self.sentinel = build_vit(sentinel)
-        self._input_map = self._sentinel_input()
-
-    def _sentinel_input(self) -> tuple[Tensor, Tensor] | None:
-        """Factor and addend from ImageNet's normalisation to the sentinel's."""
-        mean, std = (
-            255 * torch.tensor(value).view(3, 1, 1)
-            for value in (self.sentinel.mean, self.sentinel.std)
-        )
-        # DINO and many others have ImageNet's own
-        if torch.allclose(mean, self.mean) and torch.allclose(std, self.std):
-            return None
-        return self.std / std, (self.mean - mean) / std
+        given = [255 * m for m in (*self.sentinel.mean, *self.sentinel.std)]
+        # DINO and many others have ImageNet's own.
+        self._converts = not np.allclose(given, (*IMAGENET_MEAN, *IMAGENET_STD))
+        if self._converts:
+            # (3,) -> (3, 1, 1), as mean and std
+            mean, std = torch.tensor(given).view(2, 3, 1, 1)
+            self.register_buffer('to_own_scale', self.std / std, persistent=False)
+            self.register_buffer('to_own_shift', (self.mean - mean) / std, persistent=False)
 
     def embed(self, images: Tensor) -> ViTTokens:
         """The sentinel's tokens before its first layer.
@@ -76,10 +75,7 @@ class SentinelBackbone(BaseBackbone):
         Args:
             images: (B, 3, H, W).
         """
-        if self._input_map is None:
-            return images
-        factor, addend = (value.to(images) for value in self._input_map)
-        return images * factor + addend
+        return images * self.to_own_scale + self.to_own_shift if self._converts else images
 
     def normalise(self, images: Tensor, mask: Tensor | None = None) -> Tensor:
         """Raw RGB in [0, 255] -> what the backbone takes; padding is zero.
