@@ -1,4 +1,4 @@
-"""A student without an adapter, exported like one with it."""
+"""Students without an adapter, or with another sentinel, are exported, too."""
 
 import pytest
 import torch
@@ -7,8 +7,9 @@ from transformers import AutoModel
 from kpu_mm.analysis.distilled import extract_pairs
 from kpu_mm.export import read_student, write_student
 from kpu_mm.models import KPUDistiller
-from kpu_mm.models.backbones import load_exported
-from kpu_mm.models.student import load_student
+from kpu_mm.models.backbones import KPUBackbone, load_exported
+from kpu_mm.models.student import Student, load_student
+from tests.small_vits import small_vit
 
 
 @pytest.fixture(scope='module')
@@ -91,3 +92,20 @@ def test_graphs(trained, tmp_path):
     student = read_student(trained[0], trained[1])
     folder = write_student(student, tmp_path / 'out', ['onnx', 'program'], ['gdino', 'dino'])
     assert {'student.onnx', 'student.pt2'} < {p.name for p in folder.iterdir()}
+
+
+@pytest.mark.parametrize('family', ['SigLIP 2', 'EVA-02', 'RADIO', 'BEiT', 'clip_vision_model'])
+def test_any_sentinel_comes_back(family, tmp_path):
+    """Its own mean and deviation, too."""
+    arguments = dict(num_interactions=3, inplanes=4)
+    backbone = KPUBackbone(small_vit(family), frozen='none', **arguments).eval()
+    for p in backbone.parameters():
+        p.data += 0.1 * torch.randn_like(p)
+    folder = write_student(Student(backbone, arguments, {}, {}), tmp_path / 'student')
+    images = torch.randint(256, (2, 3, 224, 224)).byte()
+    with torch.no_grad():
+        expected = backbone.encode(images)
+        assert_same(load_exported(folder).encode(images), expected)
+        model = AutoModel.from_pretrained(str(folder))
+        got = model(backbone.normalise(images)).pooler_output
+        torch.testing.assert_close(got, expected.summary)

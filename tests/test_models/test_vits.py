@@ -3,11 +3,13 @@
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 from timm.models import save_for_hf
 from transformers import AutoConfig, AutoModel
 
 from kpu_mm.models.backbones import KPUBackbone, ViTBackbone
 from kpu_mm.models.vits import build_vit
+from kpu_mm.weights import timm_models
 from tests.small_vits import SMALL, TIMM, TRANSFORMERS, small_vit
 
 
@@ -130,6 +132,26 @@ def test_a_student_sees_the_sentinels_own_colours(family):
     assert [m.shape[-1] for m in backbone.encode(raw).maps] == [
         -(-side // stride) for stride in (4, 8, 16, 32)
     ]
+
+
+def test_a_model_of_timms_hub(tmp_path, monkeypatch):
+    model = timm.create_model('test_vit').eval()
+    save_file(model.state_dict(), tmp_path / 'model.safetensors')
+    asked = []
+
+    def fetch(repo, *names):
+        asked.append(repo)
+        return tmp_path / names[0]
+
+    monkeypatch.setattr(timm_models, 'fetch_file', fetch)
+    vit = build_vit('timm:test_vit.r160_in1k')
+    assert (asked, vit.name) == (['timm/test_vit.r160_in1k'], 'timm:test_vit.r160_in1k')
+    images = torch.randn(1, 3, 160, 160)
+    with torch.no_grad():
+        expected = model.forward_head(model.forward_features(images), pre_logits=True)
+        assert torch.equal(vit(images)[0], expected)
+        # positions follow the size of the images
+        assert vit(images[..., :112])[1].shape[2:] == (10, 7)
 
 
 @pytest.mark.parametrize('kind', ['clip', 'siglip'])
