@@ -63,7 +63,7 @@ def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
     one.add_argument(
         '--sentinel',
         default='facebook/dinov2-base',
-        help='hub name or folder (default: %(default)s)',
+        help="hub name, 'timm:NAME' or folder of a ViT (default: %(default)s)",
     )
     one.add_argument('--iters', type=positive, help='iterations (default: by number of images)')
     one.add_argument('--seed', type=int, default=0)

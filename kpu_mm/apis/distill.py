@@ -52,7 +52,8 @@ def distill(
         teachers: For each name a model: a hub name, a folder, for CLIP
             ``MODEL:WEIGHTS``; or the config of a teacher.
         out: Folder of config, checkpoints, curves, pictures and the student.
-        sentinel: The frozen ViT under the adapter. Defaults to DINOv2 ViT-B.
+        sentinel: The frozen ViT under the adapter, as KPUBackbone takes it.
+            Defaults to DINOv2 ViT-B.
         iters: Iterations. Defaults to None: 100 passes over the images on a
             GPU and 10 on a CPU, 200 and 100 iterations at least, the paper's
             40,000 at most.

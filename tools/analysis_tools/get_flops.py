@@ -172,6 +172,10 @@ def student_config(cfg: Any, random: bool) -> dict[str, Any]:
         refuse('the config has neither model.student nor model.backbone.')
     config = {k: v for k, v in config.items() if k != 'init_cfg'}
     if random and isinstance(config.get('sentinel'), str):
+        name = config['sentinel'].removeprefix('timm:')
+        if name != config['sentinel']:
+            config['sentinel'] = dict(architecture=name)
+            return config
         if config['sentinel'] not in ARCHITECTURES:
             refuse(
                 f'--random knows the architectures {list(ARCHITECTURES)}, not '

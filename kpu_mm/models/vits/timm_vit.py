@@ -177,7 +177,7 @@ class TimmViT(BaseViT):
         patches = model.patch_embed(images)
         if isinstance(model, Beit):
             # (1, 1, C) -> (B, 1, C)
-            token = model.cls_token.expand(len(patches), -1, -1)
+            token = model.cls_token.expand(patches.shape[0], -1, -1)
             tokens = torch.cat([token, patches], 1)
             if model.pos_embed is not None:
                 tokens = tokens + model.pos_embed
