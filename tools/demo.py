@@ -1,5 +1,8 @@
 """Try a model on images: features, classes, boxes or pixels.
 
+    python tools/demo.py features photo.jpg --model STUDENT --out-dir demo/
+    python tools/demo.py zero-shot-detect photo.jpg --model STUDENT --classes cat dog
+
 Predictions are printed as JSON, a line for each image, arrays by their
 shapes; with --out-dir pictures go into vis/ and predictions into preds/.
 """
@@ -14,7 +17,7 @@ from typing import Any, NamedTuple
 
 from mmengine.config import DictAction
 
-from kpu_mm.utils.command_line import refuse
+from kpu_mm.utils.command_line import refuse, tool_parser
 
 
 class Task(NamedTuple):
@@ -112,7 +115,7 @@ def add_task(tasks: Any, name: str, task: Task) -> None:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__)
     tasks = parser.add_subparsers(dest='task', required=True, metavar='TASK')
     for name, task in TASKS.items():
         add_task(tasks, name, task)

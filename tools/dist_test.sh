@@ -9,6 +9,7 @@ set -euo pipefail
 if [ $# -lt 3 ]; then
     echo "usage: bash $0 CONFIG CHECKPOINT GPUS" \
         "[arguments of tools/test.py]" >&2
+    echo "example: bash $0 configs/downstream/imagenet/linear_kpu-vitb.py epoch_10.pth 8" >&2
     exit 2
 fi
 config=$1

@@ -6,6 +6,7 @@ set -euo pipefail
 
 if [ $# -lt 2 ]; then
     echo "usage: bash $0 CONFIG GPUS [arguments of tools/train.py]" >&2
+    echo "example: bash $0 configs/distill/kpu_vitb.py 8" >&2
     exit 2
 fi
 config=$1

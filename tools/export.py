@@ -1,5 +1,7 @@
 """Export the student of a distillation run into a self-contained folder.
 
+    python tools/export.py configs/distill/kpu_vitb.py iter_40000.pth STUDENT
+
 The teachers need not be on this machine. The folder's README.md tells how to
 load it with kpu_mm, in a config of OpenMMLab, and where asked for, with torch
 alone or an ONNX runtime.
@@ -11,11 +13,11 @@ import argparse
 import json
 from pathlib import Path
 
-from kpu_mm.utils.command_line import add_config_arguments, read_config, refuse
+from kpu_mm.utils.command_line import add_config_arguments, read_config, refuse, tool_parser
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__)
     add_config_arguments(parser)
     parser.add_argument('checkpoint', help='checkpoint of the run')
     parser.add_argument('out_dir', help='folder to write; must not exist yet')

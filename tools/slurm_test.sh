@@ -8,6 +8,7 @@ set -euo pipefail
 if [ $# -lt 4 ]; then
     echo "usage: bash $0 PARTITION JOB_NAME CONFIG CHECKPOINT" \
         "[arguments of tools/test.py]" >&2
+    echo "example: bash $0 gpu coco configs/downstream/imagenet/linear_kpu-vitb.py epoch_10.pth" >&2
     exit 2
 fi
 partition=$1

@@ -8,6 +8,7 @@ set -euo pipefail
 if [ $# -lt 4 ]; then
     echo "usage: bash $0 PARTITION JOB_NAME CONFIG WORK_DIR" \
         "[arguments of tools/train.py]" >&2
+    echo "example: bash $0 gpu kpu configs/distill/kpu_vitb.py work_dirs/kpu" >&2
     exit 2
 fi
 partition=$1

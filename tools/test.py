@@ -1,4 +1,9 @@
-"""Test a checkpoint with the metrics that its config names."""
+"""Test a checkpoint with the metrics that its config names.
+
+    python tools/test.py configs/downstream/coco/mask-dino_kpu-vitb_frozen-80k.py iter_80000.pth
+
+For several GPUs see tools/dist_test.sh and tools/slurm_test.sh.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +23,7 @@ from kpu_mm.utils.command_line import (
     end_together,
     read_run_config,
     refuse,
+    tool_parser,
     use_gloo_without_gpu,
 )
 
@@ -35,7 +41,7 @@ HOOKS = {
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__)
     add_run_arguments(parser)
     parser.add_argument(
         'checkpoint',

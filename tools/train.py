@@ -1,4 +1,9 @@
-"""Train a model from a config."""
+"""Train a model from a config.
+
+    python tools/train.py configs/distill/kpu_vitb.py --resume
+
+For several GPUs see tools/dist_train.sh and tools/slurm_train.sh.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +19,7 @@ from kpu_mm.utils.command_line import (
     end_together,
     read_run_config,
     refuse,
+    tool_parser,
     use_gloo_without_gpu,
 )
 
@@ -25,7 +31,7 @@ BF16 = 'kpu_mm.AutocastOptimWrapper'
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__)
     add_run_arguments(parser)
     parser.add_argument(
         '--resume',

@@ -32,6 +32,17 @@ def refuse(message: str) -> NoReturn:
     raise SystemExit(2)
 
 
+def tool_parser(doc: str | None) -> argparse.ArgumentParser:
+    """The parser of a tool, whose help is the text at the top of its file.
+
+    Args:
+        doc: The tool's ``__doc__``, with an example as a line of its own.
+    """
+    return argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """Add ``config`` and ``--cfg-options`` to the arguments of a tool.
 

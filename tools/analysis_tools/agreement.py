@@ -1,5 +1,7 @@
 """How close the student's features are to each teacher's, level by level.
 
+    python tools/analysis_tools/agreement.py configs/distill/kpu_vitb.py iter_40000.pth
+
 On each teacher's own stream: cosine, mean squared error and linear CKA
 (Kornblith et al., https://arxiv.org/abs/1905.00414) between h_s2t(X) and
 X^t; then CKA of the teacher with the student's and the sentinel's own
@@ -16,13 +18,14 @@ from kpu_mm.utils.command_line import (
     add_stream_arguments,
     read_config,
     refusing,
+    tool_parser,
 )
 
 MEASURES = ('cosine', 'mse', 'cka', 'cka_student', 'cka_sentinel')
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__)
     add_analysis_arguments(parser, num_images=256)
     add_stream_arguments(parser)
     parser.add_argument('checkpoint', help='checkpoint of the run')

@@ -1,4 +1,9 @@
-"""Parameters and FLOPs of a student, its projectors and its teachers."""
+"""Parameters and FLOPs of a student, its projectors and its teachers.
+
+    python tools/analysis_tools/get_flops.py configs/distill/kpu_vitb.py --random --no-teachers
+
+Weights and data are not needed: --random builds released architectures.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from kpu_mm.registry import MODELS
-from kpu_mm.utils.command_line import add_config_arguments, read_config, refuse
+from kpu_mm.utils.command_line import add_config_arguments, read_config, refuse, tool_parser
 
 Row = tuple[str, 'Parameters', int | None]
 
@@ -136,7 +141,7 @@ def flops_by_part(counts: Mapping[str, int]) -> dict[str, int]:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__)
     add_config_arguments(parser)
     parser.add_argument(
         '--shape',

@@ -1,5 +1,8 @@
 """k-NN accuracy of student, sentinel and teachers on labelled folders.
 
+    python tools/analysis_tools/knn.py configs/distill/kpu_vitb.py iter_40000.pth \
+        --train imagenet/train --test imagenet/val
+
 DINO's weighted vote (https://arxiv.org/abs/2104.14294) with each model's
 summary; a teacher without one gives the mean of its coarsest map. `student as
 NAME` is the student's in that teacher's space.
@@ -26,6 +29,7 @@ from kpu_mm.utils.command_line import (
     read_config,
     refuse,
     refusing,
+    tool_parser,
 )
 
 # Features of images, one row each, and their labels.
@@ -77,7 +81,7 @@ def knn_accuracy(bank: Vectors, queries: Vectors, num_classes: int, k: int = 20)
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__)
     add_analysis_arguments(parser, num_images=50_000)
     parser.add_argument('checkpoint', help='checkpoint of the run')
     parser.add_argument(

@@ -19,7 +19,7 @@ from mmengine.config import Config
 
 from kpu_mm.analysis.report import areas, lines, markdown_table, panels, write_report
 from kpu_mm.models.teacher_link import TERMS
-from kpu_mm.utils.command_line import add_out_argument, positive, refuse, refusing
+from kpu_mm.utils.command_line import add_out_argument, positive, refuse, refusing, tool_parser
 from kpu_mm.visualization import find_logs, read_log
 
 Row = dict[str, float]
@@ -159,9 +159,7 @@ def first_and_last(values: np.ndarray) -> tuple[float, float]:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument(
         'runs', nargs='+', metavar='[NAME=]PATH', help='work directory or scalars.json of a run'
     )

@@ -1,5 +1,7 @@
 """PCA pictures of the same images by all models of a run, side by side.
 
+    python tools/analysis_tools/pca_panels.py configs/distill/kpu_vitb.py iter_40000.pth
+
 Columns: the image, the sentinel, the student's levels, and for each map of a
 teacher the teacher's and the student's in its place, in the same colours.
 """
@@ -22,6 +24,7 @@ from kpu_mm.utils.command_line import (
     positive,
     read_config,
     refusing,
+    tool_parser,
 )
 from kpu_mm.visualization import pca_rgb
 
@@ -70,7 +73,7 @@ def pca_panels(distiller: KPUDistiller, image: Tensor) -> dict[str, np.ndarray]:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__)
     add_analysis_arguments(parser, num_images=4)
     parser.add_argument('checkpoint', help='checkpoint of the run')
     add_stream_arguments(parser, whole_images=True)

@@ -21,7 +21,7 @@ import matplotlib
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 
-from kpu_mm.utils.command_line import refuse
+from kpu_mm.utils.command_line import refuse, tool_parser
 
 # metric: title of its panel and what makes it per cent
 METRICS = {
@@ -33,9 +33,7 @@ Results = dict[str, dict[str, float]]
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('out', help='picture: .png, .pdf or .svg')
     parser.add_argument('results', nargs='+', metavar='NAME=PATH', help="a model's result")
     return parser.parse_args()

@@ -1,5 +1,7 @@
 """Rehearse a run without its GPU: does it run, does it fit, how long does it take.
 
+    python tools/analysis_tools/rehearse.py configs/distill/kpu_vitb.py --gpu a100
+
 One step of the config's model is run at its own sizes, without weights, data
 or a GPU: the GPU's tensors have shapes and no values (fake_gpu.py). Times are
 estimates; --real measures a step on a GPU that is there.
@@ -34,7 +36,13 @@ from kpu_mm.datasets import MultiStreamLoader, build_stream
 from kpu_mm.models.frozen import EvalModule
 from kpu_mm.models.normalizers import BaseNormalizer
 from kpu_mm.registry import HOOKS, MODELS
-from kpu_mm.utils.command_line import add_config_arguments, positive, read_config, refuse
+from kpu_mm.utils.command_line import (
+    add_config_arguments,
+    positive,
+    read_config,
+    refuse,
+    tool_parser,
+)
 
 # Hooks of this project that take part in every step.
 STEP_HOOKS = ('NonFiniteHook', 'ModuleClipHook', 'SecondLossHook')
@@ -196,7 +204,7 @@ def measure(cfg: Config, steps: int = 10) -> tuple[float, int]:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__)
     add_config_arguments(parser)
     parser.add_argument('--gpu', choices=GPUS, default='h100', help='which must hold the batch')
     parser.add_argument('--gpus', type=positive, default=8, help='GPUs of the run (default: 8)')

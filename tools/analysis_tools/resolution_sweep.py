@@ -1,5 +1,8 @@
 """What becomes of the student's features as images get larger.
 
+    python tools/analysis_tools/resolution_sweep.py configs/distill/kpu_vitb.py \
+        iter_40000.pth --sizes 224 448 896
+
 Mode switching (RADIOv2.5, https://arxiv.org/abs/2412.07679): the student
 imitates a teacher at some sizes only. Measured: cosine, mean squared error
 and linear CKA of the student with each teacher against the size of the same
@@ -26,6 +29,7 @@ from kpu_mm.utils.command_line import (
     positive,
     read_config,
     refusing,
+    tool_parser,
 )
 
 MEASURES = ('cosine', 'mse', 'cka')
@@ -94,7 +98,7 @@ def _by_output(
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__)
     add_analysis_arguments(parser, num_images=32)
     parser.add_argument('checkpoint', help='checkpoint of the run')
     add_stream_arguments(parser, whole_images=True)

@@ -1,5 +1,7 @@
 """Mean and standard deviation of the teachers' features on their streams.
 
+    python tools/analysis_tools/teacher_stats.py configs/distill/kpu_vitb.py
+
 The ratio of the teachers' standard deviations is the gap that unification
 has to close (KPU, https://arxiv.org/abs/2508.14707: 33.4x between
 GroundingDINO and CLIP in their own spaces, 4.5x in the common one). With a
@@ -28,6 +30,7 @@ from kpu_mm.utils.command_line import (
     add_stream_arguments,
     read_config,
     refusing,
+    tool_parser,
 )
 
 TITLES = dict(own="In the teachers' own spaces", common='After h_t2s')
@@ -126,7 +129,7 @@ def measure_teachers(space: Space, batches: Mapping[str, Iterable[Batch]]) -> di
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__)
     add_analysis_arguments(parser, num_images=256)
     add_stream_arguments(parser)
     parser.add_argument(

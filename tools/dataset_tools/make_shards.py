@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 
 from kpu_mm.datasets import CorruptImageError, EncodedImage, FolderSource, ImageSource, ListSource
 from kpu_mm.datasets.image_table import atomic_file, printable
+from kpu_mm.utils.command_line import tool_parser
 
 SUFFIXES = {'JPEG': 'jpg', 'MPO': 'jpg', 'PNG': 'png', 'WEBP': 'webp', 'BMP': 'bmp', 'TIFF': 'tif'}
 
@@ -258,9 +259,7 @@ def sha256_of(path: Path) -> str:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('source', nargs='?', help='folder or text file')
     parser.add_argument('shards', type=Path, help='folder of the shards')
     parser.add_argument('--root', help='where paths of a list start')

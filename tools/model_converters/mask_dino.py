@@ -27,7 +27,7 @@ from torch import Tensor
 
 from kpu_mm.datasets.image_table import atomic_file
 from kpu_mm.registry import MODELS
-from kpu_mm.utils.command_line import add_config_arguments, read_config, refuse
+from kpu_mm.utils.command_line import add_config_arguments, read_config, refuse, tool_parser
 from kpu_mm.weights.checkpoint_file import NUMPY_BUILDERS
 from kpu_mm.weights.state_dict import load_state
 
@@ -271,9 +271,7 @@ def _list(names: Sequence[str], limit: int = 5) -> str:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     add_config_arguments(parser)
     parser.add_argument(
         'official',

@@ -1,5 +1,7 @@
 """Split the checkpoint of a joint run into one file for each task.
 
+    python tools/model_converters/split_tasks.py iter_80000.pth tasks/
+
 Each file fits the single task's config, also with the toolboxes' own tools;
 the tools of this project read joint checkpoints as they are.
 """
@@ -12,12 +14,12 @@ from pathlib import Path
 import torch
 
 from kpu_mm.engine.checkpoint_hooks import split_checkpoint, tasks_in
-from kpu_mm.utils.command_line import refuse
+from kpu_mm.utils.command_line import refuse, tool_parser
 from kpu_mm.weights.checkpoint_file import read_checkpoint
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = tool_parser(__doc__)
     parser.add_argument('checkpoint', help='checkpoint of a joint run')
     parser.add_argument('out_dir', help='directory for <task>.pth')
     return parser.parse_args()

@@ -1,5 +1,7 @@
 """Rename the weights of a UNIC checkpoint as timm's ViT has them.
 
+    python tools/model_converters/unic_to_timm.py unic.pth unic.safetensors
+
 UNIC (https://arxiv.org/abs/2408.05088) is released with its training options
 and its distillation heads; the encoder alone is written.
 """
@@ -14,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from kpu_mm.utils.command_line import refuse
+from kpu_mm.utils.command_line import refuse, tool_parser
 from kpu_mm.weights.state_dict import load_state
 
 PREFIX = 'encoder.'
@@ -35,11 +37,15 @@ def rename(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def parse_args() -> argparse.Namespace:
+    parser = tool_parser(__doc__)
     parser.add_argument('checkpoint', help='unic.pth')
     parser.add_argument('out', help='safetensors file to write')
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
     # the options are an argparse.Namespace, which holds data alone
     with torch.serialization.safe_globals([argparse.Namespace]):
         try:
