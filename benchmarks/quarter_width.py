@@ -16,6 +16,8 @@ from transformers import (
     BertConfig,
     GroundingDinoConfig,
     GroundingDinoForObjectDetection,
+    Sam2VisionConfig,
+    Sam2VisionModel,
     SwinConfig,
 )
 
@@ -25,9 +27,17 @@ CLIPS = {
     'ViT-B-16-quickgelu': (192, 12, 64, 16, 224),
     'ViT-H-14-378-quickgelu': (320, 32, 80, 14, 378),
     'ViT-SO400M-14-SigLIP-384': (288, 27, 72, 14, 378),
+    'ViT-B-16-SigLIP2-256': (192, 12, 64, 16, 256),
 }
 DINOS = {
     'facebook/dinov2-base': dict(model_type='dinov2', **VIT_B),
+    'facebook/dinov3-vitb16-pretrain-lvd1689m': dict(
+        model_type='dinov3_vit',
+        patch_size=16,
+        intermediate_size=768,
+        num_register_tokens=4,
+        **VIT_B,
+    ),
     'facebook/dinov2-with-registers-giant': dict(
         model_type='dinov2_with_registers',
         hidden_size=384,
@@ -36,6 +46,7 @@ DINOS = {
         use_swiglu_ffn=True,
     ),
 }
+DINO_SIZES = dict(image_size=518, patch_size=14)
 SAM = dict(embed_dim=320, num_heads=4)
 TIMM_B = dict(embed_dim=192, num_heads=3)
 NORMALISATION = dict(image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225])
@@ -50,7 +61,7 @@ def shrink(cfg: Config, folder: Path) -> Config:
     """
     student = cfg.model.student
     if isinstance(student.sentinel, str):
-        student.sentinel = dict(model_type='dinov2', image_size=518, patch_size=14, **VIT_B)
+        student.sentinel = dict(DINO_SIZES, **DINOS[student.sentinel])
     else:
         student.sentinel.update(VIT_B)
     if student.type == 'kpu_mm.KPUBackbone':
@@ -75,12 +86,17 @@ def _teacher(teacher: Any, folder: Path) -> dict[str, Any]:
     place = folder / teacher.source.replace('/', '-')
     if not place.exists():
         if kind == 'kpu_mm.DINOTeacher':
-            config = AutoConfig.for_model(**DINOS[teacher.source], image_size=518, patch_size=14)
+            config = AutoConfig.for_model(**dict(DINO_SIZES, **DINOS[teacher.source]))
             AutoModel.from_config(config).save_pretrained(place)
+        elif kind == 'kpu_mm.TransformersTeacher':
+            _sam2().save_pretrained(place)
         else:
             _grounding_dino().save_pretrained(place)
         normalisation = json.dumps(NORMALISATION)
         (place / 'preprocessor_config.json').write_text(normalisation)
+    if 'resolution' in teacher:
+        half = tuple(side // 2 for side in teacher.resolution)
+        return dict(type=kind, source=str(place), resolution=half)
     return dict(type=kind, source=str(place))
 
 
@@ -150,3 +166,18 @@ def _grounding_dino() -> GroundingDinoForObjectDetection:
             num_queries=20,
         )
     )
+
+
+def _sam2() -> Sam2VisionModel:
+    """The image encoder of SAM 2.1's base plus."""
+    widths = [28, 56, 112, 224]
+    backbone = dict(
+        hidden_size=widths[0],
+        window_positional_embedding_background_size=[14, 14],
+        blocks_per_stage=[2, 3, 16, 3],
+        embed_dim_per_stage=widths,
+        num_attention_heads_per_stage=[2, 4, 8, 16],
+        global_attention_blocks=[12, 16, 20],
+    )
+    config = Sam2VisionConfig(backbone, backbone_channel_list=widths[::-1], fpn_hidden_size=64)
+    return Sam2VisionModel(config)

@@ -167,6 +167,58 @@ def grounding_dino_dir(save_model):
 
 
 @pytest.fixture(scope='session')
+def mm_grounding_dino_dir(grounding_dino_dir, save_model):
+    from transformers import (
+        GroundingDinoConfig,
+        MMGroundingDinoConfig,
+        MMGroundingDinoForObjectDetection,
+    )
+
+    values = GroundingDinoConfig.from_pretrained(grounding_dino_dir).to_dict()
+    del values['model_type']
+    config = MMGroundingDinoConfig(**values)
+    return save_model('mm', lambda: MMGroundingDinoForObjectDetection(config))
+
+
+@pytest.fixture(scope='session')
+def sam2_dir(save_model):
+    """With the kind of config that released models have: for videos, too."""
+    from transformers import Sam2VideoConfig, Sam2VideoModel, Sam2VisionConfig
+
+    vision = Sam2VisionConfig(
+        backbone_config=dict(
+            hidden_size=16,
+            image_size=[64, 64],
+            window_positional_embedding_background_size=[2, 2],
+            blocks_per_stage=[1, 1, 2, 1],
+            embed_dim_per_stage=[16, 32, 64, 128],
+            num_attention_heads_per_stage=[1, 2, 4, 8],
+            window_size_per_stage=[8, 4, 2, 2],
+            global_attention_blocks=[3],
+        ),
+        backbone_channel_list=[128, 64, 32, 16],
+        backbone_feature_sizes=[[16, 16], [8, 8], [4, 4]],
+        fpn_hidden_size=32,
+    )
+    config = Sam2VideoConfig(
+        vision_config=vision.to_dict(),
+        prompt_encoder_config=dict(hidden_size=32, image_size=64),
+        mask_decoder_config=dict(hidden_size=32, mlp_dim=64, num_attention_heads=4),
+        image_size=64,
+        memory_attention_hidden_size=32,
+        memory_attention_num_layers=1,
+        memory_attention_feed_forward_hidden_size=64,
+        memory_encoder_hidden_size=32,
+        memory_encoder_output_channels=16,
+        mask_downsampler_embed_dim=32,
+        memory_fuser_num_layers=1,
+        memory_fuser_embed_dim=32,
+        memory_fuser_intermediate_dim=64,
+    )
+    return save_model('sam2', lambda: Sam2VideoModel(config))
+
+
+@pytest.fixture(scope='session')
 def save_clip(tmp_path_factory):
     """Save an open_clip model of a config as a `local-dir:` folder."""
     import open_clip

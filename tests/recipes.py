@@ -13,6 +13,8 @@ from safetensors.torch import save_file
 
 CONFIGS = Path(__file__).parents[1] / 'configs' / 'distill'
 RECIPES = sorted(CONFIGS.glob('*.py'))
+# fixtures of small models, without `_dir`
+SMALL_MODELS = ('dinov2', 'dinov3', 'clip', 'siglip', 'grounding_dino', 'mm_grounding_dino', 'sam2')
 TINY_VIT = dict(depth=1, embed_dim=48, num_heads=4)
 
 
@@ -21,14 +23,13 @@ def shrink(cfg: Config, models: Mapping[str, Path], folder: Path) -> Config:
 
     Args:
         cfg: The recipe.
-        models: Folders of small models: ``dinov2``, ``clip``,
-            ``grounding_dino``.
+        models: Folders of small models: those of :data:`SMALL_MODELS`.
         folder: With ``images``; small checkpoints of timm go there.
     """
     student = cfg.model.student
     blocks = range(1, 5)
     if isinstance(student.sentinel, str):
-        student.sentinel = str(models['dinov2'])
+        student.sentinel = str(models[_dino(student.sentinel)])
     else:
         student.sentinel.update(hidden_size=48, num_hidden_layers=4, num_attention_heads=4)
     if student.type == 'kpu_mm.KPUBackbone':
@@ -51,11 +52,16 @@ def _teacher(teacher: Any, models: Mapping[str, Path], folder: Path) -> dict[str
         inner = _teacher(teacher.teacher, models, folder)
         return dict(type=kind, side=_size(teacher.side), teacher=inner)
     if kind == 'kpu_mm.CLIPTeacher':
-        return dict(type=kind, model=f'local-dir:{models["clip"]}')
+        family = 'siglip' if 'SigLIP' in teacher.model else 'clip'
+        return dict(type=kind, model=f'local-dir:{models[family]}')
     if kind == 'kpu_mm.DINOTeacher':
-        return dict(type=kind, source=str(models['dinov2']))
+        return dict(type=kind, source=str(models[_dino(teacher.source)]))
     if kind == 'kpu_mm.GroundingDINOTeacher':
-        return dict(type=kind, source=str(models['grounding_dino']))
+        family = 'mm_grounding_dino' if 'mm_' in teacher.source else 'grounding_dino'
+        return dict(type=kind, source=str(models[family]))
+    if kind == 'kpu_mm.TransformersTeacher':
+        size = tuple(_size(side) for side in teacher.resolution)
+        return dict(type=kind, source=str(models['sam2']), resolution=size)
     assert kind == 'kpu_mm.TimmTeacher'
     options = {**teacher.get('options', {}), **TINY_VIT}
     size = (_size(1024) if 'samvit' in teacher.model else 64,) * 2
@@ -68,6 +74,10 @@ def _teacher(teacher: Any, models: Mapping[str, Path], folder: Path) -> dict[str
     return dict(
         type=kind, model=teacher.model, checkpoint=str(path), resolution=size, options=options
     )
+
+
+def _dino(source: str) -> str:
+    return 'dinov3' if 'dinov3' in source else 'dinov2'
 
 
 def _dataset(dataset: Any, folder: Path) -> None:

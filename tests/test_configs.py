@@ -8,13 +8,13 @@ from kpu_mm.datasets import MultiStreamLoader
 from kpu_mm.models import KPUDistiller
 from kpu_mm.models.normalizers import fit_normalizers
 from kpu_mm.registry import MODELS
-from tests.recipes import CONFIGS, RECIPES, shrink
+from tests.recipes import CONFIGS, RECIPES, SMALL_MODELS, shrink
 from tests.runs import write_images
 
 
 @pytest.fixture
-def models(dinov2_dir, clip_dir, grounding_dino_dir):
-    return dict(dinov2=dinov2_dir, clip=clip_dir, grounding_dino=grounding_dino_dir)
+def models(request):
+    return {name: request.getfixturevalue(f'{name}_dir') for name in SMALL_MODELS}
 
 
 @pytest.mark.parametrize('path', RECIPES, ids=lambda p: p.stem)
@@ -81,3 +81,11 @@ def test_the_ablation_without_adapter():
     assert changed['terms'] == dict(s2t=1.0)
     source = changed['teachers']['dinov2']['source']
     assert changed['student']['sentinel'] == source
+
+
+def test_modern_models():
+    changed = dict(difference('kpu_vitb_modern'))
+    assert set(changed) == {'student', 'teachers', 'streams', 'clip', 'siglip'}
+    assert changed['clip'] is None  # its stream
+    assert changed['siglip']['dataset']['pipeline'][0]['size'] == 256
+    assert changed['streams'] == dict(sam='grounding_dino')

@@ -5,7 +5,7 @@ import torch
 from mmengine.config import Config
 
 from kpu_mm.weights.checkpoint_file import read_checkpoint
-from tests.recipes import CONFIGS, shrink
+from tests.recipes import CONFIGS, SMALL_MODELS, shrink
 from tests.runs import kill_training_at, losses_of, run_tool, write_images
 
 TEACHERS = {
@@ -17,12 +17,13 @@ TEACHERS = {
     'unic_vitb': ('dino', 'deit3', 'ibot', 'dbot_ft'),
     'radio_vitb': ('clip', 'siglip', 'dinov2', 'sam'),
     'radio-mixed_vitb': ('clip', 'siglip', 'dinov2', 'sam'),
+    'kpu_vitb_modern': ('siglip', 'grounding_dino', 'sam'),
 }
 
 
 @pytest.fixture
-def models(dinov2_dir, clip_dir, grounding_dino_dir):
-    return dict(dinov2=dinov2_dir, clip=clip_dir, grounding_dino=grounding_dino_dir)
+def models(request):
+    return {name: request.getfixturevalue(f'{name}_dir') for name in SMALL_MODELS}
 
 
 def write_config(name, models, folder):
@@ -72,7 +73,8 @@ def test_trains_and_logs_its_weights(name, models, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    'name', ['base-a_vitb', 'grounding-dino-only_vitb', 'unic_vitb', 'radio-mixed_vitb']
+    'name',
+    ['base-a_vitb', 'grounding-dino-only_vitb', 'unic_vitb', 'radio-mixed_vitb', 'kpu_vitb_modern'],
 )
 def test_resumes_after_a_kill(name, models, tmp_path):
     config = write_config(name, models, tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from math import lcm
 from typing import Any, Literal
 
 from torch import Tensor
@@ -26,7 +27,10 @@ class TransformersTeacher(BaseTeacher):
     Without ``out_indices`` the model is an ``AutoModel``: its last hidden
     state is a map (B, C, H, W) or patch tokens behind optional prefix
     tokens. With ``out_indices`` it is the model's backbone class, and those
-    stages are the maps. Whatever fits neither is refused.
+    stages are the maps. Of a promptable model such as
+    `SAM 2 <https://arxiv.org/abs/2408.00714>`_ only the image encoder is kept,
+    and the levels of its feature pyramid (strides 4, 8 and 16) are the maps.
+    Whatever fits none of these is refused.
 
     Args:
         source: Folder of a transformers model, or its name on the hub.
@@ -75,10 +79,7 @@ class TransformersTeacher(BaseTeacher):
                 f"'{source}' reads images and text: pass a saved vision "
                 'tower, or use CLIPTeacher or GroundingDINOTeacher'
             )
-        # a convolutional model's patch_size is its stem's, not its grid's
-        patch = getattr(config, 'patch_size', None)
-        divisor = patch if isinstance(patch, int) else 1
-        super().__init__(mean, std, resolution, divisor)
+        super().__init__(mean, std, resolution, _size_divisor(config))
         self.summary = summary
         self.stages = out_indices is not None
         # what no output depends on: a classifier's weights have no pooler
@@ -93,7 +94,9 @@ class TransformersTeacher(BaseTeacher):
                 )
             cls = MODEL_FOR_BACKBONE_MAPPING[type(config)]
             options = dict(out_indices=list(out_indices))
-        self.model = load_transformers(cls, folder, unused, **options)
+        model: Any = load_transformers(cls, folder, unused, **options)
+        # of a promptable model, what it runs before it looks at prompts
+        self.model = getattr(model, 'vision_encoder', model)
         parameters = inspect.signature(self.model.forward).parameters
         # without it, some take the size of their training only
         name = 'interpolate_pos_encoding'
@@ -122,6 +125,10 @@ class TransformersTeacher(BaseTeacher):
         out: Any = self.model(images, **self.options)
         if self.stages:
             return Features(None, tuple(out.feature_maps))
+        if 'fpn_hidden_states' in out:
+            if self.summary is not None:
+                raise ValueError('it has a pyramid and no summary: set summary=None')
+            return Features(None, tuple(out.fpn_hidden_states))
         m = hidden = out.last_hidden_state
         prefix = 0
         if hidden.ndim == 3:
@@ -148,3 +155,16 @@ class TransformersTeacher(BaseTeacher):
         if pooled is None:
             raise ValueError("it has no pooled output: summary='pooler'")
         return pooled.flatten(1)  # of a convolutional model (B, C, 1, 1)
+
+
+def _size_divisor(config: Any) -> int:
+    """Images must have sides that are multiples of this many pixels."""
+    vision = getattr(config, 'vision_config', config)
+    hiera = getattr(vision, 'backbone_config', None)
+    if getattr(hiera, 'model_type', None) == 'sam2_hiera_det_model':
+        # whole windows of positions, and maps that can be halved to the last
+        window, halvings = hiera.window_size_per_stage[0], hiera.num_query_pool_stages
+        return int(hiera.patch_stride[0] * lcm(window, 2**halvings))
+    # a convolutional model's patch_size is its stem's, not its grid's
+    patch = getattr(config, 'patch_size', None)
+    return patch if isinstance(patch, int) else 1

@@ -6,6 +6,9 @@ from transformers import (
     ConvNextModel,
     Dinov2Backbone,
     Dinov2Model,
+    Sam2Model,
+    SamConfig,
+    SamModel,
     SiglipVisionConfig,
     SiglipVisionModel,
     SwinConfig,
@@ -114,6 +117,50 @@ def test_stages_equal_the_backbone_class(dinov2_dir):
     last = Dinov2Model.from_pretrained(dinov2_dir).requires_grad_(False)(teacher.prepare(images)[0])
     tokens = teacher(images).maps[1].flatten(2).transpose(1, 2)
     assert torch.equal(tokens, last.last_hidden_state[:, 1:])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('size', [(64, 64), (96, 160)])
+def test_equals_the_image_encoder_of_sam2(sam2_dir, size):
+    teacher = TransformersTeacher(str(sam2_dir))
+    assert teacher.channels == (32, 32, 32)
+    assert teacher.strides == (4, 8, 16)
+    assert teacher.summary_channels is None
+    assert not hasattr(teacher.model, 'mask_decoder')
+    images = torch.rand(2, 3, *size) * 255
+    maps = teacher(images).maps
+    # the class for single images, which reads the files of the one for videos
+    model = Sam2Model.from_pretrained(sam2_dir).requires_grad_(False)
+    out = model.vision_encoder(teacher.prepare(images)[0])
+    for ours, theirs in zip(maps, out.fpn_hidden_states, strict=True):
+        assert torch.equal(ours, theirs)
+    assert [m.shape[-2:] for m in maps] == [tuple(side // s for side in size) for s in (4, 8, 16)]
+
+
+@torch.no_grad()
+def test_sam2_takes_whole_windows(sam2_dir):
+    teacher = TransformersTeacher(str(sam2_dir))
+    assert teacher.size_divisor == 32
+    assert teacher(torch.rand(1, 3, 70, 100) * 255).maps[0].shape[-2:] == (16, 24)
+    with pytest.raises(ValueError, match='no summary: set summary=None'):
+        TransformersTeacher(str(sam2_dir), summary='cls')
+
+
+@torch.no_grad()
+def test_equals_the_image_encoder_of_sam(save_model):
+    vision = dict(SMALL, output_channels=24, mlp_dim=64, num_pos_feats=8, global_attn_indexes=[1])
+    prompts = dict(hidden_size=24, image_size=64, image_embedding_size=4)
+    decoder = dict(hidden_size=24, mlp_dim=32, num_attention_heads=2, num_hidden_layers=1)
+    config = SamConfig(vision, prompts, decoder)
+    folder = save_model('sam', lambda: SamModel(config))
+    teacher = TransformersTeacher(str(folder), resolution=(64, 64))
+    images = torch.rand(1, 3, 64, 64) * 255
+    model = SamModel.from_pretrained(folder)
+    expected = model.get_image_embeddings(teacher.prepare(images)[0])
+    assert torch.equal(teacher(images).maps[0], expected)
+    assert teacher.strides == (16,)
+    with pytest.raises(ValueError, match='set resolution to it'):
+        TransformersTeacher(str(folder))
 
 
 def test_refuses_tokens_that_are_no_grid(save_model):
