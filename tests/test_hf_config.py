@@ -28,6 +28,20 @@ def test_each_part_is_imported_when_it_is_asked_for(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize('first', ['import kpu_mm', 'from transformers import AutoImageProcessor'])
+def test_processors_are_known_whatever_is_imported_first(first):
+    code = f"""
+{first}
+import kpu_mm
+from kpu_mm.hf_config import KPUConfig
+from transformers import BitImageProcessor, BitImageProcessorFast
+from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING
+assert IMAGE_PROCESSOR_MAPPING[KPUConfig] == (BitImageProcessor, BitImageProcessorFast)
+"""
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_goes_through_a_dict():
     config = KPUConfig(backbone=dict(inplanes=8), frozen='all', out_indices=[2, 3])
     again = KPUConfig.from_dict(config.to_dict())

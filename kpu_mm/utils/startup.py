@@ -173,8 +173,13 @@ def register_transformers() -> None:
 
         from kpu_mm.hf_config import KPUConfig
 
-        kinds = (None, BitImageProcessor, BitImageProcessorFast)
-        AutoImageProcessor.register(KPUConfig, *kinds, exist_ok=True)
+        # One by one: given both, transformers 4 asks the fast one for the slow
+        # one's name, which it does not have.
+        for kind in (
+            dict(slow_image_processor_class=BitImageProcessor),
+            dict(fast_image_processor_class=BitImageProcessorFast),
+        ):
+            AutoImageProcessor.register(KPUConfig, **kind, exist_ok=True)
 
     after_import(f'{auto}.configuration_auto', config)
     after_import(f'{auto}.modeling_auto', models)
