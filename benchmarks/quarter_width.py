@@ -14,6 +14,8 @@ from transformers import (
     AutoConfig,
     AutoModel,
     BertConfig,
+    DPTConfig,
+    DPTModel,
     GroundingDinoConfig,
     GroundingDinoForObjectDetection,
     Sam2VisionConfig,
@@ -38,6 +40,12 @@ DINOS = {
         num_register_tokens=4,
         **VIT_B,
     ),
+    'facebook/dinov2-with-registers-large': dict(
+        model_type='dinov2_with_registers',
+        hidden_size=256,
+        num_hidden_layers=24,
+        num_attention_heads=4,
+    ),
     'facebook/dinov2-with-registers-giant': dict(
         model_type='dinov2_with_registers',
         hidden_size=384,
@@ -48,7 +56,7 @@ DINOS = {
 }
 DINO_SIZES = dict(image_size=518, patch_size=14)
 SAM = dict(embed_dim=320, num_heads=4)
-TIMM_B = dict(embed_dim=192, num_heads=3)
+TIMM_WIDTHS = {'base': dict(embed_dim=192, num_heads=3), 'large': dict(embed_dim=256, num_heads=4)}
 NORMALISATION = dict(image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225])
 
 
@@ -89,7 +97,8 @@ def _teacher(teacher: Any, folder: Path) -> dict[str, Any]:
             config = AutoConfig.for_model(**dict(DINO_SIZES, **DINOS[teacher.source]))
             AutoModel.from_config(config).save_pretrained(place)
         elif kind == 'kpu_mm.TransformersTeacher':
-            _sam2().save_pretrained(place)
+            build = _sam2 if 'sam2' in teacher.source else _dpt
+            build().save_pretrained(place)
         else:
             _grounding_dino().save_pretrained(place)
         normalisation = json.dumps(NORMALISATION)
@@ -126,20 +135,17 @@ def _clip(teacher: Any, folder: Path) -> Path:
 
 def _timm(teacher: Any, folder: Path) -> dict[str, Any]:
     sam = 'samvit' in teacher.model
-    options = {**teacher.get('options', {}), **(SAM if sam else TIMM_B)}
+    width = SAM if sam else TIMM_WIDTHS['large' if 'large' in teacher.model else 'base']
+    options = {**teacher.get('options', {}), **width}
     size = (512, 512) if sam else (224, 224)
     path = folder / f'{teacher.model}.safetensors'
     if not path.exists():
         model = timm.create_model(teacher.model, img_size=size, **options)
         state = model.state_dict()
         save_file({k: v.contiguous() for k, v in state.items()}, path)
-    return dict(
-        type='kpu_mm.TimmTeacher',
-        model=teacher.model,
-        checkpoint=str(path),
-        resolution=size,
-        options=options,
-    )
+    shrunk = dict(checkpoint=str(path), options=options)
+    any_size = options.get('dynamic_img_size', False)
+    return dict(teacher, **shrunk, resolution=None if any_size else size)
 
 
 def _grounding_dino() -> GroundingDinoForObjectDetection:
@@ -165,6 +171,22 @@ def _grounding_dino() -> GroundingDinoForObjectDetection:
             decoder_ffn_dim=64,
             num_queries=20,
         )
+    )
+
+
+def _dpt() -> DPTModel:
+    """The encoder of DPT's large one."""
+    return DPTModel(
+        DPTConfig(
+            hidden_size=256,
+            intermediate_size=1024,
+            num_hidden_layers=24,
+            num_attention_heads=4,
+            neck_hidden_sizes=[8] * 4,
+            fusion_hidden_size=8,
+            backbone_out_indices=[5, 11, 17, 23],
+        ),
+        add_pooling_layer=False,
     )
 
 

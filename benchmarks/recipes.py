@@ -34,12 +34,14 @@ from kpu_mm.registry import MODELS
 CONFIGS = Path(__file__).parents[1] / 'configs' / 'distill'
 RECIPES = (
     'kpu_vitb',
+    'kpu_vitb_modern',
     'base-a_vitb',
     'base-b_vitb',
     'base-c_vitb',
     'clip-only_vitb',
     'grounding-dino-only_vitb',
     'unic_vitb',
+    'dune_vitb',
     'radio_vitb',
 )
 

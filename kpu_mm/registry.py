@@ -23,6 +23,7 @@ MODEL_PARTS = (
     'normalizers',
     'projectors',
     'teachers',
+    'transformer_projector',
     'kpu_distiller',
     'multi_task_model',
     'zero_shot',

@@ -219,6 +219,25 @@ def sam2_dir(save_model):
 
 
 @pytest.fixture(scope='session')
+def dpt_dir(save_model):
+    """A whole model for depth, as released ones are."""
+    from transformers import DPTConfig, DPTForDepthEstimation
+
+    config = DPTConfig(
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        image_size=64,
+        patch_size=16,
+        backbone_out_indices=[0, 1, 2, 3],
+        neck_hidden_sizes=[8, 8, 8, 8],
+        fusion_hidden_size=8,
+    )
+    return save_model('dpt', lambda: DPTForDepthEstimation(config))
+
+
+@pytest.fixture(scope='session')
 def save_clip(tmp_path_factory):
     """Save an open_clip model of a config as a `local-dir:` folder."""
     import open_clip

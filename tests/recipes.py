@@ -14,7 +14,16 @@ from safetensors.torch import save_file
 CONFIGS = Path(__file__).parents[1] / 'configs' / 'distill'
 RECIPES = sorted(CONFIGS.glob('*.py'))
 # fixtures of small models, without `_dir`
-SMALL_MODELS = ('dinov2', 'dinov3', 'clip', 'siglip', 'grounding_dino', 'mm_grounding_dino', 'sam2')
+SMALL_MODELS = (
+    'dinov2',
+    'dinov3',
+    'clip',
+    'siglip',
+    'grounding_dino',
+    'mm_grounding_dino',
+    'sam2',
+    'dpt',
+)
 TINY_VIT = dict(depth=1, embed_dim=48, num_heads=4)
 
 
@@ -37,7 +46,11 @@ def shrink(cfg: Config, models: Mapping[str, Path], folder: Path) -> Config:
     if 'blocks' in student:
         student.blocks = list(blocks)
         cfg.model.projector.update(num_blocks=len(blocks), last_hidden=32)
-    cfg.model.setdefault('projector', {}).hidden = 16
+    projector = cfg.model.setdefault('projector', {})
+    if 'num_heads' in projector:
+        projector.num_heads = 4
+    else:
+        projector.hidden = 16
     for name, teacher in cfg.model.teachers.items():
         cfg.model.teachers[name] = _teacher(teacher, models, folder)
     for stream in cfg.train_dataloader.values():
@@ -61,19 +74,21 @@ def _teacher(teacher: Any, models: Mapping[str, Path], folder: Path) -> dict[str
         return dict(type=kind, source=str(models[family]))
     if kind == 'kpu_mm.TransformersTeacher':
         size = tuple(_size(side) for side in teacher.resolution)
-        return dict(type=kind, source=str(models['sam2']), resolution=size)
+        family = 'sam2' if 'sam2' in teacher.source else 'dpt'
+        return dict(type=kind, source=str(models[family]), resolution=size)
     assert kind == 'kpu_mm.TimmTeacher'
     options = {**teacher.get('options', {}), **TINY_VIT}
-    size = (_size(1024) if 'samvit' in teacher.model else 64,) * 2
+    any_size = options.get('dynamic_img_size', False)
+    # whole patches of 14 or 16
+    size = (_size(1024) if 'samvit' in teacher.model else 56 if any_size else 64,) * 2
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = timm.create_model(teacher.model, img_size=size, **options)
     path = folder / f'{teacher.model}.safetensors'
     if not path.exists():
         save_file({k: v.contiguous() for k, v in model.state_dict().items()}, path)
-    return dict(
-        type=kind, model=teacher.model, checkpoint=str(path), resolution=size, options=options
-    )
+    shrunk = dict(checkpoint=str(path), options=options)
+    return dict(teacher, **shrunk, resolution=None if any_size else size)
 
 
 def _dino(source: str) -> str:

@@ -1,8 +1,7 @@
-# UNIC (https://arxiv.org/abs/2408.05088) on 4 GPUs with 128 images each: a
-# layer-wise projectors, targets with mean 0 and variance 1 in each channel,
-# teacher dropping, the same images for all. Numbers are those of the authors'
-# code. What differs: statistics of the targets are measured before training
-# and fixed, not moving averages; there is no drop path; the last block's
+# UNIC (https://arxiv.org/abs/2408.05088) on 4 GPUs with 128 images each:
+# layer-wise projectors, targets with mean 0 and variance 1 in each channel by
+# moving averages, teacher dropping, the same images for all. Numbers are those
+# of the authors' code. What differs: there is no drop path; the last block's
 # features have passed the final norm. iBOT and dBOT are put where
 # `checkpoint` says, as timm names their weights.
 _base_ = [
@@ -34,7 +33,7 @@ model = dict(
     ),
     streams=dict(dino='images', deit3='images', ibot='images', dbot_ft='images'),
     terms=dict(s2t=1.0),
-    normalizer=dict(type='kpu_mm.StandardNormalizer'),
+    normalizer=dict(type='kpu_mm.MovingNormalizer', updates=max_iters, by='average', eps=1e-6),
     projector=dict(type='kpu_mm.LayerwiseProjector', num_blocks=12, hidden=768, last_hidden=3072),
     # the mean over CLS and patches of half cosine, half smooth L1
     align=dict(

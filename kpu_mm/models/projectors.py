@@ -37,6 +37,10 @@ class MLPProjector(nn.Module):
         in_channels: Channels of each map.
         out_channels: Channels of each projected map.
         hidden: Hidden channels. Defaults to 768.
+
+    Attributes:
+        out_summary: Channels of the projected summary; None if there is none.
+        out_channels: Channels of each projected map.
     """
 
     def __init__(
@@ -48,6 +52,8 @@ class MLPProjector(nn.Module):
         hidden: int = 768,
     ) -> None:
         super().__init__()
+        self.out_summary = None if in_summary is None else out_summary
+        self.out_channels = tuple(out_channels)
         self.summary: Any = None
         if in_summary is not None and out_summary is not None:
             self.summary = self.build(in_summary, hidden, out_summary)

@@ -145,13 +145,13 @@ class TeacherLink(nn.Module):
     @property
     def summary_channels(self) -> int | None:
         """Channels of the summary that :meth:`infer` gives, if any."""
-        summary = self.s2t.summary
-        return None if summary is None else summary[-1].out_features
+        channels: int | None = self.s2t.out_summary
+        return channels
 
     @property
     def channels(self) -> tuple[int, ...]:
         """Channels of the maps that :meth:`infer` gives."""
-        return tuple(self.s2t.maps[k][-1].out_features for k in self.closest)
+        return tuple(self.s2t.out_channels[k] for k in self.closest)
 
     def infer(self, student: Features, size: tuple[int, int]) -> Features:
         """What the student takes the teacher's features to be.

@@ -110,3 +110,16 @@ def test_float32_under_autocast(dtype):
     # parallel vectors: only 0.1 * (100 - 0.5) is left; 64 * 200^2 would
     # overflow float16
     torch.testing.assert_close(loss, torch.tensor([9.95]))
+
+
+def test_dune_loss():
+    """The mean over the outputs that a teacher has of half cosine, half smooth L1."""
+    torch.manual_seed(0)
+    x, y = torch.randn(2, 3, 8)
+    v, w = torch.randn(2, 3, 8, 4, 4)
+    loss = AlignLoss(0.5, 0.5, 0.5, summary_smooth_l1=0.5, average=True)
+    summaries = 0.5 * cosine_loss(x, y) + 0.5 * smooth_l1_loss(x, y)
+    maps = (0.5 * cosine_loss(v, w) + 0.5 * smooth_l1_loss(v, w)).mean((1, 2))
+    first = Features(x, (v,))
+    torch.testing.assert_close(loss(first, Features(y, (w,))), (summaries + maps) / 2)
+    torch.testing.assert_close(loss(first, Features(None, (w,))), maps)

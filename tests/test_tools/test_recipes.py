@@ -18,6 +18,7 @@ TEACHERS = {
     'radio_vitb': ('clip', 'siglip', 'dinov2', 'sam'),
     'radio-mixed_vitb': ('clip', 'siglip', 'dinov2', 'sam'),
     'kpu_vitb_modern': ('siglip', 'grounding_dino', 'sam'),
+    'dune_vitb': ('dinov2', 'depth', 'multi_hmr'),
 }
 
 
@@ -74,7 +75,14 @@ def test_trains_and_logs_its_weights(name, models, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     'name',
-    ['base-a_vitb', 'grounding-dino-only_vitb', 'unic_vitb', 'radio-mixed_vitb', 'kpu_vitb_modern'],
+    [
+        'base-a_vitb',
+        'grounding-dino-only_vitb',
+        'unic_vitb',
+        'radio-mixed_vitb',
+        'kpu_vitb_modern',
+        'dune_vitb',
+    ],
 )
 def test_resumes_after_a_kill(name, models, tmp_path):
     config = write_config(name, models, tmp_path)

@@ -14,7 +14,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from rehearsal import report
 from rehearsal.report import GPU, Report
-from rehearsal.untrained import untrained
+from rehearsal.untrained import ARCHITECTURES, untrained
 
 from kpu_mm.models.kpu_distiller import KPUDistiller
 from kpu_mm.models.level_map import map_levels
@@ -68,7 +68,11 @@ def test_models_in_the_cache_of_the_hub_are_known(dinov2_dir, tmp_path, monkeypa
 
 @pytest.mark.parametrize(
     ('name', 'channels'),
-    [('kpu_vitb', (256, 512, 1024)), ('kpu_vitb_grounding-dino-tiny', (192, 384, 768))],
+    [
+        ('kpu_vitb', (256, 512, 1024)),
+        ('kpu_vitb_modern', (256, 512, 1024)),
+        ('kpu_vitb_grounding-dino-tiny', (192, 384, 768)),
+    ],
 )
 def test_projectors_have_the_widths_of_released_teachers(name, channels):
     cfg = Config.fromfile(CONFIGS / 'distill' / f'{name}.py').model
@@ -80,6 +84,31 @@ def test_projectors_have_the_widths_of_released_teachers(name, channels):
     link = build_link(levels, student, teacher, dict(s2t=1.0, t2s=1.0), cfg.projector, None, 1.0)
     assert link.channels == channels
     assert [mlp[0].in_features for mlp in link.t2s.maps] == [*channels]
+
+
+@pytest.mark.parametrize('path', sorted((CONFIGS / 'distill').glob('*.py')), ids=lambda p: p.stem)
+def test_knows_the_models_of_all_recipes(path):
+    model = Config.fromfile(path).model
+    named = [model.student.sentinel, *(t.get('source') for t in model.teachers.values())]
+    assert {name for name in named if isinstance(name, str)} <= set(ARCHITECTURES)
+
+
+def test_the_sizes_of_released_models():
+    cfg = Config.fromfile(CONFIGS / 'distill' / 'kpu_vitb_modern.py').model
+    dune = Config.fromfile(CONFIGS / 'distill' / 'dune_vitb.py').model
+    with untrained():
+        sam, depth, hmr = map(
+            MODELS.build, (cfg.teachers.sam, dune.teachers.depth, dune.teachers.multi_hmr)
+        )
+        dinov3 = DINOViT(cfg.student.sentinel)
+    assert (sam.channels, sam.strides) == ((256, 256, 256), (4, 8, 16))
+    assert (depth.channels, hmr.channels, hmr.summary_channels) == ((1024,), (1024,), None)
+    millions = [
+        round(sum(p.numel() for p in model.parameters()) / 1e6)
+        for model in (sam.model, depth.model.encoder, hmr.model, dinov3.model)
+    ]
+    # published: 69 (with the neck), ViT-L 302 to 304, ViT-B 86
+    assert millions == [69, 302, 304, 86]
 
 
 def test_the_step_waits_once_and_late(counted):

@@ -145,7 +145,7 @@ class BaseNormalizer(nn.Module):
                 "add dict(type='kpu_mm.NormalizerFitHook') to the hooks, "
                 'which fits it before training, or load a checkpoint that has them.'
             )
-        return self._change(features, lambda a: a.forward)
+        return self._change(features, self._outputs())
 
     def invert(self, features: Features) -> Features:
         """Bring normalised features back to the teacher's space.
@@ -153,7 +153,8 @@ class BaseNormalizer(nn.Module):
         Args:
             features: Summary (B, D) and maps, each (B, C_i, H_i, W_i).
         """
-        return self._change(features, lambda a: a.invert)
+        inverse = {name: a.invert for name, a in self._outputs().items()}
+        return self._change(features, inverse)
 
     def get_extra_state(self) -> Tensor:
         """The kind of normaliser, as JSON in a uint8 tensor."""
@@ -185,18 +186,19 @@ class BaseNormalizer(nn.Module):
         return outputs
 
     def _change(
-        self, features: Features, direction: Callable[[AffineMap], Callable[[Tensor], Tensor]]
+        self, features: Features, change: Mapping[str, Callable[[Tensor], Tensor]]
     ) -> Features:
+        """Change each output by its own map, (..., C) -> (..., C)."""
         device = features.maps[0].device.type
         # A whitening scales by up to 1e5; bfloat16 would keep 8 bits of that.
         with torch.autocast(device, enabled=False):
             summary = features.summary
-            if summary is not None and self.summary is not None:
-                summary = direction(self.summary)(summary)
+            if summary is not None and 'summary' in change:
+                summary = change['summary'](summary)
             maps = tuple(
                 # over channels: (B, C, H, W) -> (B, H, W, C) and back
-                direction(a)(m.movedim(1, -1)).movedim(-1, 1)
-                for a, m in zip(self.maps, features.maps, strict=True)
+                change[f'map {i}'](m.movedim(1, -1)).movedim(-1, 1)
+                for i, m in enumerate(features.maps)
             )
         return features._replace(summary=summary, maps=maps)
 

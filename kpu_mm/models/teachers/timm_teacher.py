@@ -38,6 +38,8 @@ class TimmTeacher(BaseTeacher):
         options: More arguments of ``timm.create_model``, such as
             ``dict(dynamic_img_size=True)`` for a ViT that interpolates its
             positions to any size. Defaults to None.
+        summary: Whether the pooled features are the summary; else there is
+            none. Defaults to True.
 
     Raises:
         RuntimeError: If the weights don't fill the model.
@@ -53,6 +55,7 @@ class TimmTeacher(BaseTeacher):
         std: Sequence[float] | None = None,
         resolution: tuple[int, int] | None = None,
         options: dict[str, Any] | None = None,
+        summary: bool = True,
     ) -> None:
         options = dict(options or {})
         stated_normalization(mean, std)  # both, or neither
@@ -77,6 +80,7 @@ class TimmTeacher(BaseTeacher):
         )
         self.indices = indices if isinstance(indices, int) else list(indices)
         self.model = built
+        self.summary = summary
         self.probe()
 
     def extract(self, images: Tensor, mask: Tensor | None) -> Features:
@@ -87,12 +91,12 @@ class TimmTeacher(BaseTeacher):
             mask: Not used: padding is zero and part of the image.
 
         Returns:
-            Pooled features (B, D) and the maps (B, C, H, W).
+            Pooled features (B, D) or None, and the maps (B, C, H, W).
         """
         # norm=True: as the model's own head gets its features
         model: Any = self.model
         last, maps = model.forward_intermediates(
             images, indices=self.indices, norm=True, output_fmt='NCHW'
         )
-        summary = model.forward_head(last, pre_logits=True)
+        summary = model.forward_head(last, pre_logits=True) if self.summary else None
         return Features(summary, tuple(maps))

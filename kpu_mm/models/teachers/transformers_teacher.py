@@ -160,7 +160,7 @@ class TransformersTeacher(BaseTeacher):
 def _size_divisor(config: Any) -> int:
     """Images must have sides that are multiples of this many pixels."""
     vision = getattr(config, 'vision_config', config)
-    hiera = getattr(vision, 'backbone_config', None)
+    hiera: Any = getattr(vision, 'backbone_config', None)
     if getattr(hiera, 'model_type', None) == 'sam2_hiera_det_model':
         # whole windows of positions, and maps that can be halved to the last
         window, halvings = hiera.window_size_per_stage[0], hiera.num_query_pool_stages

@@ -72,6 +72,16 @@ def test_students_give_features_of_the_teacher_s_own_space(build, images, tmp_pa
     check(model, images, read_student(config, tmp_path / 'a.pth').links)
 
 
+def test_moving_averages_are_folded(build, images, tmp_path):
+    config, model = build(normalizer=dict(type='kpu_mm.MovingNormalizer', updates=9))
+    batch = dict(images=images, mask=None)
+    for _ in range(2):
+        model.train()(dict(dino=batch, gdino=batch))
+    assert (model.links['gdino'].normalizer.maps[0].inverse != 1).all()
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'a.pth')
+    check(model.eval(), images, read_student(config, tmp_path / 'a.pth').links)
+
+
 def test_summary_that_was_not_normalised(build, images, tmp_path):
     config, model = build(normalizer=dict(type='kpu_mm.PHISNormalizer', summary=False))
     torch.save(dict(state_dict=model.state_dict()), tmp_path / 'a.pth')

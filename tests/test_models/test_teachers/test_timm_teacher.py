@@ -45,6 +45,17 @@ def test_equals_a_vit(saved):
 
 
 @torch.no_grad()
+def test_summary_may_be_left_out(saved):
+    path, _ = saved('test_vit')
+    with_summary, without = (TimmTeacher('test_vit', path, summary=s) for s in (True, False))
+    images = torch.rand(1, 3, 160, 160) * 255
+    features = without(images)
+    assert features.summary is None
+    assert without.summary_channels is None
+    assert torch.equal(features.maps[0], with_summary(images).maps[0])
+
+
+@torch.no_grad()
 def test_stages_of_a_convnet(saved):
     path, model = saved('test_resnet')
     teacher = TimmTeacher('test_resnet', path, indices=[1, 2, 3, 4])

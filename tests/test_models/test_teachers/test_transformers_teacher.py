@@ -6,6 +6,7 @@ from transformers import (
     ConvNextModel,
     Dinov2Backbone,
     Dinov2Model,
+    DPTForDepthEstimation,
     Sam2Model,
     SamConfig,
     SamModel,
@@ -144,6 +145,15 @@ def test_sam2_takes_whole_windows(sam2_dir):
     assert teacher(torch.rand(1, 3, 70, 100) * 255).maps[0].shape[-2:] == (16, 24)
     with pytest.raises(ValueError, match='no summary: set summary=None'):
         TransformersTeacher(str(sam2_dir), summary='cls')
+
+
+@torch.no_grad()
+def test_equals_the_encoder_of_a_model_for_depth(dpt_dir):
+    teacher = TransformersTeacher(str(dpt_dir))
+    images = torch.rand(1, 3, 64, 96) * 255
+    model = DPTForDepthEstimation.from_pretrained(dpt_dir)
+    tokens = model.dpt(teacher.prepare(images)[0]).last_hidden_state
+    assert torch.equal(teacher(images).maps[0].flatten(2).transpose(1, 2), tokens[:, 1:])
 
 
 @torch.no_grad()

@@ -46,6 +46,24 @@ _BERT = dict(
 _GROUNDING_DINO = dict(
     model_type='grounding-dino', text_config=_BERT, encoder_layers=1, decoder_layers=1
 )
+_SWIN_B = dict(
+    _SWIN,
+    image_size=384,
+    embed_dim=128,
+    depths=[2, 2, 18, 2],
+    num_heads=[4, 8, 16, 32],
+    window_size=12,
+)
+# SAM 2.1's base plus: https://github.com/facebookresearch/sam2
+_HIERA_B = dict(
+    hidden_size=112,
+    num_attention_heads=2,
+    blocks_per_stage=[2, 3, 16, 3],
+    embed_dim_per_stage=[112, 224, 448, 896],
+    num_attention_heads_per_stage=[2, 4, 8, 16],
+    global_attention_blocks=[12, 16, 20],
+    window_positional_embedding_background_size=[14, 14],
+)
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     **{f'facebook/dinov2-{size}': dict(_DINOV2, **vit) for size, vit in _VIT_SIZES.items()},
     **{
@@ -55,16 +73,24 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     'IDEA-Research/grounding-dino-tiny': dict(
         _GROUNDING_DINO, backbone_config=dict(_SWIN, window_size=7)
     ),
-    'IDEA-Research/grounding-dino-base': dict(
-        _GROUNDING_DINO,
-        backbone_config=dict(
-            _SWIN,
-            image_size=384,
-            embed_dim=128,
-            depths=[2, 2, 18, 2],
-            num_heads=[4, 8, 16, 32],
-            window_size=12,
-        ),
+    'IDEA-Research/grounding-dino-base': dict(_GROUNDING_DINO, backbone_config=_SWIN_B),
+    'openmmlab-community/mm_grounding_dino_base_all': dict(
+        _GROUNDING_DINO, model_type='mm-grounding-dino', backbone_config=_SWIN_B
+    ),
+    'facebook/dinov3-vitb16-pretrain-lvd1689m': dict(
+        _VIT_SIZES['base'],
+        model_type='dinov3_vit',
+        intermediate_size=3072,
+        patch_size=16,
+        num_register_tokens=4,
+    ),
+    'facebook/sam2.1-hiera-base-plus': dict(
+        model_type='sam2_vision_model',
+        backbone_config=_HIERA_B,
+        backbone_channel_list=[896, 448, 224, 112],
+    ),
+    'Intel/dpt-large': dict(
+        _VIT_SIZES['large'], model_type='dpt', intermediate_size=4096, image_size=384, patch_size=16
     ),
 }
 
