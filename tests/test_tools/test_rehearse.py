@@ -100,7 +100,7 @@ def test_the_sizes_of_released_models():
         sam, depth, hmr = map(
             MODELS.build, (cfg.teachers.sam, dune.teachers.depth, dune.teachers.multi_hmr)
         )
-        dinov3 = DINOViT(cfg.student.sentinel)
+        dinov3 = TransformersViT(cfg.student.sentinel)
     assert (sam.channels, sam.strides) == ((256, 256, 256), (4, 8, 16))
     assert (depth.channels, hmr.channels, hmr.summary_channels) == ((1024,), (1024,), None)
     millions = [
