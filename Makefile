@@ -16,6 +16,10 @@ PY ?= $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV)/bin/python,$(VENV)/bin/python)
 # `make test TESTS=tests/test_models ARGS='-x -k clip'`
 TESTS ?= tests projects
 ARGS ?=
+# `make real`: a folder of photographs without labels, and one in ImageNet's
+# layout that is never trained on; more arguments for agreement.py in ARGS
+PHOTOS ?=
+LABELLED ?=
 # processes that share the tests; each computes with one thread
 JOBS ?= auto
 
@@ -32,7 +36,7 @@ PINNED := $(RUN) $(PIP) --no-warn-conflicts -c requirements/constraints.txt
 MM := tools/install/install_mm.py
 MM_FILES := $(wildcard tools/install/*.py) requirements/mminstall.txt
 
-.PHONY: help install demo reproduce docs test lint format clean
+.PHONY: help install demo real reproduce docs test lint format clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 10
@@ -66,6 +70,11 @@ $(STAMPS)/test: $(STAMPS)/lint requirements/downstream.txt \
 	$(RUN) $(MM) --for downstream
 	@touch $@
 
+# released weights, which no other target needs
+$(STAMPS)/real: $(STAMPS)/lint requirements/real.txt
+	$(PINNED) -r requirements/real.txt
+	@touch $@
+
 # The reference imports every module, and the quick start trains.
 $(STAMPS)/docs: $(STAMPS)/test requirements/docs.txt
 	$(PINNED) -r requirements/docs.txt
@@ -82,6 +91,11 @@ install: $(if $(filter $(VENV)/%,$(PY)),$(STAMPS)/venv)  ## install kpu_mm for u
 
 demo: $(STAMPS)/demo  ## distil two small trained teachers on the CPU, test, draw, export
 	OMP_NUM_THREADS=1 $(RUN) -m projects.micro_lab.demo --work-dir work_dirs/demo
+
+real: $(STAMPS)/real  ## a released model, bit for bit; with PHOTOS=folder, a student of it
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -m real projects/real_model
+	$(if $(PHOTOS),OMP_NUM_THREADS=1 $(RUN) -m projects.real_model.agreement --photos '$(PHOTOS)' \
+	    $(if $(LABELLED),--labelled '$(LABELLED)') $(ARGS))
 
 reproduce: $(STAMPS)/test  ## the paper's tables at micro size, on the CPU, in hours
 	$(RUN) -m projects.micro_lab.reproduce --work-dir work_dirs/reproduce

@@ -61,6 +61,8 @@ EXTRAS = {
     name: read_requirements(name) for name in ('demo', 'downstream', 'export', 'page', 'tests')
 }
 EXTRAS['all'] = sorted({line for lines in EXTRAS.values() for line in lines})
+# not in 'all': released weights, which only projects/real_model reads
+EXTRAS['real'] = read_requirements('real')
 
 setup(
     name='kpu_mm',

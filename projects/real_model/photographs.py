@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from timm.data import ImageNetInfo
 from torch import Tensor
 
 from kpu_mm.analysis.batches import first_batches, labelled_images
-from kpu_mm.registry import DATASETS
+from kpu_mm.datasets.image_sources import IMAGE_EXTENSIONS, normalised_extensions
 
 PARTS = ('train', 'validation', 'test')
 # Of ten files in the order of their names one is for validation and one for
@@ -46,8 +47,9 @@ def split_photographs(folder: Path, out: Path) -> dict[str, int]:
     Raises:
         ValueError: If there are fewer than ten.
     """
-    source: Any = DATASETS.build(dict(type='kpu_mm.FolderSource', root=str(folder)))
-    paths = sorted(str(folder.absolute() / source.name(i)) for i in range(len(source)))
+    found = folder.absolute().rglob('*')
+    suffixes = normalised_extensions(IMAGE_EXTENSIONS)
+    paths = sorted(str(path) for path in found if path.suffix.lower() in suffixes)
     if len(paths) < _EVERY:
         raise ValueError(
             f"'{folder}' has {len(paths)} images; the experiment needs {_EVERY} at least, and some "
@@ -58,7 +60,8 @@ def split_photographs(folder: Path, out: Path) -> dict[str, int]:
     parts = dict(held_out, train=[path for path in paths if path not in kept])
     out.mkdir(parents=True, exist_ok=True)
     for part, names in parts.items():
-        (out / f'{part}.txt').write_text('\n'.join(names) + '\n', encoding='utf-8')
+        # in the file system's encoding, which ListSource reads
+        (out / f'{part}.txt').write_bytes(os.fsencode('\n'.join(names) + '\n'))
     return {part: len(parts[part]) for part in PARTS}
 
 
@@ -77,9 +80,11 @@ def squares(listing: Path, size: int, limit: int) -> Iterator[Photographs]:
         type='kpu_mm.DecodeRandomResizedCrop', size=size, scale=(1.0, 1.0), ratio=(1.0, 1.0)
     )
     dataset = dict(
-        type='kpu_mm.UnlabeledImages', sources=source, pipeline=[crop, dict(type='kpu_mm.PackImage')]
+        type='kpu_mm.UnlabeledImages',
+        sources=source,
+        pipeline=[crop, dict(type='kpu_mm.PackImage')],
     )
-    count = min(limit, sum(bool(line.strip()) for line in listing.open(encoding='utf-8')))
+    count = min(limit, len(listing.read_bytes().splitlines()))
     for batch in first_batches('photographs', dict(batch_size=_BATCH, dataset=dataset), count):
         yield Photographs(batch.images)
 

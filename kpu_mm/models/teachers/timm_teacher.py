@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import timm
 from torch import Tensor
 
 from kpu_mm.registry import MODELS
@@ -33,8 +34,9 @@ class TimmTeacher(BaseTeacher):
         mean: Mean in units of [0, 1]; None takes the model's. Defaults to
             None.
         std: Standard deviation, as ``mean``. Defaults to None.
-        resolution: Interpolate positions to this (H, W); None keeps the
-            size of a model that takes one only. Defaults to None.
+        resolution: Resize every image to this (H, W), and interpolate the
+            positions of a model that takes one size only; None keeps that
+            size, and the images' for other models. Defaults to None.
         options: More arguments of ``timm.create_model``, such as
             ``dict(dynamic_img_size=True)`` for a ViT that interpolates its
             positions to any size. Defaults to None.
@@ -59,7 +61,9 @@ class TimmTeacher(BaseTeacher):
     ) -> None:
         options = dict(options or {})
         stated_normalization(mean, std)  # both, or neither
-        if resolution is not None:
+        default = timm.get_pretrained_cfg(model.partition('.')[0])
+        # a convolutional network, say, takes any size and has no such argument
+        if resolution is not None and (default is None or default.fixed_input_size):
             options = dict(options, img_size=resolution)
         built = load_timm(model, checkpoint, options)
         if not hasattr(built, 'forward_intermediates'):

@@ -8,7 +8,7 @@ _base_ = [
 ]
 folder = '{{$KPU_MM_REAL:work_dirs/real}}'
 size = 96
-max_iters = 2500
+max_iters = 2200
 
 model = dict(
     type='kpu_mm.KPUDistiller',
@@ -34,8 +34,10 @@ model = dict(
     ),
     terms=dict(s2t=1.0),
     projector=dict(type='kpu_mm.MLPProjector', hidden=512),
-    # The classifier needs the length of the summary, which no cosine sees.
-    normalizer=dict(type='kpu_mm.StandardNormalizer'),
+    # Centres and scales; differences keep the proportions that the classifier
+    # was trained with.
+    normalizer=dict(type='kpu_mm.PHISNormalizer'),
+    # The classifier also needs the length of the summary, which no cosine sees.
     align=dict(type='kpu_mm.AlignLoss', summary_smooth_l1=1.0),
 )
 
@@ -59,8 +61,6 @@ optim_wrapper = dict(type='OptimWrapper', optimizer=dict(lr=1e-3))
 param_scheduler = dict(T_max=max_iters)
 train_cfg = dict(max_iters=max_iters)
 default_hooks = dict(
-    logger=dict(interval=50),
-    checkpoint=dict(interval=500),
-    normalizer_fit=dict(num_images=2000),
+    logger=dict(interval=50), checkpoint=dict(interval=500), normalizer_fit=dict(num_images=2000)
 )
 custom_hooks = [dict(type='kpu_mm.NonFiniteHook'), dict(type='kpu_mm.SkippedImagesHook')]

@@ -96,7 +96,9 @@ def test_refuses_another_file(tmp_path, monkeypatch):
     package = tmp_path / 'other_model'
     (package / 'models').mkdir(parents=True)
     (package / '__init__.py').touch()
-    save_file({'x': torch.zeros(1)}, package / 'models' / f'efficientnet-lite0-{lite0.SHA256[:8]}.pth')
+    save_file(
+        {'x': torch.zeros(1)}, package / 'models' / f'efficientnet-lite0-{lite0.SHA256[:8]}.pth'
+    )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(lite0, 'PACKAGE', 'other_model')
     with pytest.raises(RuntimeError, match='has sha256'):

@@ -77,6 +77,16 @@ def test_another_resolution(saved):
     assert teacher(torch.rand(1, 3, 50, 50)).maps[0].shape[2:] == (6, 8)
 
 
+@torch.no_grad()
+def test_another_resolution_of_a_convnet(saved):
+    path, model = saved('test_resnet')
+    teacher = TimmTeacher('test_resnet', path, resolution=(96, 128))
+    images = torch.randint(0, 256, (2, 3, 50, 50), dtype=torch.uint8)
+    x, _ = teacher.prepare(images)
+    assert x.shape == (2, 3, 96, 128)
+    assert torch.equal(teacher(images).maps[0], model.forward_features(x))
+
+
 def test_keeps_no_second_copy_of_the_weights(saved):
     teacher = TimmTeacher('test_vit', saved('test_vit')[0])
     assert 'state_dict' not in teacher.model.pretrained_cfg
