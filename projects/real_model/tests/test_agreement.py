@@ -57,7 +57,7 @@ def test_the_way_into_the_classifier(config, checkpoint):
     link = distiller.links['lite0']
     summary = link.s2t.summary(distiller.student.encode(IMAGES).summary)
     statistics = link.normalizer.summary
-    summary = summary * statistics.inverse + statistics.mean
+    summary = summary @ statistics.inverse.T + statistics.mean
     last = teacher.model.fc
     expected = (summary @ last.weight.T + last.bias).argmax(1)
     assert torch.equal(models['student'](IMAGES), expected)
