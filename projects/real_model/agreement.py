@@ -28,6 +28,7 @@ from torch import Tensor
 from kpu_mm.analysis.distilled import all_models, load_distiller
 from kpu_mm.models.kpu_distiller import KPUDistiller
 from kpu_mm.registry import MODELS
+from kpu_mm.utils.command_line import refusing
 from kpu_mm.weights.state_dict import load_state
 
 from .lite0 import write_weights
@@ -156,7 +157,8 @@ def train(folder: Path, options: list[str]) -> Path:
     if options:
         command += ['--cfg-options', *options]
     env = {'OMP_NUM_THREADS': '1', **os.environ, 'PYTHONPATH': str(ROOT)}
-    subprocess.run(command, cwd=ROOT, env=env, check=True)
+    if code := subprocess.run(command, cwd=ROOT, env=env).returncode:
+        sys.exit(code)  # the tool has said why
     return Path((run / 'last_checkpoint').read_text().strip())
 
 
@@ -190,22 +192,24 @@ def main() -> None:
     args = parser.parse_args()
     folder = args.work_dir.absolute()
     os.environ['KPU_MM_REAL'] = str(folder)
-    write_weights(folder / 'lite0.safetensors')
-    print('Photographs:', split_photographs(args.photos, folder / 'photographs'), flush=True)
+    with refusing():
+        write_weights(folder / 'lite0.safetensors')
+        counts = split_photographs(args.photos, folder / 'photographs')
+        if args.labelled is not None:
+            own = imagenet_photographs(args.labelled, OWN_SIZE, args.limit)
+    print('Photographs:', counts, flush=True)
     checkpoint = train(folder, args.cfg_options)
 
     config = Config.fromfile(next((folder / 'run').glob('*.py')))
-    distiller = load_distiller(config.model, checkpoint, term='s2t')
-    models = classifiers(distiller)
+    models = classifiers(load_distiller(config.model, checkpoint, term='s2t'))
     models['untrained'] = classifiers(untrained(config, checkpoint))['student']
     listing = folder / 'photographs' / f'{args.part}.txt'
     results = {args.part: shares(name_classes(models, squares(listing, config.size, args.limit)))}
     if args.labelled is not None:
-        photographs = imagenet_photographs(args.labelled, config.size, args.limit)
-        results['labelled'] = shares(name_classes(models, photographs))
-        photographs = imagenet_photographs(args.labelled, OWN_SIZE, args.limit)
+        labelled = imagenet_photographs(args.labelled, config.size, args.limit)
+        results['labelled'] = shares(name_classes(models, labelled))
         teacher = dict(teacher=models['teacher'])
-        results[f'labelled, {OWN_SIZE} px'] = shares(name_classes(teacher, photographs))
+        results[f'labelled, {OWN_SIZE} px'] = shares(name_classes(teacher, own))
     (folder / 'results.json').write_text(json.dumps(results, indent=2) + '\n')
     show(results)
     if not is_clear(results[args.part]):

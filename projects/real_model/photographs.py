@@ -45,7 +45,7 @@ def split_photographs(folder: Path, out: Path) -> dict[str, int]:
         How many each part has.
 
     Raises:
-        ValueError: If there are fewer than ten.
+        ValueError: If there are fewer than ten, or OUT has lists of others.
     """
     found = folder.absolute().rglob('*')
     suffixes = normalised_extensions(IMAGE_EXTENSIONS)
@@ -61,7 +61,13 @@ def split_photographs(folder: Path, out: Path) -> dict[str, int]:
     out.mkdir(parents=True, exist_ok=True)
     for part, names in parts.items():
         # in the file system's encoding, which ListSource reads
-        (out / f'{part}.txt').write_bytes(os.fsencode('\n'.join(names) + '\n'))
+        content, listing = os.fsencode('\n'.join(names) + '\n'), out / f'{part}.txt'
+        if listing.exists() and listing.read_bytes() != content:
+            raise ValueError(
+                f"'{listing}' is of other photographs, on which the run in this folder was "
+                'trained; choose another --work-dir.'
+            )
+        listing.write_bytes(content)
     return {part: len(parts[part]) for part in PARTS}
 
 
@@ -110,5 +116,4 @@ def imagenet_photographs(folder: Path, size: int, limit: int) -> Iterator[Photog
         )
     # a folder's place among those that are there -> its place among all 1000
     classes = torch.tensor([known[name] for name in names])
-    for images, folders in loader:
-        yield Photographs(images, classes[folders])
+    return (Photographs(images, classes[folders]) for images, folders in loader)

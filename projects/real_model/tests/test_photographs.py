@@ -35,6 +35,13 @@ def test_parts_are_disjoint_and_complete(folder, tmp_path):
     assert (tmp_path / 'lists' / 'test.txt').read_bytes() == before
 
 
+def test_refuses_other_photographs_for_the_same_run(folder, tmp_path):
+    split_photographs(folder, tmp_path / 'lists')
+    paint(folder / 'new.png', 1)
+    with pytest.raises(ValueError, match='is of other photographs'):
+        split_photographs(folder, tmp_path / 'lists')
+
+
 def test_too_few(folder, tmp_path):
     for path in sorted(folder.rglob('*.png'))[9:]:
         path.unlink()
@@ -72,4 +79,4 @@ def test_classes_of_synsets(tmp_path):
     assert found == {1.0: 967, 2.0: 0, 3.0: 968}
     paint(tmp_path / 'cats' / 'a.png', 4)
     with pytest.raises(ValueError, match="a folder 'cats', which is no synset"):
-        next(imagenet_photographs(tmp_path, 32, 10))
+        imagenet_photographs(tmp_path, 32, 10)
