@@ -37,7 +37,7 @@ def test_make_parses_and_helps():
     done = run('make', '-C', ROOT, '--no-print-directory')
     assert (done.returncode, done.stderr) == (0, '')
     targets = [line.split()[0] for line in done.stdout.splitlines()]
-    expected = 'help install demo reproduce docs test lint format clean'
+    expected = 'help install demo real reproduce docs test lint format clean'
     assert set(targets) == set(expected.split())
 
 
