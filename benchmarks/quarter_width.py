@@ -40,6 +40,15 @@ DINOS = {
         num_register_tokens=4,
         **VIT_B,
     ),
+    'facebook/dinov3-vitl16-pretrain-lvd1689m': dict(
+        model_type='dinov3_vit',
+        patch_size=16,
+        hidden_size=256,
+        intermediate_size=1024,
+        num_hidden_layers=24,
+        num_attention_heads=4,
+        num_register_tokens=4,
+    ),
     'facebook/dinov2-with-registers-large': dict(
         model_type='dinov2_with_registers',
         hidden_size=256,
@@ -56,7 +65,11 @@ DINOS = {
 }
 DINO_SIZES = dict(image_size=518, patch_size=14)
 SAM = dict(embed_dim=320, num_heads=4)
-TIMM_WIDTHS = {'base': dict(embed_dim=192, num_heads=3), 'large': dict(embed_dim=256, num_heads=4)}
+TIMM_WIDTHS = {
+    'base': dict(embed_dim=192, num_heads=3),
+    'large': dict(embed_dim=256, num_heads=4),
+    'so400m': dict(embed_dim=288, num_heads=4),
+}
 NORMALISATION = dict(image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225])
 
 
@@ -135,7 +148,7 @@ def _clip(teacher: Any, folder: Path) -> Path:
 
 def _timm(teacher: Any, folder: Path) -> dict[str, Any]:
     sam = 'samvit' in teacher.model
-    width = SAM if sam else TIMM_WIDTHS['large' if 'large' in teacher.model else 'base']
+    width = next((w for name, w in TIMM_WIDTHS.items() if name in teacher.model), SAM)
     options = {**teacher.get('options', {}), **width}
     size = (512, 512) if sam else (224, 224)
     path = folder / f'{teacher.model}.safetensors'
@@ -144,7 +157,7 @@ def _timm(teacher: Any, folder: Path) -> dict[str, Any]:
         state = model.state_dict()
         save_file({k: v.contiguous() for k, v in state.items()}, path)
     shrunk = dict(checkpoint=str(path), options=options)
-    any_size = options.get('dynamic_img_size', False)
+    any_size = options.get('dynamic_img_size', 'naflex' in teacher.model)
     return dict(teacher, **shrunk, resolution=None if any_size else size)
 
 

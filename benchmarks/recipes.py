@@ -42,13 +42,14 @@ RECIPES = (
     'grounding-dino-only_vitb',
     'unic_vitb',
     'dune_vitb',
+    'siglino-256_vitb',
     'radio_vitb',
 )
 
 
 def make_batch(stream: Any) -> dict[str, Any]:
     """Random images of a stream's size, (B, 3, H, W) uint8."""
-    decode = stream.dataset.pipeline[0]
+    decode = stream.dataset.get('dataset', stream.dataset).pipeline[0]
     if 'shortest' in decode:
         size = (decode.shortest // 2, decode.longest // 2)
     else:

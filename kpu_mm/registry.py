@@ -22,6 +22,7 @@ MODEL_PARTS = (
     'losses',
     'normalizers',
     'projectors',
+    'relation_loss',
     'teachers',
     'transformer_projector',
     'kpu_distiller',

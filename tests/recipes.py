@@ -54,7 +54,8 @@ def shrink(cfg: Config, models: Mapping[str, Path], folder: Path) -> Config:
     for name, teacher in cfg.model.teachers.items():
         cfg.model.teachers[name] = _teacher(teacher, models, folder)
     for stream in cfg.train_dataloader.values():
-        stream.update(batch_size=2, num_workers=0)
+        packs = stream.dataset.type == 'kpu_mm.TokenPacks'
+        stream.update(batch_size=1 if packs else 2, num_workers=0)
         _dataset(stream.dataset, folder)
     return cfg
 
@@ -78,7 +79,7 @@ def _teacher(teacher: Any, models: Mapping[str, Path], folder: Path) -> dict[str
         return dict(type=kind, source=str(models[family]), resolution=size)
     assert kind == 'kpu_mm.TimmTeacher'
     options = {**teacher.get('options', {}), **TINY_VIT}
-    any_size = options.get('dynamic_img_size', False)
+    any_size = options.get('dynamic_img_size', 'naflex' in teacher.model)
     # whole patches of 14 or 16
     size = (_size(1024) if 'samvit' in teacher.model else 56 if any_size else 64,) * 2
     with torch.random.fork_rng():
@@ -98,6 +99,10 @@ def _dino(source: str) -> str:
 def _dataset(dataset: Any, folder: Path) -> None:
     if dataset.type == 'kpu_mm.MixedResolution':
         dataset.sizes = sorted({_size(size) for size in dataset.sizes})
+        dataset = dataset.dataset
+    elif dataset.type == 'kpu_mm.TokenPacks':
+        # of 4 and 9 tokens
+        dataset.update(sizes=[32, 48][: len(dataset.sizes)], tokens=12)
         dataset = dataset.dataset
     dataset.sources = dict(type='kpu_mm.FolderSource', root=str(folder / 'images'))
     dataset.weights = None

@@ -106,3 +106,18 @@ def test_numbers_of_dune():
     assert set(model.teachers) == set(model.streams) == {'dinov2', 'depth', 'multi_hmr'}
     assert model.normalizer.type == 'kpu_mm.MovingNormalizer'
     assert 'by' not in model.normalizer  # the batch, not UNIC's averages
+
+
+def test_numbers_of_siglino():
+    """50,000 and 90,000 steps on 4 x 8 GPUs, the first once over 200 M images."""
+    first, second = (
+        Config.fromfile(CONFIGS / f'{n}.py') for n in ('siglino-256_vitb', 'siglino_vitb')
+    )
+    assert (first.train_cfg.max_iters, second.train_cfg.max_iters) == (50_000, 90_000)
+    packs = first.train_dataloader.packs.dataset
+    images = packs.tokens // (256 // 16) ** 2
+    assert images == packs.max_images
+    assert 32 * images * first.train_cfg.max_iters == pytest.approx(200e6, rel=0.03)
+    assert max(second.train_dataloader.packs.dataset.sizes) == 768
+    assert second.model == first.model
+    assert str(first.train_cfg.max_iters) in second.load_from

@@ -16,4 +16,5 @@ from .stream_loader import (
     build_stream,
 )
 from .tar_source import TarSource
+from .token_packs import TokenPacks
 from .unlabeled_images import ImageBatch, MixedResolution, UnlabeledImages, stack_images

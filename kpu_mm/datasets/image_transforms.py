@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -77,16 +78,16 @@ class _Decode(BaseTransform):
 
 @TRANSFORMS.register_module()
 class DecodeRandomResizedCrop(_Decode):
-    """Decode a random crop of an image and resize it to a square.
+    """Decode a random crop of an image and resize it.
 
     The crop is drawn from the header, as in `Going Deeper with Convolutions
     <https://arxiv.org/abs/1409.4842>`_, before any pixel is decoded.
 
-    Required key: ``bytes``. Added keys: ``img`` (RGB, (size, size, 3)
-    uint8), ``img_shape``, ``ori_shape``. Removed key: ``bytes``.
+    Required key: ``bytes``. Added keys: ``img`` (RGB, (H, W, 3) uint8),
+    ``img_shape``, ``ori_shape``. Removed key: ``bytes``.
 
     Args:
-        size: Side of the result.
+        size: Side of a square, or height and width of the result.
         scale: Least and largest share of the area. Defaults to (0.2, 1.0),
             not given in the paper.
         ratio: Least and largest width by height. Defaults to (3/4, 4/3),
@@ -100,7 +101,7 @@ class DecodeRandomResizedCrop(_Decode):
 
     def __init__(
         self,
-        size: int,
+        size: int | Sequence[int],
         scale: tuple[float, float] = (0.2, 1.0),
         ratio: tuple[float, float] = (3 / 4, 4 / 3),
         interpolation: str = 'bicubic',
@@ -108,13 +109,14 @@ class DecodeRandomResizedCrop(_Decode):
         max_ratio: float = _MAX_RATIO,
     ) -> None:
         super().__init__(interpolation, max_pixels, max_ratio)
-        if size < 1:
+        height, width = (size, size) if isinstance(size, int) else size
+        if min(height, width) < 1:
             raise ValueError(f'`size` must be >= 1, got {size}.')
         if not 0 < scale[0] <= scale[1] <= 1:
             raise ValueError(f'`scale` must rise within (0, 1], got {scale}.')
         if not 0 < ratio[0] <= ratio[1]:
             raise ValueError(f'`ratio` must rise from above 0, got {ratio}.')
-        self.size = size
+        self.size = (height, width)
         self.scale = tuple(scale)
         self.ratio = tuple(ratio)
 
@@ -124,8 +126,7 @@ class DecodeRandomResizedCrop(_Decode):
         Args:
             size: Height and width of the image.
         """
-        side = (self.size, self.size)
-        return side, random_box(size, self.scale, self.ratio)
+        return self.size, random_box(size, self.scale, self.ratio)
 
 
 def random_box(

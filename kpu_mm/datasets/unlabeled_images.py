@@ -73,7 +73,7 @@ class UnlabeledImages(Dataset):
         self.seed = seed
         self.max_retries = max_retries
         self.group_size = group_size
-        self._groups = AspectGroups(group_size, len(self), self._aspect_at)
+        self._groups = AspectGroups(group_size, len(self), self.aspect_at)
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -88,16 +88,28 @@ class UnlabeledImages(Dataset):
 
         Args:
             position: Any number from 0.
+        """
+        return self.load(position, self._groups.locate(position, self.seed), self.pipeline)
+
+    def load(self, position: int, place: int, pipeline: Callable[[dict], Any]) -> Any:
+        """Load an image, or another one if it cannot be used.
+
+        Args:
+            position: Seeds the transforms and the choice of another image.
+            place: Which image, by its place in the order without groups.
+            pipeline: The transforms.
 
         Raises:
             RuntimeError: If too many images in a row cannot be used.
         """
         skipped: list[tuple[str, str]] = []
         for attempt in range(self.max_retries + 1):
-            place = self._place(position, attempt)
+            if attempt:
+                # far from positions in use, so that a substitute is rarely seen twice
+                place = stable_hash(self.seed, position, attempt) % (1 << 40)
             number, index = self._mix.locate(place, self.seed)
             try:
-                return self._load(number, index, position, skipped)
+                return self._load(number, index, position, skipped, pipeline)
             except CorruptImageError as error:
                 name = self.sources[number].name(index)
                 skipped.append((name, error.reason))
@@ -107,23 +119,28 @@ class UnlabeledImages(Dataset):
             f"'{name}' ({reason}); check that the data are complete."
         )
 
-    def _aspect_at(self, place: int) -> float:
+    def aspect_at(self, place: int) -> float:
+        """Height over width of an image, by its header.
+
+        Args:
+            place: Its place in the order without groups.
+        """
         number, index = self._mix.locate(place, self.seed)
         return aspect_ratio(self.sources[number], index)
 
-    def _place(self, position: int, attempt: int) -> int:
-        """Return the place in the mix to read at an attempt."""
-        if attempt == 0:
-            return self._groups.locate(position, self.seed)
-        # far from positions in use, so that a substitute is rarely seen twice
-        return stable_hash(self.seed, position, attempt) % (1 << 40)
-
-    def _load(self, number: int, index: int, position: int, skipped: Skipped) -> Any:
+    def _load(
+        self,
+        number: int,
+        index: int,
+        position: int,
+        skipped: Skipped,
+        pipeline: Callable[[dict], Any],
+    ) -> Any:
         """Run the pipeline with generators seeded by the position."""
         data = self.sources[number].read(index)
         results = {'bytes': data, 'skipped': list(skipped)}
         with seeded(stable_hash(self.seed, position)):
-            output = self.pipeline(results)
+            output = pipeline(results)
         if output is None:
             raise ValueError(
                 'A transform of the pipeline returned None; transforms that '
@@ -244,17 +261,20 @@ class ImageBatch(TypedDict):
 
 
 @FUNCTIONS.register_module()
-def stack_images(samples: Sequence[dict]) -> ImageBatch:
+def stack_images(samples: Sequence[dict | list[dict]]) -> ImageBatch:
     """Stack images; smaller ones are padded with zeros, bottom and right.
 
     Args:
-        samples: Each with ``image``, (3, h, w) uint8, and ``skipped``.
+        samples: Each with ``image``, (3, h, w) uint8, and ``skipped``; or
+            lists of these.
 
     Returns:
         The batch, as large as the largest height and width.
     """
-    images = [sample['image'] for sample in samples]
-    skipped = [entry for sample in samples for entry in sample['skipped']]
+    packs = [sample if isinstance(sample, list) else [sample] for sample in samples]
+    single = [sample for pack in packs for sample in pack]
+    images = [sample['image'] for sample in single]
+    skipped = [entry for sample in single for entry in sample['skipped']]
     height = max(image.shape[1] for image in images)
     width = max(image.shape[2] for image in images)
     batch = _new_batch(images[0], (len(images), 3, height, width))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -97,6 +97,7 @@ class KPUDistiller(MultiStreamModel):
         self.student = MODELS.build(student, default_args=dict(out_type='features'))
         self.teachers = TeacherBank(teachers)
         self.align = MODELS.build(align or dict(type='kpu_mm.AlignLoss'))
+        _check_terms(self.align, self.terms)
         self.balancer = MODELS.build(
             balancer or dict(type='kpu_mm.EqualBalancer'),
             default_args=dict(teachers=list(teachers), streams=self.streams.of_teacher),
@@ -253,6 +254,27 @@ class KPUDistiller(MultiStreamModel):
         """The streams that the teachers see."""
         return tuple(self.streams.of_stream)
 
+    def check_streams(self, given: Collection[str]) -> None:
+        """Compare the streams of a run with those that the model needs.
+
+        Args:
+            given: Names of the streams that the run has, or its loaders by name.
+
+        Raises:
+            ValueError: If one is missing or takes no part, or the balancer
+                does not take its batches.
+        """
+        super().check_streams(given)
+        if not self.balancer.needs_equal_batches or not isinstance(given, Mapping):
+            return
+        for name, loader in given.items():
+            if not getattr(loader.dataset, 'equal_batches', True):
+                raise ValueError(
+                    f"The batches of stream '{name}' have different numbers of images, which "
+                    f'{type(self.balancer).__name__} does not take: choose another balancer, or '
+                    'one size.'
+                )
+
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, Mapping[str, float]]:
         """Add the ratio of the teachers' standard deviations to the log."""
         return super().parse_losses({**losses, **std_ratios(losses)})
@@ -273,6 +295,15 @@ class KPUDistiller(MultiStreamModel):
     def _inputs(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
         images = batch['images'].contiguous(memory_format=self.memory_format)
         return images, batch.get('mask')
+
+
+def _check_terms(align: Any, terms: Mapping[str, float]) -> None:
+    meant = getattr(align, 'terms', TERMS)
+    if not set(terms) <= set(meant):
+        raise ValueError(
+            f'{type(align).__name__} is for the terms {list(meant)} alone, since it tells the '
+            f'student from the teacher; terms={dict(terms)}.'
+        )
 
 
 def _check_options(

@@ -56,7 +56,7 @@ class AlignLoss(nn.Module):
     SmoothL1(V1, V2)`` for summaries x and spatial maps V. The first term is
     dropped where a model has no summary; the others are means over a map's
     valid positions, then weighted means over the maps. Computed in float32
-    whatever the autocast. The last three are for the recipes of other papers.
+    whatever the autocast. The last four are for the recipes of other papers.
 
     Args:
         summary: Weight of the summaries' cosine. Defaults to 1.0.
@@ -67,6 +67,8 @@ class AlignLoss(nn.Module):
             (https://arxiv.org/abs/2410.01680). Defaults to 0.0.
         summary_smooth_l1: Weight of the summaries' smooth L1, UNIC's
             (https://arxiv.org/abs/2408.05088). Defaults to 0.0.
+        summary_mse: Weight of the summaries' squared error, SigLino's
+            (https://arxiv.org/abs/2512.20157). Defaults to 0.0.
         average: Take the mean of the summaries' part and the maps' part in
             the place of their sum, so that a teacher without a summary weighs
             as much as one with it, as DUNE
@@ -84,12 +86,15 @@ class AlignLoss(nn.Module):
         beta: float = 1.0,
         mse: float = 0.0,
         summary_smooth_l1: float = 0.0,
+        summary_mse: float = 0.0,
         average: bool = False,
     ) -> None:
         super().__init__()
         self.average = average
         smooth = partial(smooth_l1_loss, beta=beta)
-        self.summary_terms = _in_use((summary, cosine_loss), (summary_smooth_l1, smooth))
+        self.summary_terms = _in_use(
+            (summary, cosine_loss), (summary_smooth_l1, smooth), (summary_mse, squared_error)
+        )
         self.map_terms = _in_use((cosine, cosine_loss), (smooth_l1, smooth), (mse, squared_error))
         if not self.map_terms:
             raise ValueError(

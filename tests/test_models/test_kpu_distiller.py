@@ -1,4 +1,5 @@
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -340,3 +341,13 @@ def test_streams_that_training_needs(cfg):
     shared.check_streams(['all'])
     with pytest.raises(ValueError, match=r"no stream \['all'\]"):
         shared.check_streams(['dino', 'gdino'])
+
+
+def test_teacher_drop_wants_batches_of_one_size(cfg):
+    packs = SimpleNamespace(dataset=SimpleNamespace(equal_batches=False))
+    plain = SimpleNamespace(dataset=[])
+    build(cfg).check_streams(dict(gdino=packs, dino=plain))
+    model = build(cfg, balancer=dict(type='kpu_mm.TeacherDropBalancer'))
+    model.check_streams(dict(gdino=plain, dino=plain))
+    with pytest.raises(ValueError, match="stream 'gdino' have different numbers of images"):
+        model.check_streams(dict(gdino=packs, dino=plain))

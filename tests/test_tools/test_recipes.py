@@ -19,6 +19,7 @@ TEACHERS = {
     'radio-mixed_vitb': ('clip', 'siglip', 'dinov2', 'sam'),
     'kpu_vitb_modern': ('siglip', 'grounding_dino', 'sam'),
     'dune_vitb': ('dinov2', 'depth', 'multi_hmr'),
+    'siglino_vitb': ('siglip', 'dinov3'),
 }
 
 
@@ -82,6 +83,7 @@ def test_trains_and_logs_its_weights(name, models, tmp_path):
         'radio-mixed_vitb',
         'kpu_vitb_modern',
         'dune_vitb',
+        'siglino_vitb',
     ],
 )
 def test_resumes_after_a_kill(name, models, tmp_path):

@@ -42,10 +42,12 @@ class BaseBalancer(nn.Module):
             ``backward='per_stream'`` needs it.
         needs_second_loss: Whether :meth:`after_step` needs the losses of
             the same images after each step.
+        needs_equal_batches: Whether all processes must have as many images.
     """
 
     separable = True
     needs_second_loss = False
+    needs_equal_batches = False
     no_weight_decay = True
 
     def __init__(
@@ -107,9 +109,25 @@ class BaseBalancer(nn.Module):
 class EqualBalancer(BaseBalancer):
     """1/T of each teacher's mean over its images.
 
-    KPU (https://arxiv.org/abs/2508.14707). The arguments are those of
-    :class:`BaseBalancer`.
+    KPU (https://arxiv.org/abs/2508.14707).
+
+    Args:
+        teachers: Names of all T teachers.
+        streams: As :class:`BaseBalancer` takes it. Defaults to None.
+        per_image: Let each image of all processes count the same, where
+            batches have different sizes (:class:`kpu_mm.datasets.TokenPacks`),
+            as SigLino (https://arxiv.org/abs/2512.20157); else each process
+            counts the same. Defaults to False.
     """
+
+    def __init__(
+        self,
+        teachers: Sequence[str],
+        streams: Mapping[str, tuple[str, ...]] | None = None,
+        per_image: bool = False,
+    ) -> None:
+        super().__init__(teachers, streams)
+        self.per_image = per_image
 
     def forward(self, losses: Mapping[str, Tensor]) -> Balance:
         """Weigh and sum.
@@ -118,6 +136,11 @@ class EqualBalancer(BaseBalancer):
             losses: For some or all teachers, one value per image, (B,).
         """
         means = torch.stack([loss.mean() for loss in losses.values()])
+        if self.per_image:
+            own = torch.stack([means.new_full((), len(loss)) for loss in losses.values()])
+            common = own.clone()
+            all_reduce(common, op='mean')
+            means = means * own / common
         # All T teachers, not those given: one call may bring one stream.
         # filled on the device: new_tensor would copy from the host and wait
         weight = means.new_full((), 1 / len(self.teachers))

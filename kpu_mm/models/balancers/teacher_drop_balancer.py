@@ -57,6 +57,7 @@ class TeacherDropBalancer(BaseBalancer):
     """
 
     separable = False
+    needs_equal_batches = True
 
     def __init__(
         self,

@@ -24,7 +24,7 @@ from kpu_mm.weights.pretrained import load_transformers
 from kpu_mm.weights.state_dict import load_state
 
 IMAGENET = dict(image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225])
-_VIT_SIZES = {
+_VIT_SIZES: dict[str, dict[str, Any]] = {
     'small': dict(hidden_size=384, num_hidden_layers=12, num_attention_heads=6),
     'base': dict(hidden_size=768, num_hidden_layers=12, num_attention_heads=12),
     'large': dict(hidden_size=1024, num_hidden_layers=24, num_attention_heads=16),
@@ -77,13 +77,16 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     'openmmlab-community/mm_grounding_dino_base_all': dict(
         _GROUNDING_DINO, model_type='mm-grounding-dino', backbone_config=_SWIN_B
     ),
-    'facebook/dinov3-vitb16-pretrain-lvd1689m': dict(
-        _VIT_SIZES['base'],
-        model_type='dinov3_vit',
-        intermediate_size=3072,
-        patch_size=16,
-        num_register_tokens=4,
-    ),
+    **{
+        f'facebook/dinov3-vit{size[0]}16-pretrain-lvd1689m': dict(
+            _VIT_SIZES[size],
+            model_type='dinov3_vit',
+            intermediate_size=4 * _VIT_SIZES[size]['hidden_size'],
+            patch_size=16,
+            num_register_tokens=4,
+        )
+        for size in ('base', 'large')
+    },
     'facebook/sam2.1-hiera-base-plus': dict(
         model_type='sam2_vision_model',
         backbone_config=_HIERA_B,
