@@ -51,7 +51,10 @@ def test_a_run(run_config, monkeypatch, capsys, tmp_path):
     assert 'On one H100 the batch fits' in out
     # the table has GiB with two digits
     (total,) = (line for line in out.splitlines() if line.split()[1:2] == ['all'])
-    peak = json.loads(written.read_text())['peak']
+    found = json.loads(written.read_text())
+    peak = found['peak']
+    assert f'{found["trained"]["student"] / 1e6:.1f} M of the student' in out
+    assert found['trained']['rest'] > 0 and found['seconds']['h100'] > 0
     assert peak / 2**30 == pytest.approx(float(total.split()[-2]), abs=0.006)
 
 
@@ -145,9 +148,17 @@ def test_a_batch_that_does_not_fit(counted, run_config, monkeypatch, capsys):
     assert 'On one small the batch DOES NOT FIT' in capsys.readouterr().out
 
 
+def test_trained_parameters():
+    cfg = Config.fromfile(CONFIGS / 'distill' / 'kpu_vitb.py')
+    with untrained():
+        model = MODELS.build(cfg.model)
+    # the paper's 13.6 M, without teachers and sentinel
+    assert rehearse.trained_of(model)['student'] == 13_680_608
+
+
 def test_what_fits():
     gib = 2**30
-    counted = Report([], {}, {}, dict(weights=2 * gib, student=7 * gib), {'images': 4}, 1)
+    counted = Report([], {}, {}, dict(weights=2 * gib, student=7 * gib), {'images': 4}, 1, {})
     gpu = GPU('round', 10, 1, 1, 1, 1)
     # 9.4 GiB of use, 1 of them CUDA's and 2 the weights'
     assert counted.share_that_fits(gpu) == pytest.approx(6.4 / 7)

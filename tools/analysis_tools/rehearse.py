@@ -183,7 +183,17 @@ def rehearse(cfg: Config, gpus: int = 1) -> Report:
         memory['buckets of DDP'] = _size_of(p for p in model.parameters() if p.requires_grad)
     memory = {part: size for part, size in memory.items() if size}
     waits, mistakes = dict(gpu.waits), dict(gpu.mistakes)
-    return Report(gpu.kernels, waits, mistakes, memory, sizes, cfg.train_cfg.max_iters)
+    iterations = cfg.train_cfg.max_iters
+    return Report(gpu.kernels, waits, mistakes, memory, sizes, iterations, trained_of(model))
+
+
+def trained_of(model: Any) -> dict[str, int]:
+    """Trained parameters of the student or backbone, and of all else."""
+    own = dict(student=0, rest=0)
+    for name, p in model.named_parameters():
+        part = 'student' if name.startswith(('student.', 'backbone.')) else 'rest'
+        own[part] += p.numel() if p.requires_grad else 0
+    return own
 
 
 def _size_of(tensors: Iterable[torch.Tensor]) -> int:
@@ -212,7 +222,10 @@ def parse_args() -> argparse.Namespace:
         '--real', action='store_true', help='also measure steps on the GPU of this machine'
     )
     parser.add_argument(
-        '--json', type=Path, metavar='FILE', help='also write the bytes of the peak'
+        '--json',
+        type=Path,
+        metavar='FILE',
+        help='also write bytes of the peak, trained parameters, and seconds a step',
     )
     return parser.parse_args()
 
@@ -236,7 +249,12 @@ def main() -> None:
         refuse(f'{args.config}: {type(error).__name__} at {where(error)}: {text}')
     gpu = GPUS[args.gpu]
     if args.json:
-        args.json.write_text(json.dumps(dict(peak=report.peak)))
+        found = dict(
+            peak=report.peak,
+            trained=report.trained,
+            seconds={k: report.seconds(g) for k, g in GPUS.items()},
+        )
+        args.json.write_text(json.dumps(found))
     show(report, gpu, args.gpus)
     if measured is not None:
         seconds, peak = measured

@@ -54,6 +54,7 @@ class Report(NamedTuple):
         memory: Bytes by part where they are most.
         batches: Batch size of each stream.
         iterations: Of the whole run.
+        trained: Trained parameters of the student and of the rest.
     """
 
     kernels: Sequence[Kernel]
@@ -62,6 +63,7 @@ class Report(NamedTuple):
     memory: dict[str, int]
     batches: dict[str, int]
     iterations: int
+    trained: dict[str, int]
 
     @property
     def flops(self) -> int:
@@ -106,6 +108,8 @@ def show(report: Report, gpu: GPU, gpus: int) -> None:
     """Print all tables."""
     console = Console(width=100)
     streams = ', '.join(f'{count} {name}' for name, count in report.batches.items())
+    trained = ', '.join(f'{n / 1e6:.1f} M of the {part}' for part, n in report.trained.items())
+    console.print(f'Trained parameters: {trained}.', highlight=False)
     console.print(f'One step of each GPU: {streams}.\n', highlight=False)
     console.print(_parts_table(report))
     console.print(_operators_table(report))
