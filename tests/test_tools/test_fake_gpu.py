@@ -135,20 +135,26 @@ def test_values_of_small_tensors_are_known():
     assert gpu.waits
 
 
+@pytest.mark.parametrize('shape', [(2, 4, 8, 64), (8, 8, 64)])  # heads apart or not
 @pytest.mark.parametrize(
     ('mask', 'kernel'), [(False, 'flash_attention'), (True, 'efficient_attention')]
 )
-def test_autocast_and_attention(mask, kernel):
+def test_autocast_and_attention(mask, kernel, shape):
     with fake_gpu({}) as gpu:
         layer = on_gpu(gpu, nn.Linear(64, 64))
-        x = torch.zeros(2, 4, 8, 64, device='cuda')
+        x = torch.zeros(shape, device='cuda')
         with torch.autocast('cuda', dtype=torch.bfloat16):
             q = layer(x)
             assert q.dtype == torch.bfloat16
             assert F.layer_norm(q, (64,)).dtype == torch.float32
             given = torch.zeros(8, 8, device='cuda', dtype=torch.bool) if mask else None
-            F.scaled_dot_product_attention(q, q, q, attn_mask=given).sum().backward()
+            out = F.scaled_dot_product_attention(q, q, q, attn_mask=given)
+            assert out.shape == shape
+            out.sum().backward()
     names = [k.name for k in gpu.kernels]
+    (forward,) = (k for k in gpu.kernels if k.name == f'_scaled_dot_product_{kernel}')
+    # two products of 8 heads, multiplications and additions
+    assert forward.flops == 2 * 2 * 8 * 8 * 8 * 64
     assert f'_scaled_dot_product_{kernel}' in names
     assert f'_scaled_dot_product_{kernel}_backward' in names
     assert layer.weight.grad.dtype == torch.float32

@@ -159,6 +159,10 @@ def _attention(
     """The kernel that torch would choose on a GPU."""
     if query.device != GPU:
         return _ATTENTION(query, key, value, attn_mask, dropout_p, is_causal, scale=scale)
+    if query.ndim == 3:  # (B * heads, N, C), which the kernels do not take
+        mask = None if attn_mask is None else attn_mask[None]
+        apart = query[None], key[None], value[None], mask
+        return _attention(*apart, dropout_p, is_causal, scale)[0]
     if torch.is_autocast_enabled('cuda'):
         dtype = torch.get_autocast_dtype('cuda')
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
