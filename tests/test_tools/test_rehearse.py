@@ -121,6 +121,22 @@ def test_the_step_waits_once_and_late(counted):
     assert place.startswith('kpu_mm/models/multi_stream_model.py:')
 
 
+def test_the_second_forward_of_famo(counted, run_config):
+    """It keeps the random state of a GPU, too; student and projectors run again."""
+    cfg = Config.fromfile(run_config)
+    cfg.model.balancer = dict(type='kpu_mm.FAMOBalancer')
+    cfg.default_hooks.second_loss = dict(type='kpu_mm.SecondLossHook')
+    found = rehearse.rehearse(cfg)
+    assert not found.mistakes
+
+    def forward(report, part):
+        kernels = (k for k in report.kernels if k.part.startswith(part) and not k.backward)
+        return sum(k.flops for k in kernels)
+
+    assert forward(found, 'student') == 2 * forward(counted, 'student')
+    assert forward(found, 'teachers') == forward(counted, 'teachers')
+
+
 def test_finds_a_wait_and_a_wrong_device(run_config, monkeypatch):
     losses = KPUDistiller.teacher_losses
 

@@ -67,6 +67,11 @@ def fake_gpu(part_of: Mapping[nn.Module, str]) -> Iterator[FakeGPU]:
             'torch.cuda.device_count': lambda: 1,
             'torch.cuda.current_device': lambda: 0,
             'torch.cuda.get_device_capability': lambda *_: (9, 0),
+            # for those who keep the random state, as FAMO's second forward
+            'torch.cuda.get_rng_state': lambda *_: torch.zeros(16, dtype=torch.uint8),
+            'torch.cuda.set_rng_state': lambda *_: None,
+            'torch.cuda._exchange_device': lambda _: 0,
+            'torch.cuda._maybe_exchange_device': lambda _: 0,
             'torch.cuda.synchronize': lambda *_: gpu.wait('synchronize'),
             'torch.cuda.Event': lambda *_: SimpleNamespace(
                 record=lambda: None, synchronize=lambda: gpu.wait('an event')
