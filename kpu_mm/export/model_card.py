@@ -23,7 +23,7 @@ each side.
 
 * `config.json`: the backbone's arguments, where it comes from, its input and
   outputs
-* `sentinel/`: the sentinel as a model of transformers, sha256 of its weights
+* `sentinel/`: the sentinel as its library saves it, sha256 of its weights
   `{sha256}`
 * `model.safetensors`: the weights besides the sentinel
 * `preprocessor_config.json`: the image processor for transformers
