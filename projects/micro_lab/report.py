@@ -68,24 +68,49 @@ def difference(first: Seeds, second: Seeds, metric: str) -> str:
     return f'{np.mean(found):+.3f} ({low} to {high})'
 
 
+# Each question with the metrics and the pairs of students that answer it.
+_SHOTS = {key: ZERO_SHOT[key] for key in ('accuracy', 'ap')}
+_QUESTIONS: dict[str, tuple[Mapping[str, str], tuple[tuple[str, str], ...]]] = {
+    'What does distilling add to an adapter, for linear probes on frozen features?': (
+        PROBES,
+        (('kpu', UNTRAINED), ('kpu_weak', UNTRAINED), ('base-b', UNTRAINED)),
+    ),
+    'What does unification add to s2t alone?': (
+        _SHOTS | PROBES,
+        (
+            ('kpu', 'base-b'),
+            ('kpu_weak', 'base-b'),
+            ('kpu_gap-33', 'base-b_gap-33'),
+            ('kpu_weak_gap-33', 'base-b_gap-33'),
+        ),
+    ),
+    'What does a gap of 33 cost, and what wins it back?': (
+        _SHOTS,
+        (
+            ('base-b_gap-33', 'base-b'),
+            ('kpu_gap-33', 'kpu'),
+            ('kpu_weak_gap-33', 'kpu_weak'),
+            ('famo_gap-33', 'kpu_gap-33'),
+            ('phi-s_gap-33', 'base-b_gap-33'),
+        ),
+    ),
+}
+
+
 def answers(results: Results) -> str:
-    """The two questions of the lab, answered by the scores."""
-    students, lines = results.students, []
-    for name in ('kpu', 'kpu_weak', 'base-b'):
-        parts = [
-            f'{title}: {difference(students[name], students[UNTRAINED], key)}'
-            for key, title in PROBES.items()
-        ]
-        lines.append(f'* {STUDENTS[name]} over the untrained adapter. {"; ".join(parts)}.')
-    text = ['What does distilling add to an adapter, for linear probes on frozen features?', *lines]
-    text.append('')
-    text.append('What does unification add to s2t alone?')
-    for gap, first in (('', 'natural gap'), ('_gap-33', 'gap of 33')):
-        for name in ('kpu', 'kpu_weak'):
-            pair = students[f'{name}{gap}'], students[f'base-b{gap}']
-            parts = [f'{ZERO_SHOT[key]}: {difference(*pair, key)}' for key in ('accuracy', 'ap')]
-            text.append(f'* {STUDENTS[name]}, {first}. {"; ".join(parts)}.')
-    return '\n'.join(text)
+    """The questions of the lab, answered by the scores."""
+    text = []
+    for question, (metrics, pairs) in _QUESTIONS.items():
+        text.append(f'{question}\n')
+        for first, second in pairs:
+            parts = [
+                f'{title}: {difference(results.students[first], results.students[second], key)}'
+                for key, title in metrics.items()
+            ]
+            names = [STUDENTS.get(name, f'the {name}') for name in (first, second)]
+            text.append(f'* {names[0]} over {names[1]}. {"; ".join(parts)}.')
+        text.append('')
+    return '\n'.join(text).rstrip()
 
 
 def student_table(results: Results, names: Sequence[str], columns: Mapping[str, str]) -> str:

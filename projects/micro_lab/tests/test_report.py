@@ -65,7 +65,9 @@ def test_differences_by_hand():
 def test_answers_name_every_metric(results):
     text = answers(results)
     assert all(title in text for title in PROBES.values())
-    assert text.count(ZERO_SHOT['accuracy']) == 4
+    # four pairs about unification, five about the gap
+    assert text.count(ZERO_SHOT['accuracy']) == 9
+    assert f'* {STUDENTS["kpu"]} over the {UNTRAINED}. ' in text
 
 
 def test_task_table(results):
