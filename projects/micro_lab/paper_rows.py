@@ -45,6 +45,7 @@ STUDENTS = {
     'kpu': 'KPU',
     'base-b': 'Base_b, s2t alone',
     'kpu_weak': 'KPU, t2s at 0.1',
+    'kpu_one-sided': 'KPU, t2s for the student alone',
     'kpu_gap-33': 'KPU, gap 33',
     'base-b_gap-33': 'Base_b, gap 33',
     'kpu_weak_gap-33': 'KPU, t2s at 0.1, gap 33',

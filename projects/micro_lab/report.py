@@ -73,13 +73,14 @@ _SHOTS = {key: ZERO_SHOT[key] for key in ('accuracy', 'ap')}
 _QUESTIONS: dict[str, tuple[Mapping[str, str], tuple[tuple[str, str], ...]]] = {
     'What does distilling add to an adapter, for linear probes on frozen features?': (
         PROBES,
-        (('kpu', UNTRAINED), ('kpu_weak', UNTRAINED), ('base-b', UNTRAINED)),
+        tuple((name, UNTRAINED) for name in ('kpu', 'kpu_weak', 'kpu_one-sided', 'base-b')),
     ),
     'What does unification add to s2t alone?': (
         _SHOTS | PROBES,
         (
             ('kpu', 'base-b'),
             ('kpu_weak', 'base-b'),
+            ('kpu_one-sided', 'base-b'),
             ('kpu_gap-33', 'base-b_gap-33'),
             ('kpu_weak_gap-33', 'base-b_gap-33'),
         ),
