@@ -3,7 +3,7 @@
 It distils the student of every row from the micro teachers, trains the
 decoders on it, and writes a report with the published figures beside. It may
 be killed at any time; the same command then continues. Equal seeds give equal
-numbers.
+numbers on one machine.
 """
 
 from __future__ import annotations
