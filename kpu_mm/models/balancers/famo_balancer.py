@@ -150,7 +150,9 @@ class SecondForward:
         self.model = model
         self.losses = losses
         self.state = torch.get_rng_state()
-        self.device_states = get_device_states(next(model.parameters()))
+        weight = next(model.parameters())
+        self.device = weight.device.type
+        self.device_states = get_device_states(weight)
 
     @torch.no_grad()
     def __call__(self) -> dict[str, Tensor]:
@@ -163,7 +165,8 @@ class SecondForward:
         devices, _ = self.device_states
         with torch.random.fork_rng(devices):
             torch.set_rng_state(self.state)
-            set_device_states(*self.device_states)
+            # its own default is that of whatever ran last in this process
+            set_device_states(*self.device_states, device_type=self.device)
             losses = self.losses()
         for buffer, value in zip(self.model.buffers(), before, strict=True):
             buffer.copy_(value)
