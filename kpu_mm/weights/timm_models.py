@@ -26,6 +26,21 @@ def check_options(options: dict[str, Any]) -> None:
         raise ValueError(f'options {loading} load weights; use checkpoint instead')
 
 
+def family_of(name: str) -> str:
+    """The architecture in the name of a model, without its tag.
+
+    Args:
+        name: The name, such as 'vit_base_patch16_224.mae'.
+
+    Raises:
+        ValueError: If timm has no such model.
+    """
+    family = name.partition('.')[0]
+    if not timm.is_model(family):
+        raise ValueError(f"timm has no model '{name}'; see timm.list_models()")
+    return family
+
+
 def load_timm(name: str, checkpoint: str | Path | None, options: dict[str, Any]) -> Any:
     """Build a model of timm and fill it, its classifier too.
 
@@ -46,9 +61,7 @@ def load_timm(name: str, checkpoint: str | Path | None, options: dict[str, Any])
     """
     check_options(options)
     # Only in its trained form, classifier and all, does timm load strictly
-    family = name.partition('.')[0]
-    if not timm.is_model(family):
-        raise ValueError(f"timm has no model '{name}'; see timm.list_models()")
+    family = family_of(name)
     if checkpoint is None:
         known = timm.list_pretrained(f'{family}.*')
         config = timm.get_pretrained_cfg(name) if name in known else None

@@ -107,9 +107,10 @@ def test_a_saved_vit_is_the_same(family, tmp_path):
     assert again.checksum() == vit.checksum()
 
 
-def test_a_folder_that_timm_wrote(tmp_path):
+@pytest.mark.parametrize('safe', [True, False])
+def test_a_folder_that_timm_wrote(safe, tmp_path):
     model = timm.create_model('vit_tiny_patch16_224', depth=2, num_classes=7)
-    save_for_hf(model, tmp_path, safe_serialization=True, model_args=dict(depth=2))
+    save_for_hf(model, tmp_path, safe_serialization=safe, model_args=dict(depth=2))
     vit = build_vit(str(tmp_path))
     images = torch.randn(1, 3, 224, 224)
     with torch.no_grad():

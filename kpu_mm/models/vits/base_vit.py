@@ -138,8 +138,8 @@ class BaseViT(EvalModule):
     ) -> Tensor:
         """Pass tokens (B, P + N, C) through layers start .. stop - 1."""
         with self.in_autocast(tokens.device) as vit:
-            for i in range(start, stop):
-                out = vit.layers[i](tokens, **options[i])
+            for layer, own in zip(vit.layers[start:stop], options[start:stop], strict=True):
+                out = layer(tokens, **own)
                 # CLIP's layers give a tuple
                 tokens = out[0] if isinstance(out, tuple) else out
         return tokens

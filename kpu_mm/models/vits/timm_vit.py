@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from kpu_mm.weights.hub import fetch_folder
 from kpu_mm.weights.pretrained import read_config
-from kpu_mm.weights.timm_models import check_options, load_timm
+from kpu_mm.weights.timm_models import check_options, family_of, load_timm
 
 from .base_vit import BaseViT
 
@@ -67,12 +67,14 @@ class TimmViT(BaseViT):
             name = str(source)
             folder = fetch_folder(name)
             config = read_config(folder)
-            checkpoint = folder / 'model.safetensors'
+            # timm's save_for_hf writes the second one unless it is asked not to
+            files = [folder / file for file in ('model.safetensors', 'pytorch_model.bin')]
+            checkpoint = next((file for file in files if file.is_file()), files[0])
         self._check(config, name)
         architecture, args = config['architecture'], dict(config.get('model_args') or {})
         if 'num_classes' in config:
             args['num_classes'] = config['num_classes']
-        if is_model_in_modules(architecture.partition('.')[0], _ASKED):
+        if is_model_in_modules(family_of(architecture), _ASKED):
             args['dynamic_img_size'] = True
         if isinstance(source, dict):
             model: Any = timm.create_model(architecture, **args)
@@ -98,7 +100,9 @@ class TimmViT(BaseViT):
         self.num_heads = model.blocks[0].attn.num_heads
         rows, columns = embed.patch_size
         if rows != columns:
-            raise ValueError(f"timm's '{architecture}' has patches of {rows} x {columns} pixels.")
+            raise ValueError(
+                f"timm's '{architecture}' has patches of {rows} x {columns} pixels, not square."
+            )
         self.patch_size = rows
         self.num_prefix = model.num_prefix_tokens
         token = getattr(embed if kind is NaFlexVit else model, 'cls_token', None)
@@ -128,10 +132,7 @@ class TimmViT(BaseViT):
         if not isinstance(architecture, str) or not isinstance(args, dict):
             raise ValueError(f"'{name}': architecture must be a name and model_args a dict.")
         check_options(args)
-        family = architecture.partition('.')[0]
-        if not timm.is_model(family):
-            raise ValueError(f"timm has no model '{architecture}'; see timm.list_models().")
-        if not is_model_in_modules(family, _MODULES):
+        if not is_model_in_modules(family_of(architecture), _MODULES):
             raise ValueError(_refusal(architecture))
 
     @property
