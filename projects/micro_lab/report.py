@@ -17,7 +17,7 @@ import numpy as np
 from kpu_mm.analysis.report import bars, markdown_table, panels
 
 from .evaluate import LABELS
-from .paper_rows import GAP_PUBLISHED, METRICS, STUDENTS, TABLES, UNTRAINED, Row
+from .paper_rows import GAP_PUBLISHED, METRICS, STUDENTS, TABLE_0, TABLES, UNTRAINED, Row
 from .results import Results, Seeds
 
 PROBES = {
@@ -56,24 +56,32 @@ def difference(first: Seeds, second: Seeds, metric: str) -> str:
     Args:
         first: Scores of one by seed.
         second: Scores of the other by seed.
-        metric: The metric.
+        metric: The metric; METRICS are in percent, all others are shares.
     """
+    digits = 1 if metric in METRICS else 3
     common = [s for s in first if metric in first[s] and metric in second.get(s, {})]
     if len(common) < _ENOUGH_SEEDS:
         return f'not yet known ({len(common)} of {_ENOUGH_SEEDS} seeds)'
     found = [first[s][metric] - second[s][metric] for s in common]
-    low, high = f'{min(found):+.3f}', f'{max(found):+.3f}'
+    low, high = f'{min(found):+.{digits}f}', f'{max(found):+.{digits}f}'
     if min(found) <= 0 <= max(found):
         return f'nothing beyond the spread of seeds ({low} to {high})'
-    return f'{np.mean(found):+.3f} ({low} to {high})'
+    return f'{np.mean(found):+.{digits}f} ({low} to {high})'
 
 
-# Each question with the metrics and the pairs of students that answer it.
+# Each question with the metrics and the pairs that answer it: of students, or of
+# backbones of trained decoders.
+_DECODERS = {metric: metric for metric in METRICS}
 _SHOTS = {key: ZERO_SHOT[key] for key in ('accuracy', 'ap')}
 _QUESTIONS: dict[str, tuple[Mapping[str, str], tuple[tuple[str, str], ...]]] = {
     'What does distilling add to an adapter, for linear probes on frozen features?': (
         PROBES,
         tuple((name, UNTRAINED) for name in ('kpu', 'kpu_weak', 'kpu_one-sided', 'base-b')),
+    ),
+    'What does distilling add to an adapter, for trained decoders?': (
+        _DECODERS,
+        tuple((f'tasks_{name}', 'tasks') for name in ('kpu', 'kpu_weak', 'base-b'))
+        + tuple((f'tasks_{name}', 'tasks_learnable') for name in ('kpu', 'kpu_weak', 'base-b')),
     ),
     'What does unification add to s2t alone?': (
         _SHOTS | PROBES,
@@ -100,16 +108,18 @@ _QUESTIONS: dict[str, tuple[Mapping[str, str], tuple[tuple[str, str], ...]]] = {
 
 def answers(results: Results) -> str:
     """The questions of the lab, answered by the scores."""
+    scores = {**results.students, **results.decoders}
+    names = {row.key: row.name for row in TABLE_0}
+    names |= STUDENTS | {UNTRAINED: f'the {UNTRAINED}'}
     text = []
     for question, (metrics, pairs) in _QUESTIONS.items():
         text.append(f'{question}\n')
         for first, second in pairs:
             parts = [
-                f'{title}: {difference(results.students[first], results.students[second], key)}'
+                f'{title}: {difference(scores[first], scores[second], key)}'
                 for key, title in metrics.items()
             ]
-            names = [STUDENTS.get(name, f'the {name}') for name in (first, second)]
-            text.append(f'* {names[0]} over {names[1]}. {"; ".join(parts)}.')
+            text.append(f'* {names[first]} over {names[second]}. {"; ".join(parts)}.')
         text.append('')
     return '\n'.join(text).rstrip()
 
@@ -261,7 +271,8 @@ def write_report(results: Results, folder: Path) -> Path:
         answers(results),
         'All values are means over seeds and half the range of seeds; without a range there is '
         "one seed. In brackets are the paper's figures on ADE20K, COCO and ImageNet.",
-        '## Linear probes on frozen features',
+        "## Linear probes on frozen features\n\nThey stand for decoders in the paper's Table 3 "
+        '(subsets of teachers) and Figure 4 (balancing the teachers).',
         student_table(results, [UNTRAINED, *natural], PROBES),
         "## What the teachers know and the sentinel does not\n\nLinear probes on each model's "
         'own features.',

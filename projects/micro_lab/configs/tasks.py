@@ -60,7 +60,7 @@ train_dataloader = dict(
         batch_size=8, dataset=dict(pipeline=seg_pipeline, **_base_.digits_segmentation_train)
     ),
     classification=dict(
-        batch_size=32,
+        batch_size=16,
         collate_fn=dict(type='default_collate'),
         dataset=dict(pipeline=cls_pipeline, **_base_.digits_classification_train),
     ),

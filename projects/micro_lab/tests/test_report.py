@@ -68,6 +68,14 @@ def test_answers_name_every_metric(results):
     # five pairs about unification, five about the gap
     assert text.count(ZERO_SHOT['accuracy']) == 10
     assert f'* {STUDENTS["kpu"]} over the {UNTRAINED}. ' in text
+    # six pairs about decoders
+    assert all(text.count(f' {metric}: ') == 6 for metric in ('mask AP', 'box AP'))
+
+
+def test_differences_of_decoders_are_in_percent():
+    low = {str(s): {'mIoU': v} for s, v in enumerate((50.0, 51.0, 52.0))}
+    high = {str(s): {'mIoU': v} for s, v in enumerate((52.0, 54.0, 56.04))}
+    assert difference(high, low, 'mIoU') == '+3.0 (+2.0 to +4.0)'
 
 
 def test_task_table(results):
@@ -116,7 +124,7 @@ def test_report_is_rebuilt_from_its_results(results, tmp_path):
     for title in TABLES:
         assert f'## {title}' in text
     pictures = sorted(p.name for p in tmp_path.glob('*.png'))
-    assert pictures == ['figure_3.png', 'figure_4.png'] + [f'table_{i}.png' for i in range(4)]
+    assert pictures == ['figure_3.png'] + [f'table_{i}.png' for i in range(3)]
     assert all(f'({name})' in text for name in pictures)
     again = Results.read(tmp_path / 'results.json')
     assert again == results
