@@ -30,7 +30,14 @@ from kpu_mm.structures import Features
 from kpu_mm.visualization import read_log
 
 from .materials import DIGIT_WORDS
-from .micro_scores import average_precision, features_of, joined_features, probe, zero_shot_accuracy
+from .micro_scores import (
+    PROBE_STEPS,
+    average_precision,
+    features_of,
+    joined_features,
+    probe,
+    zero_shot_accuracy,
+)
 from .scene_pool import SIZE, Scenes, load_pool
 
 TEACHERS = Path(__file__).resolve().parent / 'teachers'
@@ -165,13 +172,14 @@ def _divided(encode: Encode, scale: float) -> Encode:
     return divided
 
 
-def evaluate_probes(encode: Encode, pools: Path, count: int) -> Scores:
+def evaluate_probes(encode: Encode, pools: Path, count: int, steps: int = PROBE_STEPS) -> Scores:
     """Train linear probes on frozen features and score them.
 
     Args:
         encode: Raw images to features.
         pools: Folder of the pools.
         count: Number of test scenes.
+        steps: Steps of each probe. Defaults to 600.
 
     Returns:
         For each number of labels top-1 of the dominant digit and mIoU on
@@ -182,7 +190,7 @@ def evaluate_probes(encode: Encode, pools: Path, count: int) -> Scores:
     test = load_pool(pools, 'test', seed=0, count=count)
     scores = {}
     for labels in LABELS:
-        found = probe(joined_features(encode), train.take(slice(labels)), test)
+        found = probe(joined_features(encode), train.take(slice(labels)), test, steps)
         scores[f'top1_{labels}'] = found['probe_top1']
         scores[f'miou_{labels}'] = found['patch_miou']
     return scores
@@ -236,18 +244,20 @@ def main() -> None:
     parser.add_argument(
         '--untrained', type=int, metavar='SEED', help='score the student before any distillation'
     )
+    parser.add_argument('--probe-steps', type=int, default=PROBE_STEPS)
     args = parser.parse_args()
     # reproduce.py runs several jobs at a time.
     torch.set_num_threads(1)
     run, config, places = args.run, args.config, (args.pools, args.count)
+    probes = (*places, args.probe_steps)
     if config is None:
         scores = {'zero-shot': evaluate_zero_shot(run, None, *places)}
-        scores |= {name: evaluate_probes(e, *places) for name, e in frozen_models().items()}
+        scores |= {name: evaluate_probes(e, *probes) for name, e in frozen_models().items()}
     elif args.untrained is not None:
-        scores = evaluate_probes(student_backbone(config, None, args.untrained), *places)
+        scores = evaluate_probes(student_backbone(config, None, args.untrained), *probes)
     else:
         scores = evaluate_zero_shot(run, config, *places) | teacher_gap(run)
-        scores |= evaluate_probes(student_backbone(config, last_checkpoint(run)), *places)
+        scores |= evaluate_probes(student_backbone(config, last_checkpoint(run)), *probes)
     run.mkdir(parents=True, exist_ok=True)
     (run / 'scores.json').write_text(json.dumps(scores, indent=2) + '\n')
 

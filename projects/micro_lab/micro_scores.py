@@ -28,7 +28,7 @@ FeatureFunction = Callable[[Tensor], tuple[Tensor, Tensor]]
 # From the same images to the detected digits of each.
 Detector = Callable[[Tensor], list[Boxes]]
 _CHUNK = 250  # scenes of a forward pass
-_PROBE_STEPS = 600
+PROBE_STEPS = 600
 PROBE_STRIDE = 8  # pixels of a cell of the segmentation probe
 
 
@@ -181,13 +181,16 @@ def average_precision(detector: Detector, pool: Scenes, count: int) -> dict[str,
     return dict(zip(names, evaluation.stats[:3].tolist(), strict=True))
 
 
-def probe(features: FeatureFunction, train: Scenes, test: Scenes) -> dict[str, float]:
+def probe(
+    features: FeatureFunction, train: Scenes, test: Scenes, steps: int = PROBE_STEPS
+) -> dict[str, float]:
     """Train linear probes on frozen features and score them.
 
     Args:
         features: The model.
         train: Scenes of the training split.
         test: Scenes of the test split.
+        steps: Steps of each probe. Defaults to 600.
 
     Returns:
         Accuracy for the dominant digit, from the summary and the mean patch,
@@ -196,8 +199,8 @@ def probe(features: FeatureFunction, train: Scenes, test: Scenes) -> dict[str, f
     x, cells = _collect(features, train)
     x_test, cells_test = _collect(features, test)
     side = round((len(cells) / len(x)) ** 0.5)
-    found = _classify(x, train.digits[:, 0], x_test)
-    semantic = _classify(cells, cell_classes(train, side), cells_test)
+    found = _classify(x, train.digits[:, 0], x_test, steps)
+    semantic = _classify(cells, cell_classes(train, side), cells_test, steps)
     return {
         'probe_top1': (found == test.digits[:, 0]).float().mean().item(),
         'patch_miou': mean_iou(semantic, cell_classes(test, side), 11),
@@ -216,7 +219,7 @@ def glyph_iou(features: FeatureFunction, train: Scenes, test: Scenes) -> float:
     (_, x), (_, x_test) = (_collect(features, batch) for batch in batches)
     side = round((len(x) / len(train.digits)) ** 0.5)
     wanted, wanted_test = (cell_classes(batch, side) for batch in batches)
-    return mean_iou(_classify(x, wanted, x_test), wanted_test, 2)
+    return mean_iou(_classify(x, wanted, x_test, PROBE_STEPS), wanted_test, 2)
 
 
 def mean_iou(found: Tensor, wanted: Tensor, classes: int) -> float:
@@ -265,15 +268,15 @@ def _collect(features: FeatureFunction, batch: Scenes) -> tuple[Tensor, Tensor]:
 
 
 @torch.enable_grad()
-def _classify(features: Tensor, classes: Tensor, test: Tensor) -> Tensor:
+def _classify(features: Tensor, classes: Tensor, test: Tensor, steps: int) -> Tensor:
     """Classes of ``test`` by logistic regression on standardised features."""
     mean, std = features.mean(0), features.std(0) + 1e-6
     linear = nn.Linear(features.shape[1], int(classes.max()) + 1)
     nn.init.zeros_(linear.weight)
     optimizer = torch.optim.AdamW(linear.parameters(), 1e-2, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _PROBE_STEPS)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     generator = torch.Generator().manual_seed(0)
-    for _ in range(_PROBE_STEPS):
+    for _ in range(steps):
         pick = torch.randint(len(features), (1024,), generator=generator)
         logits = linear((features[pick] - mean) / std)
         optimizer.zero_grad()

@@ -142,3 +142,8 @@ def test_scores_of_an_untrained_adapter_are_written(tmp_path, monkeypatch):
     scores = json.loads((tmp_path / 'run' / 'scores.json').read_text())
     assert set(scores) == {'top1_30', 'miou_30', 'top1_60', 'miou_60'}
     assert all(0 < value < 1 for value in scores.values())
+    assert scores['miou_60'] > 1 / 11
+    monkeypatch.setattr(sys, 'argv', [*sys.argv, '--probe-steps=0'])
+    evaluate.main()
+    scores = json.loads((tmp_path / 'run' / 'scores.json').read_text())
+    assert scores['miou_60'] < 1 / 11  # one class for all cells

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torchvision.ops import box_convert
 
-from projects.micro_lab import micro_scores
 from projects.micro_lab.materials import DIGIT_WORDS
 from projects.micro_lab.micro_scores import (
     average_precision,
@@ -86,20 +85,21 @@ def test_zero_shot(scenes):
     }
 
 
-def test_probe_reads_what_is_there(scenes, monkeypatch):
-    monkeypatch.setattr(micro_scores, '_PROBE_STEPS', 200)
-
+def test_probe_reads_what_is_there(scenes):
     def features(images):
         summary = F.one_hot(scenes.digits[:, 0], 10).float()
         cells = F.one_hot(cell_classes(scenes, 8).view(-1, 8, 8), 11)
         return summary, cells.permute(0, 3, 1, 2).float()
 
-    scores = probe(features, scenes, scenes)
+    scores = probe(features, scenes, scenes, steps=200)
     assert scores['probe_top1'] == 1
     assert len(cell_classes(scenes, 8).unique()) == 11
     assert scores['patch_miou'] > 0.99
     # Constant features predict one class only.
     nothing = probe(
-        lambda images: tuple(torch.zeros_like(x) for x in features(images)), scenes, scenes
+        lambda images: tuple(torch.zeros_like(x) for x in features(images)), scenes, scenes, 200
     )
     assert nothing['probe_top1'] < 0.5 and nothing['patch_miou'] < 0.1
+    # Without a step one class is predicted for all.
+    untrained = probe(features, scenes, scenes, steps=0)['probe_top1']
+    assert untrained in (scenes.digits[:, 0].bincount(minlength=10) / len(scenes.digits)).tolist()
