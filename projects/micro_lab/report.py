@@ -73,7 +73,7 @@ def difference(first: Seeds, second: Seeds, metric: str) -> str:
 # backbones of trained decoders.
 _DECODERS = {metric: metric for metric in METRICS}
 _SHOTS = {key: ZERO_SHOT[key] for key in ('accuracy', 'ap')}
-_QUESTIONS: dict[str, tuple[Mapping[str, str], tuple[tuple[str, str], ...]]] = {
+QUESTIONS: dict[str, tuple[Mapping[str, str], tuple[tuple[str, str], ...]]] = {
     'What does distilling add to an adapter, for linear probes on frozen features?': (
         PROBES,
         tuple((name, UNTRAINED) for name in ('kpu', 'kpu_weak', 'kpu_one-sided', 'base-b')),
@@ -106,13 +106,17 @@ _QUESTIONS: dict[str, tuple[Mapping[str, str], tuple[tuple[str, str], ...]]] = {
 }
 
 
+# Students and rows that need all seeds.
+COMPARED = {name for _, pairs in QUESTIONS.values() for pair in pairs for name in pair}
+
+
 def answers(results: Results) -> str:
     """The questions of the lab, answered by the scores."""
     scores = {**results.students, **results.decoders}
     names = {row.key: row.name for row in TABLE_0}
     names |= STUDENTS | {UNTRAINED: f'the {UNTRAINED}'}
     text = []
-    for question, (metrics, pairs) in _QUESTIONS.items():
+    for question, (metrics, pairs) in QUESTIONS.items():
         text.append(f'{question}\n')
         for first, second in pairs:
             parts = [
