@@ -291,8 +291,8 @@ def write_report(results: Results, folder: Path) -> Path:
         text += ['## A gap of 33', student_table(results, gap, {**ZERO_SHOT, **PROBES})]
     for title, rows in TABLES.items():
         name = title.split(':')[0].lower().replace(' ', '_')
-        if not any(results.decoders.get(row.key) for row in rows):
-            continue
+        if not all(results.decoders.get(row.key) for row in rows):
+            continue  # until each row has a seed
         text += [f'## {title}', task_table(results, rows)]
         if any(row.published for row in rows):
             text += [order_table(results, rows)]

@@ -129,6 +129,9 @@ def test_report_is_rebuilt_from_its_results(results, tmp_path):
     again = Results.read(tmp_path / 'results.json')
     assert again == results
     assert write_report(again, tmp_path).read_text() == text
+    again.decoders['tasks_clip'].clear()
+    text = write_report(again, tmp_path).read_text()
+    assert 'Table 1' not in text and 'Table 2' in text
 
 
 def test_collects_what_is_finished(tmp_path):
