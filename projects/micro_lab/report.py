@@ -25,6 +25,7 @@ PROBES = {
     for labels in LABELS
     for key, title in (('top1', 'top-1'), ('miou', 'mIoU'))
 }
+DETECTOR = {f'box_ap_{labels}': f'box AP, {labels} labels' for labels in LABELS}
 ZERO_SHOT = {
     'accuracy': 'zero-shot top-1',
     'ap': 'zero-shot AP',
@@ -71,6 +72,7 @@ def difference(first: Seeds, second: Seeds, metric: str) -> str:
 
 # Each question with the metrics and the pairs that answer it: of students, or of
 # backbones of trained decoders.
+DETECTION = 'What does distilling add to an adapter, for a linear detector on frozen features?'
 _DECODERS = {metric: metric for metric in METRICS}
 _SHOTS = {key: ZERO_SHOT[key] for key in ('accuracy', 'ap')}
 QUESTIONS: dict[str, tuple[Mapping[str, str], tuple[tuple[str, str], ...]]] = {
@@ -78,6 +80,7 @@ QUESTIONS: dict[str, tuple[Mapping[str, str], tuple[tuple[str, str], ...]]] = {
         PROBES,
         tuple((name, UNTRAINED) for name in ('kpu', 'kpu_weak', 'kpu_one-sided', 'base-b')),
     ),
+    DETECTION: (DETECTOR, tuple((name, UNTRAINED) for name in ('base-b', 'kpu_weak'))),
     'What does distilling add to an adapter, for trained decoders?': (
         _DECODERS,
         tuple((f'tasks_{name}', 'tasks') for name in ('kpu', 'kpu_weak', 'base-b'))
@@ -108,6 +111,8 @@ QUESTIONS: dict[str, tuple[Mapping[str, str], tuple[tuple[str, str], ...]]] = {
 
 # Students and rows that need all seeds.
 COMPARED = {name for _, pairs in QUESTIONS.values() for pair in pairs for name in pair}
+# Students whose features a detector is trained on, with all seeds.
+DETECTED = {name for pair in QUESTIONS[DETECTION][1] for name in pair}
 
 
 def answers(results: Results) -> str:
@@ -278,6 +283,8 @@ def write_report(results: Results, folder: Path) -> Path:
         "## Linear probes on frozen features\n\nThey stand for decoders in the paper's Table 3 "
         '(subsets of teachers) and Figure 4 (balancing the teachers).',
         student_table(results, [UNTRAINED, *natural], PROBES),
+        '## A linear detector on frozen features',
+        student_table(results, sorted(DETECTED), DETECTOR),
         "## What the teachers know and the sentinel does not\n\nLinear probes on each model's "
         'own features.',
         teacher_table(results),

@@ -23,7 +23,7 @@ from mmengine.config import Config
 
 from .evaluate import KPU
 from .paper_rows import STUDENTS, UNTRAINED, Row, all_rows
-from .report import COMPARED, write_report
+from .report import COMPARED, DETECTED, write_report
 from .results import collect
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -143,6 +143,9 @@ class Plan:
                 run, config = self.run(name, seed), CONFIGS / f'{name}.py'
                 yield self._train(run, config, seed, 'distil')
                 yield self._evaluate(run / 'evaluated', run, config)
+        for name in sorted(DETECTED):
+            for seed in seeds:
+                yield self._detect(name, seed)
         if not students_only:
             for key, row in all_rows().items():
                 for seed in seeds if key in COMPARED else seeds[:1]:
@@ -158,10 +161,17 @@ class Plan:
         return self._folder / f'seed_{seed}' / name
 
     def _evaluate(self, folder: Path, run: Path, *arguments: Path | str) -> Job:
-        pools = f'--pools={self._folder / "pools"}'
-        count = f'--count={self._scenes["test"]}'
-        command = _module('evaluate', run, *arguments, pools, count)
+        command = _module('evaluate', run, *arguments, *self._test_scenes())
         return Job(folder, command, () if folder == run else (run,))
+
+    def _detect(self, name: str, seed: int) -> Job:
+        run = self.run(name, seed)
+        student = [KPU, f'--untrained={seed}'] if name == UNTRAINED else [CONFIGS / f'{name}.py']
+        command = _module('detector', run, *student, *self._test_scenes())
+        return Job(run / 'detected', command, (run,))
+
+    def _test_scenes(self) -> list[str]:
+        return [f'--pools={self._folder / "pools"}', f'--count={self._scenes["test"]}']
 
     def _train_tasks(self, row: Row, seed: int) -> Job:
         config = CONFIGS / f'{row.tasks}.py'

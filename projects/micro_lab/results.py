@@ -25,7 +25,7 @@ class Results(NamedTuple):
         teachers: Scores of each teacher and of the sentinel; zero-shot
             scores of the teachers under 'zero-shot'.
         students: For each student, and for the untrained adapter, what
-            evaluate.py wrote, by seed.
+            evaluate.py and detector.py wrote, by seed.
         decoders: For each row of the tables, by seed, METRICS in percent.
     """
 
@@ -59,8 +59,8 @@ def collect(run_of: RunOf, teachers: Path, seeds: Sequence[int]) -> Results:
     return Results(
         _scores(teachers),
         {
-            UNTRAINED: of_seeds(UNTRAINED, '', _scores),
-            **{name: of_seeds(name, 'evaluated', _scores) for name in STUDENTS},
+            UNTRAINED: of_seeds(UNTRAINED, '', _student_scores),
+            **{name: of_seeds(name, 'evaluated', _student_scores) for name in STUDENTS},
         },
         {key: of_seeds(key, '', _decoder_scores) for key in all_rows()},
     )
@@ -68,6 +68,12 @@ def collect(run_of: RunOf, teachers: Path, seeds: Sequence[int]) -> Results:
 
 def _scores(run: Path) -> Any:
     return json.loads((run / 'scores.json').read_text())
+
+
+def _student_scores(run: Path) -> Scores:
+    scores: dict[str, float] = _scores(run)
+    detected = run / 'detected'
+    return scores | (_scores(detected) if (detected / 'done.json').is_file() else {})
 
 
 def _decoder_scores(run: Path) -> Scores:

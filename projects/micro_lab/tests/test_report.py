@@ -4,6 +4,7 @@ import pytest
 
 from projects.micro_lab.paper_rows import METRICS, STUDENTS, TABLES, UNTRAINED, Row, all_rows
 from projects.micro_lab.report import (
+    DETECTOR,
     PROBES,
     ZERO_SHOT,
     answers,
@@ -64,7 +65,7 @@ def test_differences_by_hand():
 
 def test_answers_name_every_metric(results):
     text = answers(results)
-    assert all(title in text for title in PROBES.values())
+    assert all(title in text for title in (*PROBES.values(), *DETECTOR.values()))
     # five pairs about unification, five about the gap
     assert text.count(ZERO_SHOT['accuracy']) == 10
     assert f'* {STUDENTS["kpu"]} over the {UNTRAINED}. ' in text
@@ -157,6 +158,11 @@ def test_collects_what_is_finished(tmp_path):
     found = collect(run_of, teachers, [0, 1])
     assert found.teachers == {'clip': {'top1_200': 0.5}}
     assert found.students['kpu'] == {'0': {'ap': 0.25}} and not found.students['base-b']
+    detected = run_of('kpu', 0) / 'detected'
+    finish(detected)
+    (detected / 'scores.json').write_text('{"box_ap_200": 0.5}')
+    both = {'0': {'ap': 0.25, 'box_ap_200': 0.5}}
+    assert collect(run_of, teachers, [0, 1]).students['kpu'] == both
     assert not found.decoders['tasks_kpu']
     finish(run)
     found = collect(run_of, teachers, [0, 1])

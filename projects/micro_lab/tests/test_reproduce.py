@@ -11,7 +11,7 @@ from kpu_mm.registry import MODELS
 from projects.micro_lab.demo import CONFIG
 from projects.micro_lab.make_digit_scenes import write_digit_scenes
 from projects.micro_lab.paper_rows import STUDENTS, UNTRAINED, all_rows
-from projects.micro_lab.report import COMPARED
+from projects.micro_lab.report import COMPARED, DETECTED
 from projects.micro_lab.reproduce import CONFIGS, Job, JobError, Plan, run_jobs
 
 SCENES = 16
@@ -76,11 +76,11 @@ def test_jobs_need_what_comes_before(plan):
         assert job.folder not in done
         done.add(job.folder)
     # Scenes and teachers once; per seed the untrained adapter, a training and
-    # an evaluation of each student, and a training of each row's decoders.
-    # What is compared has two seeds, the rest has one.
-    students = len(STUDENTS) + len(COMPARED & set(STUDENTS))
-    assert len(jobs) == 2 + 2 + 2 * students + len(all_rows()) + len(COMPARED & set(all_rows()))
-    assert len(list(plan.jobs([0, 1], students_only=True))) == 4 + 2 * students
+    # an evaluation of each student, a detector on some, and a training of each
+    # row's decoders. What is compared has two seeds, the rest has one.
+    students = 2 + 2 * (len(STUDENTS) + len(COMPARED & set(STUDENTS))) + 2 * len(DETECTED)
+    assert len(jobs) == 2 + students + len(all_rows()) + len(COMPARED & set(all_rows()))
+    assert len(list(plan.jobs([0, 1], students_only=True))) == 2 + students
     assert set(COMPARED) <= {UNTRAINED, *STUDENTS, *all_rows()}
     assert {plan.run('famo', 0), plan.run('kpu', 1)} <= done
     assert plan.run('famo', 1) not in done
