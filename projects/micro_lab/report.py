@@ -17,7 +17,7 @@ import numpy as np
 from kpu_mm.analysis.report import bars, markdown_table, panels
 
 from .evaluate import LABELS
-from .paper_rows import GAP_PUBLISHED, METRICS, STUDENTS, TABLE_0, TABLES, UNTRAINED, Row
+from .paper_rows import GAP_PUBLISHED, METRICS, STUDENTS, TABLES, UNTRAINED, Row
 from .results import Results, Seeds
 
 PROBES = {
@@ -57,23 +57,20 @@ def difference(first: Seeds, second: Seeds, metric: str) -> str:
     Args:
         first: Scores of one by seed.
         second: Scores of the other by seed.
-        metric: The metric; METRICS are in percent, all others are shares.
+        metric: The metric, a share.
     """
-    digits = 1 if metric in METRICS else 3
     common = [s for s in first if metric in first[s] and metric in second.get(s, {})]
     if len(common) < _ENOUGH_SEEDS:
         return f'not yet known ({len(common)} of {_ENOUGH_SEEDS} seeds)'
     found = [first[s][metric] - second[s][metric] for s in common]
-    low, high = f'{min(found):+.{digits}f}', f'{max(found):+.{digits}f}'
+    low, high = f'{min(found):+.3f}', f'{max(found):+.3f}'
     if min(found) <= 0 <= max(found):
         return f'nothing beyond the spread of seeds ({low} to {high})'
-    return f'{np.mean(found):+.{digits}f} ({low} to {high})'
+    return f'{np.mean(found):+.3f} ({low} to {high})'
 
 
-# Each question with the metrics and the pairs that answer it: of students, or of
-# backbones of trained decoders.
+# Each question with the metrics and the pairs of students that answer it.
 DETECTION = 'What does distilling add to an adapter, for a linear detector on frozen features?'
-_DECODERS = {metric: metric for metric in METRICS}
 _SHOTS = {key: ZERO_SHOT[key] for key in ('accuracy', 'ap')}
 QUESTIONS: dict[str, tuple[Mapping[str, str], tuple[tuple[str, str], ...]]] = {
     'What does distilling add to an adapter, for linear probes on frozen features?': (
@@ -81,11 +78,6 @@ QUESTIONS: dict[str, tuple[Mapping[str, str], tuple[tuple[str, str], ...]]] = {
         tuple((name, UNTRAINED) for name in ('kpu', 'kpu_weak', 'kpu_one-sided', 'base-b')),
     ),
     DETECTION: (DETECTOR, tuple((name, UNTRAINED) for name in ('base-b', 'kpu_weak'))),
-    'What does distilling add to an adapter, for trained decoders?': (
-        _DECODERS,
-        tuple((f'tasks_{name}', 'tasks') for name in ('kpu', 'kpu_weak', 'base-b'))
-        + tuple((f'tasks_{name}', 'tasks_learnable') for name in ('kpu', 'kpu_weak', 'base-b')),
-    ),
     'What does unification add to s2t alone?': (
         _SHOTS | PROBES,
         (
@@ -109,7 +101,7 @@ QUESTIONS: dict[str, tuple[Mapping[str, str], tuple[tuple[str, str], ...]]] = {
 }
 
 
-# Students and rows that need all seeds.
+# Students that need all seeds.
 COMPARED = {name for _, pairs in QUESTIONS.values() for pair in pairs for name in pair}
 # Students whose features a detector is trained on, with all seeds.
 DETECTED = {name for pair in QUESTIONS[DETECTION][1] for name in pair}
@@ -117,9 +109,8 @@ DETECTED = {name for pair in QUESTIONS[DETECTION][1] for name in pair}
 
 def answers(results: Results) -> str:
     """The questions of the lab, answered by the scores."""
-    scores = {**results.students, **results.decoders}
-    names = {row.key: row.name for row in TABLE_0}
-    names |= STUDENTS | {UNTRAINED: f'the {UNTRAINED}'}
+    scores = results.students
+    names = STUDENTS | {UNTRAINED: f'the {UNTRAINED}'}
     text = []
     for question, (metrics, pairs) in QUESTIONS.items():
         text.append(f'{question}\n')
@@ -144,10 +135,9 @@ def student_table(results: Results, names: Sequence[str], columns: Mapping[str, 
     lines = []
     for name in names:
         seeds = results.students[name].values()
-        if not seeds:
-            continue
         cells = [spread([s[c] for s in seeds if c in s], 3) for c in columns]
-        lines.append([STUDENTS.get(name, name), *cells])
+        if any(cells):
+            lines.append([STUDENTS.get(name, name), *cells])
     return markdown_table(['', *columns.values()], lines)
 
 
@@ -284,7 +274,7 @@ def write_report(results: Results, folder: Path) -> Path:
         '(subsets of teachers) and Figure 4 (balancing the teachers).',
         student_table(results, [UNTRAINED, *natural], PROBES),
         '## A linear detector on frozen features',
-        student_table(results, sorted(DETECTED), DETECTOR),
+        student_table(results, [n for n in (UNTRAINED, *STUDENTS) if n in DETECTED], DETECTOR),
         "## What the teachers know and the sentinel does not\n\nLinear probes on each model's "
         'own features.',
         teacher_table(results),
