@@ -48,7 +48,7 @@ class _GivenMap(nn.Module):
 
 
 def build_detector(in_channels: int) -> Any:
-    """Build a detector that is linear but for the exponential of FCOS's boxes.
+    """Build a detector that is linear but for the ReLU of FCOS's distances.
 
     Args:
         in_channels: Channels of the map.
