@@ -157,7 +157,7 @@ def evaluate_detector(
     Returns:
         For each number of labels the AP, such as ``box_ap_200``, a share.
     """
-    register_all_modules(init_default_scope=True)
+    register_all_modules(init_default_scope=False)
     features, test_features = _collect(encode, train), _collect(encode, test)
     scores = {}
     for number in labels:
