@@ -3,8 +3,8 @@
     python -m projects.micro_lab.detector RUN CONFIG --pools POOLS
 
 It is the head of FCOS (https://arxiv.org/abs/1904.01355) of MMDetection
-without its towers, on all four maps joined at stride 8: the counterpart of a
-linear probe, which needs few steps where a deep detector needs many. The
+without its towers, on all maps of a student joined at stride 8: the counterpart
+of a linear probe, which needs few steps where a deep detector needs many. The
 features of all scenes are computed once. The scores go to
 RUN/detected/scores.json.
 """
@@ -127,14 +127,16 @@ def box_precision(detector: Any, features: Tensor, scenes: Scenes) -> float:
     """
     metric = CocoMetric(metric='bbox')
     metric.dataset_meta = dict(classes=DIGIT_WORDS)
-    count = len(features)
+    count, boxes = len(features), 0
     for start in range(0, count, _CHUNK):
         chunk = range(start, min(start + _CHUNK, count))
         samples = [_sample(scenes, index) for index in chunk]
         found = detector.predict(features[chunk.start : chunk.stop], samples)
+        boxes += sum(len(sample.pred_instances) for sample in found)
         metric.process({}, [sample.to_dict() for sample in found])
-    # MMDetection gives no score if no box is found.
-    precision: float = metric.evaluate(count).get('coco/bbox_mAP', 0.0)
+    if not boxes:
+        return 0.0  # MMDetection has no score for that
+    precision: float = metric.evaluate(count)['coco/bbox_mAP']
     return precision
 
 
