@@ -20,7 +20,7 @@ from kpu_mm.export import read_student, write_student
 from kpu_mm.utils.command_line import build_runner
 from kpu_mm.utils.startup import shipped
 
-from .distill_plan import GIB, fit_to_memory, make_config, memory
+from .distill_plan import GIB, choose_iters, fit_to_memory, make_config, memory, schedule
 
 _BACKENDS = {
     'tensorboard': ('TensorboardVisBackend', 'tensorboard'),
@@ -54,9 +54,9 @@ def distill(
         out: Folder of config, checkpoints, curves, pictures and the student.
         sentinel: The frozen ViT under the adapter, as KPUBackbone takes it.
             Defaults to DINOv2 ViT-B.
-        iters: Iterations. Defaults to None: 100 passes over the images on a
-            GPU and 10 on a CPU, 200 and 100 iterations at least, the paper's
-            40,000 at most.
+        iters: Iterations. Defaults to None: 100 passes over the images on
+            GPUs and 10 on a CPU, 200 and 100 iterations at least, the
+            paper's 40,000 at most.
         seed: Seed of the run. Defaults to 0.
         gpus: Processes of this machine, one on each GPU. Defaults to 1.
         loggers: 'tensorboard', 'wandb'. Defaults to ().
@@ -136,17 +136,16 @@ def _open_run(out: Path, given: dict[str, Any]) -> Config:
             raise ValueError(f"There is no logger '{name}'; choose from {', '.join(_BACKENDS)}.")
         if find_spec(_BACKENDS[name][1]) is None:
             raise ImportError(f'{name} is not installed: run `pip install {_BACKENDS[name][1]}`.')
-    written = make_config(
+    written, images = make_config(
         given['images'],
         given['teachers'],
         given['sentinel'],
         device,
-        given['iters'],
         given['seed'],
         given['gpus'],
         [_BACKENDS[name][0] for name in given['loggers']],
     )
-    written.merge_from_dict(given['options'])
+    _set_iters(written, written.train_dataloader, given, images, device)
     with TemporaryDirectory() as folder:
         # Read as the file it becomes, so that what is rehearsed is what runs.
         trial = Path(folder, 'config.py')
@@ -154,14 +153,28 @@ def _open_run(out: Path, given: dict[str, Any]) -> Config:
         cfg = Config.fromfile(trial)
     usable = memory(device)
     needed = fit_to_memory(cfg, usable, given['gpus'])
+    # smaller batches need more iterations for as many passes
+    _set_iters(written, cfg.train_dataloader, given, images, device)
     written.train_dataloader = cfg.train_dataloader
     out.mkdir(parents=True, exist_ok=True)
     (out / 'config.py').write_text(written.pretty_text, encoding='utf-8')
+    cfg = Config.fromfile(out / 'config.py')
     _say(cfg, device, needed, usable)
     # Last, as it is what tells that the config is complete.
     with atomic_file(record) as file:
         file.write(json.dumps(given, indent=1).encode())
     return cfg
+
+
+def _set_iters(
+    cfg: Config, streams: Mapping[str, Any], given: Mapping[str, Any], images: int, device: str
+) -> None:
+    """Set the iterations, then what the user's options change."""
+    iters = given['iters']
+    if iters is None:
+        iters = choose_iters(streams, images, device, given['gpus'])
+    cfg.merge_from_dict(schedule(iters))
+    cfg.merge_from_dict(given['options'])
 
 
 def _say(cfg: Config, device: str, needed: float, usable: float) -> None:

@@ -107,11 +107,10 @@ def make_config(
     teachers: Mapping[str, Any],
     sentinel: Any,
     device: str,
-    iters: int | None,
     seed: int,
     gpus: int,
     backends: Sequence[str],
-) -> Config:
+) -> tuple[Config, int]:
     """The config of a distillation that nobody has written by hand.
 
     Args:
@@ -119,10 +118,13 @@ def make_config(
         teachers: For each name a model or a config.
         sentinel: As KPUBackbone takes it.
         device: 'cuda' or 'cpu'.
-        iters: Iterations; None chooses them by the number of images.
         seed: Seed of the run.
         gpus: Number of processes.
         backends: Further visual backends of MMEngine.
+
+    Returns:
+        The config, but for what :func:`schedule` adds, and the number of
+        images.
 
     Raises:
         OSError: If the files of a model are missing.
@@ -139,14 +141,10 @@ def make_config(
     built = {name: build_teacher(name, config) for name, config in configs.items()}
     build_vit(sentinel)
     streams, shared = _streams(built, sources, _shortest_side(dataset), device)
-    if iters is None:
-        largest = max(stream['batch_size'] for stream in streams.values())
-        low, high = _ITERS[device]
-        iters = min(max(_PASSES[device] * len(dataset) // largest, low), high)
     optimizer = {} if device == 'cuda' else dict(optim_wrapper=dict(type='OptimWrapper'))
     norm = dict(norm_cfg=dict(type='SyncBN')) if gpus > 1 else {}
     names = ['LocalVisBackend', *backends]
-    return Config(
+    cfg = Config(
         dict(
             _base_=['kpu_mm::_base_/schedules/kpu_40k.py', 'kpu_mm::_base_/default_runtime.py'],
             model=dict(
@@ -158,23 +156,48 @@ def make_config(
             ),
             train_dataloader=streams,
             **optimizer,
-            param_scheduler=dict(T_max=iters),
-            train_cfg=dict(max_iters=iters),
             randomness=dict(seed=seed),
-            default_hooks=dict(
-                logger=dict(interval=max(1, min(50, iters // 20))),
-                checkpoint=dict(interval=max(1, min(1000, iters // 4))),
-                norm_eval=dict(type='kpu_mm.NormEvalHook', window=max(1, min(200, iters // 4))),
-            ),
-            custom_hooks=[
-                dict(type='kpu_mm.NonFiniteHook'),
-                dict(type='kpu_mm.SkippedImagesHook'),
-                dict(type='kpu_mm.FeaturePCAHook', interval=max(1, iters // 4)),
-                dict(type='kpu_mm.ProgressHook'),
-            ],
             visualizer=dict(vis_backends=[dict(type=name) for name in names]),
         )
     )
+    return cfg, len(dataset)
+
+
+def schedule(iters: int) -> dict[str, Any]:
+    """The part of a config that depends on the number of iterations.
+
+    Args:
+        iters: Iterations.
+    """
+    return dict(
+        param_scheduler=dict(T_max=iters),
+        train_cfg=dict(max_iters=iters),
+        default_hooks=dict(
+            logger=dict(interval=max(1, min(50, iters // 20))),
+            checkpoint=dict(interval=max(1, min(1000, iters // 4))),
+            norm_eval=dict(type='kpu_mm.NormEvalHook', window=max(1, min(200, iters // 4))),
+        ),
+        custom_hooks=[
+            dict(type='kpu_mm.NonFiniteHook'),
+            dict(type='kpu_mm.SkippedImagesHook'),
+            dict(type='kpu_mm.FeaturePCAHook', interval=max(1, iters // 4)),
+            dict(type='kpu_mm.ProgressHook'),
+        ],
+    )
+
+
+def choose_iters(streams: Mapping[str, Any], images: int, device: str, gpus: int) -> int:
+    """Choose the iterations by the passes over the images.
+
+    Args:
+        streams: The dataloader of each stream.
+        images: Number of images.
+        device: 'cuda' or 'cpu'.
+        gpus: Number of processes, each of which reads a batch.
+    """
+    largest = max(stream['batch_size'] for stream in streams.values())
+    low, high = _ITERS[device]
+    return min(max(_PASSES[device] * images // (largest * gpus), low), high)
 
 
 def _shortest_side(dataset: UnlabeledImages) -> int:

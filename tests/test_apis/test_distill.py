@@ -12,7 +12,7 @@ from mmengine.config import Config
 from PIL import Image
 
 import kpu_mm
-from kpu_mm.apis import distill_plan
+from kpu_mm.apis import distill, distill_plan
 from kpu_mm.models.backbones import load_exported
 
 ITERS = 4
@@ -37,16 +37,25 @@ def command(photos, dinov2_dir, clip_dir, grounding_dino_dir):
     return [*line, '--cfg-options', 'model.projector.hidden=16', 'model.student.inplanes=8']
 
 
-def run(command, folder):
-    env = dict(os.environ, CUDA_VISIBLE_DEVICES='')
+@pytest.fixture(scope='module')
+def environment(tmp_path_factory):
+    """Only distillation is installed, and there is no GPU."""
+    folder = tmp_path_factory.mktemp('site')
+    missing = ['mmdet', 'mmseg', 'mmpretrain', 'mmcv.ops', 'mmcv._ext']
+    text = f'import sys\nsys.modules.update(dict.fromkeys({missing}))\n'
+    (folder / 'sitecustomize.py').write_text(text)
+    return dict(os.environ, CUDA_VISIBLE_DEVICES='', PYTHONPATH=str(folder))
+
+
+def run(command, folder, env):
     line = [*command, '--out', str(folder)]
     return subprocess.run(line, capture_output=True, text=True, env=env)
 
 
 @pytest.fixture(scope='module')
-def finished(command, tmp_path_factory):
+def finished(command, environment, tmp_path_factory):
     out = tmp_path_factory.mktemp('runs') / 'first'
-    done = run(command, out)
+    done = run(command, out, environment)
     assert done.returncode == 0, done.stderr[-2000:]
     return out, done
 
@@ -73,9 +82,9 @@ def test_the_config_is_an_ordinary_one(finished):
     assert cfg.model.projector.hidden == 16
 
 
-def test_called_again_it_has_nothing_to_do(finished, command):
+def test_called_again_it_has_nothing_to_do(finished, command, environment):
     out, _ = finished
-    again = run(command, out)
+    again = run(command, out, environment)
     assert again.returncode == 0
     assert 'nothing is left to do' in again.stdout + again.stderr
 
@@ -110,9 +119,9 @@ def test_a_run_that_was_killed_goes_on(finished, tmp_path):
     assert all(torch.equal(found[key], value) for key, value in wanted.items())
 
 
-def test_other_arguments_are_refused(finished, command):
+def test_other_arguments_are_refused(finished, command, environment):
     out, _ = finished
-    other = run([*command, '--seed', '3'], out)
+    other = run([*command, '--seed', '3'], out, environment)
     assert other.returncode == 2
     assert 'holds a run with other seed' in other.stderr
 
@@ -157,12 +166,12 @@ def test_batches_and_sizes_shrink_until_they_fit(
     monkeypatch.setattr(distill_plan, '_rehearse', pixels)
     monkeypatch.setattr(distill_plan, '_shortest_side', lambda dataset: 10_000)
     teachers = dict(clip=str(clip_dir), grounding_dino=str(grounding_dino_dir))
-    cfg = distill_plan.make_config(str(photos), teachers, VIT, 'cuda', None, 0, 1, [])
+    cfg, images = distill_plan.make_config(str(photos), teachers, VIT, 'cuda', 0, 1, [])
+    assert images == 6
     assert {n: s.batch_size for n, s in cfg.train_dataloader.items()} == {
         'clip': 32,
         'grounding_dino': 4,
     }
-    assert cfg.train_cfg.max_iters == 200
     assert distill_plan.fit_to_memory(cfg, 2.0 * 800**2) <= 2.0 * 800**2
     detection = cfg.train_dataloader.grounding_dino
     assert detection.batch_size == detection.dataset.group_size == 1
@@ -173,12 +182,45 @@ def test_batches_and_sizes_shrink_until_they_fit(
         distill_plan.fit_to_memory(cfg, 10.0)
 
 
+@pytest.mark.parametrize(
+    ('batch', 'images', 'device', 'gpus', 'iters'),
+    [
+        (32, 3200, 'cuda', 1, 10_000),  # 100 passes of 100 batches
+        (32, 3200, 'cuda', 4, 2_500),  # as many, each batch of 4 times 32
+        (8, 3200, 'cuda', 4, 10_000),
+        (4, 400, 'cpu', 1, 1_000),  # 10 passes
+        (32, 6, 'cuda', 1, 200),
+        (32, 10**7, 'cuda', 1, 40_000),
+    ],
+)
+def test_iterations_follow_the_passes(batch, images, device, gpus, iters):
+    streams = dict(clip=dict(batch_size=batch), grounding_dino=dict(batch_size=1))
+    assert distill_plan.choose_iters(streams, images, device, gpus) == iters
+    assert distill_plan.schedule(iters)['param_scheduler']['T_max'] == iters
+
+
+def test_smaller_batches_get_more_iterations(photos, clip_dir, tmp_path, monkeypatch):
+    """The memory of a step is taken as its images, and three of them fit."""
+    monkeypatch.setattr(
+        distill_plan, '_rehearse', lambda cfg, gpus: cfg.train_dataloader.clip.batch_size
+    )
+    monkeypatch.setattr(distill, 'memory', lambda device: 3)
+    monkeypatch.setattr(distill_plan, '_ITERS', dict(cpu=(1, 40_000)))
+    given = dict(images=str(photos), teachers=dict(clip=str(clip_dir)), sentinel=VIT, iters=None)
+    given |= dict(seed=0, gpus=1, loggers=[], options={'train_dataloader.clip.num_workers': 0})
+    cfg = distill._open_run(tmp_path / 'out', given)
+    assert cfg.train_dataloader.clip.batch_size == 2
+    assert cfg.train_dataloader.clip.num_workers == 0
+    # 10 passes of 3 batches, in the place of 15 iterations of 4 images
+    assert cfg.train_cfg.max_iters == cfg.param_scheduler.T_max == 30
+
+
 def test_teachers_of_one_size_share_a_stream(photos, clip_dir, dinov2_dir):
     teachers = dict(
         clip=str(clip_dir), dinov2=str(dinov2_dir), siglip=str(clip_dir), dinov3=str(dinov2_dir)
     )
-    cfg = distill_plan.make_config(
-        [str(photos)], teachers, VIT, 'cpu', 7, 0, 2, ['WandbVisBackend']
+    cfg, _ = distill_plan.make_config(
+        [str(photos)], teachers, VIT, 'cpu', 0, 2, ['WandbVisBackend']
     )
     assert set(cfg.train_dataloader) == {'clip', 'dinov2'}
     assert cfg.model.streams == dict(siglip='clip', dinov3='dinov2')

@@ -41,6 +41,8 @@ def _dataset(config: dict[str, Any], folder: Path) -> dict[str, Any]:
         source = dict(type='kpu_mm.FolderSource', root=str(folder / 'images'))
         return dict(config, sources=[source], weights=None)
     kind = str(config.get('type'))
+    if 'Coco' in kind:
+        _write_objects(folder)
     if 'Panoptic' in kind:
         prefix = dict(img='images', seg='panoptic')
         return dict(config, data_root=str(folder), ann_file='panoptic.json', data_prefix=prefix)
@@ -61,22 +63,28 @@ def _dataset(config: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _write(folder: Path) -> None:
-    """Two images of one shape, with labels of every kind."""
+    """Two images of one shape, each in a class's folder too, and label maps."""
     if (folder / 'images').exists():
         return
-    for name in ('images', 'maps', 'panoptic', 'classes/one', 'classes/two'):
+    for name in ('images', 'maps', 'classes/one', 'classes/two'):
         (folder / name).mkdir(parents=True)
     ramp = np.linspace(0, 255, WIDTH).astype(np.uint8)
     picture = Image.fromarray(np.broadcast_to(ramp[None, :, None], (HEIGHT, WIDTH, 3)).copy())
-    # one object beside the other
-    label_map = (np.arange(WIDTH) * OBJECTS // WIDTH + 1).astype(np.uint8)
-    label_map = np.broadcast_to(label_map, (HEIGHT, WIDTH)).copy()
+    for name in ('one', 'two'):
+        picture.save(folder / 'images' / f'{name}.jpg')
+        picture.save(folder / 'classes' / name / f'{name}.jpg')
+        Image.fromarray(_label_map()).save(folder / 'maps' / f'{name}.png')
+
+
+def _write_objects(folder: Path) -> None:
+    """COCO's files of boxes, masks and segments."""
+    if (folder / 'panoptic').exists():
+        return
+    (folder / 'panoptic').mkdir()
+    label_map = _label_map()
     segments = np.stack([label_map, 0 * label_map, 0 * label_map], -1)
     objects, images, annotations = [], [], []
     for i, name in enumerate(('one', 'two')):
-        picture.save(folder / 'images' / f'{name}.jpg')
-        picture.save(folder / 'classes' / name / f'{name}.jpg')
-        Image.fromarray(label_map).save(folder / 'maps' / f'{name}.png')
         Image.fromarray(segments).save(folder / 'panoptic' / f'{name}.png')
         images.append(dict(id=i, file_name=f'{name}.jpg', width=WIDTH, height=HEIGHT))
         parts = [_segment(k, i) for k in range(OBJECTS)]
@@ -86,6 +94,12 @@ def _write(folder: Path) -> None:
     for file, content in (('coco.json', objects), ('panoptic.json', annotations)):
         text = json.dumps(dict(images=images, annotations=content, categories=categories))
         (folder / file).write_text(text)
+
+
+def _label_map() -> np.ndarray:
+    """One object beside the other, numbered from 1; (H, W)."""
+    row = (np.arange(WIDTH) * OBJECTS // WIDTH + 1).astype(np.uint8)
+    return np.broadcast_to(row, (HEIGHT, WIDTH)).copy()
 
 
 def _segment(k: int, image: int) -> dict[str, Any]:

@@ -6,12 +6,12 @@ import ctypes
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-import mmdet.models.losses.focal_loss  # noqa: F401 for the name that is replaced
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -54,10 +54,7 @@ def fake_gpu(part_of: Mapping[nn.Module, str]) -> Iterator[FakeGPU]:
     with ExitStack() as stack:
         for target, replacement in {
             'mmengine.device.utils.DEVICE': 'cuda',
-            # kernels that mmcv has on a GPU
-            'kpu_mm.models.layers.deform_attention.has_fused_kernel': lambda: True,
-            'mmcv.ops.multi_scale_deform_attn.multi_scale_deformable_attn_pytorch': _sample,
-            'mmdet.models.losses.focal_loss._sigmoid_focal_loss': _focal_loss,
+            **_kernels(),
             'torch.nn.functional.scaled_dot_product_attention': _attention,
             'torch.cuda._lazy_init': lambda: None,
             'torch.cuda.is_available': lambda: True,
@@ -92,6 +89,22 @@ def fake_gpu(part_of: Mapping[nn.Module, str]) -> Iterator[FakeGPU]:
         stack.enter_context(_Calls(gpu))
         stack.enter_context(gpu)
         yield gpu
+
+
+def _kernels() -> dict[str, Any]:
+    """Kernels that mmcv has on a GPU, if its operators are installed."""
+    fused = 'kpu_mm.models.layers.deform_attention.has_fused_kernel'
+    try:
+        import mmcv.ops  # noqa: F401
+    except ImportError:  # enough for distillation, which then does without
+        return {fused: lambda: False}
+    kernels: dict[str, Any] = {
+        fused: lambda: True,
+        'mmcv.ops.multi_scale_deform_attn.multi_scale_deformable_attn_pytorch': _sample,
+    }
+    if find_spec('mmdet'):
+        kernels['mmdet.models.losses.focal_loss._sigmoid_focal_loss'] = _focal_loss
+    return kernels
 
 
 def _let_switch_to_gpu(stack: ExitStack) -> None:
