@@ -8,6 +8,7 @@ without any code from it. The weights are those of
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -149,6 +150,18 @@ class KPUPreTrainedModel(PreTrainedModel):
         model.name_or_path = model.config.name_or_path = name
         return loaded
 
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Load a state dict; a RuntimeError refuses the file of an exported student."""
+        # transformers' Trainer reads that file, and would find no weight in it
+        if state_dict and not any(key.startswith('backbone.') for key in state_dict):
+            raise RuntimeError(
+                "These weights are an exported student's file: load the folder with "
+                "from_pretrained. transformers' Trainer cannot resume from it."
+            )
+        return super().load_state_dict(state_dict, strict, assign)
+
     def save_pretrained(  # type: ignore[override]
         self, save_directory: str | Path, **kwargs: Any
     ) -> Path:
@@ -156,8 +169,7 @@ class KPUPreTrainedModel(PreTrainedModel):
 
         Args:
             save_directory: The folder; it must not exist, or be empty.
-            **kwargs: Options of transformers at their defaults, as its
-                Trainer passes them.
+            **kwargs: Options of transformers at their defaults.
 
         Returns:
             The folder.
@@ -190,8 +202,7 @@ class KPUPreTrainedModel(PreTrainedModel):
             repo_id: Name of the model on the hub; it is made if it is not there.
             private: Whether a new one is private; None is the account's rule.
                 Defaults to None.
-            token: Of the hub; None takes that of ``hf auth login``. Defaults
-                to None.
+            token: Of the hub. Defaults to None, that of ``hf auth login``.
             **options: Of ``HfApi.upload_folder``, such as ``commit_message``,
                 ``revision`` and ``create_pr``.
 
@@ -209,11 +220,7 @@ class KPUPreTrainedModel(PreTrainedModel):
         return bool(getattr(self.config, key)) if value is None else value
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode of what is trained; what is frozen stays in eval.
-
-        Args:
-            mode: True for training. Defaults to True.
-        """
+        """Set the mode of what is trained; what is frozen stays in eval."""
         return super().train(mode and self.config.frozen != 'all')
 
 
@@ -295,14 +302,10 @@ class KPUPyramid(BackboneMixin, KPUPreTrainedModel):
         """Maps as necks and heads take them.
 
         Args:
-            pixel_values: Images normalised with ImageNet's mean and standard
-                deviation, (B, 3, H, W).
+            pixel_values: As of :class:`KPUModel`, like the other two.
             output_hidden_states: Whether ``hidden_states`` has the maps, too.
-                Defaults to None, as the configuration says.
-            output_attentions: Only for other backbones' callers; there are
-                none. Defaults to None.
-            return_dict: Whether the result is no plain tuple. Defaults to
-                None, as the configuration says.
+            output_attentions: Only for other backbones' callers; there are none.
+            return_dict: Whether the result is no plain tuple.
 
         Returns:
             ``feature_maps``: for each of ``out_features`` (B, C, ceil(H / s),
@@ -321,7 +324,5 @@ def _arguments(config: Any) -> dict[str, Any]:
     return {k: v for k, v in config.backbone.items() if k not in ('type', 'sentinel')}
 
 
-def register_models() -> None:
-    """Make the models known to ``AutoModel`` and ``AutoBackbone``."""
-    AutoModel.register(KPUConfig, KPUModel, exist_ok=True)
-    AutoBackbone.register(KPUConfig, KPUPyramid, exist_ok=True)
+AutoModel.register(KPUConfig, KPUModel, exist_ok=True)
+AutoBackbone.register(KPUConfig, KPUPyramid, exist_ok=True)

@@ -28,6 +28,19 @@ def test_each_part_is_imported_when_it_is_asked_for(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize('first', ['import kpu_mm', 'import transformers', 'pass'])
+def test_models_are_known_when_they_are_imported_first(first):
+    code = f"""
+{first}
+from kpu_mm.hf_models import KPUModel
+from kpu_mm.hf_config import KPUConfig
+from transformers import AutoModel
+assert AutoModel._model_mapping[KPUConfig] is KPUModel
+"""
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize('first', ['import kpu_mm', 'from transformers import AutoImageProcessor'])
 def test_processors_are_known_whatever_is_imported_first(first):
     code = f"""

@@ -10,6 +10,7 @@ import torch
 from mmengine.hub import get_config
 from mmengine.registry import DefaultScope
 from PIL import Image
+from safetensors.torch import load_file
 from transformers import (
     AutoBackbone,
     AutoConfig,
@@ -174,6 +175,16 @@ def test_what_save_pretrained_refuses(folder, tmp_path):
     with pytest.raises(ValueError, match="max_shard_size='5MB': a student is written"):
         model.save_pretrained(tmp_path / 'x', max_shard_size='5MB')
     assert not (tmp_path / 'x').exists()
+
+
+def test_the_file_of_a_folder_is_no_state_dict(folder):
+    """So transformers' Trainer would load it, when it resumes."""
+    model = AutoModel.from_pretrained(folder)
+    state = load_file(folder / 'model.safetensors')
+    with pytest.raises(RuntimeError, match='Trainer cannot resume'):
+        model.load_state_dict(state, False)
+    missing, unexpected = model.load_state_dict(model.state_dict())
+    assert not missing and not unexpected
 
 
 def test_push_to_hub_uploads_the_folder_and_its_card(folder, monkeypatch):

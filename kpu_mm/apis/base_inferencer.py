@@ -6,6 +6,7 @@ import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from torch import nn
 
 from kpu_mm.datasets.image_table import printable
 from kpu_mm.models.encoder import ImageSizeError
+from kpu_mm.utils.doctor import DOWNSTREAM
 
 from .read_images import MAX_PIXELS, NamedImage, is_video, list_inputs, read_images
 
@@ -47,6 +49,9 @@ class ImageInferencer(BaseInferencer):
             to None.
         show_progress: Show a progress bar. Defaults to True.
 
+    Raises:
+        ImportError: If the config's toolbox is not installed.
+
     Attributes:
         visualizer_type: The toolbox's visualizer; '' for none.
         orientation: Whether images are turned, as :class:`EncodedImage` takes it.
@@ -61,6 +66,10 @@ class ImageInferencer(BaseInferencer):
         self._lock = threading.Lock()
         # Two Inferencers may be of different toolboxes.
         scope = cfg.get('default_scope')
+        if scope in DOWNSTREAM and find_spec(scope) is None:
+            raise ImportError(
+                f'{type(self).__name__} needs {scope}, not installed here: run `make install`.'
+            )
         with DefaultScope.overwrite_default_scope(scope):
             super().__init__(cfg, device=device, show_progress=show_progress)
 

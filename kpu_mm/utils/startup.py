@@ -164,9 +164,8 @@ def register_transformers() -> None:
         AutoConfig.register(KPUConfig.model_type, KPUConfig, exist_ok=True)
 
     def models() -> None:
-        from kpu_mm.hf_models import register_models
-
-        register_models()
+        # it registers its models, at once or when its own import ends
+        import kpu_mm.hf_models  # noqa: F401
 
     def image_processor() -> None:
         from transformers import AutoImageProcessor, BitImageProcessor, BitImageProcessorFast

@@ -1,6 +1,7 @@
 """What all Inferencers share, on the quickest of them."""
 
 import json
+import sys
 import threading
 
 import cv2
@@ -113,6 +114,12 @@ def test_progress_is_not_in_the_way_of_results(infer, pictures, capsys):
     infer(pictures)
     out, err = capsys.readouterr()
     assert not out and 'Inference' in err
+
+
+def test_a_toolbox_that_is_missing_is_named(student_dir, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'mmpretrain', None)
+    with pytest.raises(ImportError, match='needs mmpretrain, not installed here'):
+        ZeroShotClassificationInferencer(student_dir, device='cpu')
 
 
 def test_counts_below_one(infer, pictures):
