@@ -94,14 +94,21 @@ class ModuleClipHook(Hook):
                 trains.
         """
         parts = {name: _trained(runner.model, name) for name in self._max_norm}
+        optimizer = runner.optim_wrapper.optimizer
 
         def clip(*_: Any) -> None:
+            # GradScaler leaves it to a fused optimiser to unscale the
+            # gradients of float16, which its kernel does after its hooks.
+            if (scale := getattr(optimizer, 'grad_scale', None)) is not None:
+                groups = optimizer.param_groups
+                grads = [p.grad for g in groups for p in g['params'] if p.grad is not None]
+                torch._foreach_div_(grads, scale)
+                optimizer.grad_scale = None
             for name, parameters in parts.items():
                 norm = nn.utils.clip_grad_norm_(parameters, self._max_norm[name])
                 runner.message_hub.update_scalar(f'train/grad_norm/{name}', norm)
 
-        # Here gradients are complete and no longer scaled for float16.
-        optimizer = runner.optim_wrapper.optimizer
+        # Here gradients are complete: accumulated, and averaged over all ranks.
         self._handle = optimizer.register_step_pre_hook(clip)
 
     def after_train(self, runner: Runner) -> None:

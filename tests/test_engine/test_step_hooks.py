@@ -93,6 +93,25 @@ def test_sees_unscaled_gradients_in_float16():
     assert runner.message_hub['train/grad_norm/a'] == pytest.approx([5.0])
 
 
+@pytest.mark.parametrize('overflow', [False, True])
+def test_sees_unscaled_gradients_of_a_fused_optimiser(overflow):
+    model = linear_pair()
+    runner, hook = run(model, {'a': 0.5})
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0, fused=True)
+    runner.optim_wrapper = OptimWrapper(optimizer)
+    hook.before_train(runner)
+    scaler = torch.amp.GradScaler('cpu', init_scale=1024.0)
+    scaler.scale(loss_of(model) * (float('inf') if overflow else 1.0)).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    # the same step as without a scale; none after an overflow
+    a, b = ([0.0, 0.0],) * 2 if overflow else ([-0.3, -0.4], [-6.0, 8.0])
+    torch.testing.assert_close(model['a'].weight, torch.tensor([a]), rtol=1e-5, atol=0)
+    torch.testing.assert_close(model['b'].weight, torch.tensor([b]))
+    if not overflow:
+        assert runner.message_hub['train/grad_norm/a'] == pytest.approx([5.0])
+
+
 def test_leaves_the_optimiser_as_it_was():
     model = linear_pair()
     runner, hook = run(model, {'a': 0.5})
