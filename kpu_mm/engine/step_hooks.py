@@ -179,7 +179,10 @@ class SkippedImagesHook(Hook):
         Args:
             runner: The runner.
         """
-        self._report(runner, runner.iter)
+        # A finished run that is resumed has had no batch, which would tell
+        # how many images an iteration takes.
+        if self._images_per_iteration:
+            self._report(runner, runner.iter)
 
     def _report(self, runner: Runner, iterations: int) -> None:
         ranks = all_gather_object(self._pending)

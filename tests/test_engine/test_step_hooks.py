@@ -199,3 +199,11 @@ def test_limit():
     hook.before_train_iter(runner, 0, batch([('a', ''), ('b', '')]))
     with pytest.raises(RuntimeError, match='2 of 10 images could not be read'):
         hook.before_train_iter(runner, 1, batch([]))
+
+
+def test_a_finished_run_that_is_resumed_reads_no_images():
+    runner = make_runner('skip_finished')
+    runner.iter = 1000
+    runner.message_hub.update_info('skipped_images', 1000)
+    SkippedImagesHook().after_train(runner)
+    assert not warnings(runner)
