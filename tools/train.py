@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from config_errors import explaining
+from mmengine.runner import find_latest_checkpoint
 
 from kpu_mm.utils.command_line import (
     add_run_arguments,
@@ -38,7 +39,7 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         const='auto',
         help='resume from this checkpoint; without a path, from the newest '
-        'one in the work directory',
+        "one in the work directory, or start with the config's load_from if there is none",
     )
     parser.add_argument('--amp', action='store_true', help='train in bfloat16 autocast')
     return parser.parse_args()
@@ -57,10 +58,15 @@ def set_resume(cfg: Config, checkpoint: str | None) -> None:
     """Resume from a checkpoint, or ``auto``, or not."""
     if checkpoint is None:
         return
-    if checkpoint != 'auto' and not Path(checkpoint).is_file():
-        refuse(f'--resume: there is no checkpoint {checkpoint}.')
-    cfg.resume = True
-    cfg.load_from = None if checkpoint == 'auto' else checkpoint
+    if checkpoint != 'auto':
+        if not Path(checkpoint).is_file():
+            refuse(f'--resume: there is no checkpoint {checkpoint}.')
+        cfg.resume, cfg.load_from = True, checkpoint
+    elif str(cfg.get('runner_type')).endswith('KPURunner'):
+        cfg.resume = 'auto'
+    # Other runners would resume from load_from, and cannot be told not to.
+    elif find_latest_checkpoint(cfg.work_dir) is not None:
+        cfg.resume, cfg.load_from = True, None
 
 
 def main() -> None:

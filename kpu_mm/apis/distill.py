@@ -100,7 +100,7 @@ def distill(
         if code:
             raise RuntimeError(f'The processes of the run ended with code {code}, see above.')
     else:
-        cfg.work_dir, cfg.resume = str(out), True
+        cfg.work_dir, cfg.resume = str(out), 'auto'
         build_runner(cfg).train()
     last = Path(out, (out / 'last_checkpoint').read_text().strip())
     write_student(read_student(cfg.model.to_dict(), str(last)), student)

@@ -39,7 +39,7 @@ class AtomicCheckpoints:
     work_dir: str
     hooks: list[Any]
     logger: MMLogger
-    _resume: bool
+    _resume: bool | str
     _load_from: str | None
     _has_loaded: bool
 
@@ -119,18 +119,23 @@ class AtomicCheckpoints:
     def load_or_resume(self) -> None:
         """Resume from the newest whole checkpoint when no path is given.
 
-        A folder without any trace of a checkpoint starts anew.
+        With ``resume='auto'`` a path in ``load_from`` names the weights to
+        start from, not the checkpoint to resume from. A folder without any
+        trace of a checkpoint starts from these weights, or anew.
 
         Raises:
             RuntimeError: If there are checkpoints or parts of them, and none
                 is whole and of this run.
         """
-        if self._resume and self._load_from is None and not self._has_loaded:
+        newest = self._resume == 'auto' or (self._resume and self._load_from is None)
+        if newest and not self._has_loaded:
             latest = self._newest_whole_checkpoint()
             if latest is None:
-                self.logger.info(f'No checkpoint in {self.work_dir}: training starts anew.')
-                return
-            self._load_from = str(latest)
+                start = f'with the weights of {self._load_from}' if self._load_from else 'anew'
+                self.logger.info(f'No checkpoint in {self.work_dir}: training starts {start}.')
+                self._resume = False
+            else:
+                self._load_from = str(latest)
         super().load_or_resume()  # type: ignore[misc]
 
     def _newest_whole_checkpoint(self) -> Path | None:

@@ -159,6 +159,24 @@ def test_a_run_killed_in_its_first_checkpoint_starts_anew(tmp_path):
     assert (tmp_path / 'iter_4.pth').is_file()
 
 
+def test_auto_starts_with_given_weights_and_resumes_from_then_on(tmp_path):
+    runner(tmp_path / 'first', iters=4).train()
+    weights = str(tmp_path / 'first' / 'iter_4.pth')
+    given = dict(load_from=weights, resume='auto')
+    start = runner(tmp_path / 'second', iters=2, **given)
+    start.load_or_resume()
+    saved = torch.load(weights, weights_only=True)['state_dict']
+    assert start.iter == 0
+    for name, value in start.model.state_dict().items():
+        assert torch.equal(value, saved[name])
+    log = ''.join(p.read_text() for p in (tmp_path / 'second').rglob('*.log'))
+    assert f'training starts with the weights of {weights}.' in log
+    start.train()
+    resumed = runner(tmp_path / 'second', iters=4, **given)
+    resumed.load_or_resume()
+    assert resumed.iter == 2
+
+
 def test_weights_alone_are_no_state_of_a_run(tmp_path):
     path = tmp_path / 'weights.pth'
     model = runner(tmp_path / 'a').model

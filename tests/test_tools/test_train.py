@@ -2,14 +2,16 @@
 
 import json
 import re
+import runpy
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from mmengine.config import Config
 
 from kpu_mm.weights.checkpoint_file import read_checkpoint
-from tests.runs import kill_training_at, losses_of, run_tool
+from tests.runs import ROOT, kill_training_at, losses_of, run_tool
 
 NO_DROP_PATH = 'model.student.drop_path_rate=0'
 
@@ -21,6 +23,25 @@ def train(config, work_dir, *args):
 def log_window_of_one(*args):
     """The log's running means would mix iterations."""
     return ('--cfg-options', 'log_processor.window_size=1', *args)
+
+
+@pytest.mark.parametrize('kind', [dict(runner_type='kpu_mm.KPURunner'), {}])
+def test_resume_of_a_run_with_given_weights(kind, tmp_path):
+    set_resume = runpy.run_path(str(ROOT / 'tools' / 'train.py'))['set_resume']
+
+    def resumed(checkpoint):
+        cfg = Config(dict(work_dir=str(tmp_path), load_from='w.pth', resume=False, **kind))
+        set_resume(cfg, checkpoint)
+        return cfg.resume, cfg.load_from
+
+    # MMEngine's own runner takes load_from for the checkpoint to resume.
+    first, later = ((False, 'w.pth'), (True, None)) if not kind else (('auto', 'w.pth'),) * 2
+    assert resumed(None) == (False, 'w.pth')
+    assert resumed('auto') == first
+    path = tmp_path / 'last_checkpoint'
+    path.touch()
+    assert resumed('auto') == later
+    assert resumed(str(path)) == (True, str(path))
 
 
 @pytest.fixture(scope='module')
