@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -14,11 +16,13 @@ import numpy as np
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
-from mmengine.logging import HistoryBuffer, MMLogger
+from mmengine.logging import HistoryBuffer, MMLogger, print_log
 
 from kpu_mm.weights.checkpoint_file import find_fault, is_legacy
 
 LOCK_FILE = '.lock'
+# Lustre without its option flock, NFS without lockd
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 _ANEW = 'To start anew, move them away or leave --resume out.'
 # What runs leave behind, besides the checkpoints that --resume looks for. A
 # run killed within its first checkpoint leaves *.partial, and starts anew.
@@ -191,7 +195,8 @@ class AtomicCheckpoints:
 def only_run(work_dir: Path) -> Iterator[None]:
     """Hold a work directory, so that no other run writes into it.
 
-    The system releases the lock when the process ends, however it ends.
+    The system releases the lock when the process ends, however it ends. On a
+    file system without locks a warning says that there is none.
 
     Args:
         work_dir: The directory; the main process alone locks it.
@@ -213,6 +218,15 @@ def only_run(work_dir: Path) -> Iterator[None]:
                 f'Another run is training in {work_dir} (it holds {path}); '
                 'wait for its end, or pass another --work-dir.'
             ) from error
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            print_log(
+                f'{path} cannot be locked, as the file system has no locks ({error.strerror}): '
+                'nothing will stop a second run in the folder, so take care that there is none.',
+                'current',
+                logging.WARNING,
+            )
         yield
 
 

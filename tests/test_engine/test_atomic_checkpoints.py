@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import itertools
 import os
 import subprocess
@@ -227,6 +229,23 @@ def test_one_run_at_a_time(tmp_path):
         other.wait()
     with only_run(tmp_path):
         pass
+
+
+@pytest.mark.parametrize('code', [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EIO])
+def test_a_file_system_without_locks(tmp_path, monkeypatch, code):
+    def lockf(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, 'lockf', lockf)
+    run = runner(tmp_path)
+    if code == errno.EIO:
+        with pytest.raises(OSError, match=os.strerror(code)):
+            run.train()
+        return
+    run.train()
+    assert (tmp_path / 'iter_4.pth').is_file()
+    log = ''.join(p.read_text() for p in tmp_path.rglob('*.log'))
+    assert f'.lock cannot be locked, as the file system has no locks ({os.strerror(code)})' in log
 
 
 def test_a_full_disk_is_named(tmp_path):
