@@ -1,9 +1,11 @@
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from kpu_mm import cli
+from kpu_mm.apis import distill as call
 
 
 def test_a_tool_gets_its_own_arguments():
@@ -44,3 +46,16 @@ def test_wrong_arguments(arguments, sentence, capsys):
         cli.main(arguments)
     assert end.value.code == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_runs_of_one_machine_need_no_port(monkeypatch, capsys, tmp_path):
+    def run(line):
+        assert {'--standalone', '--nproc_per_node=2'} <= set(line)
+        return SimpleNamespace(returncode=1)
+
+    monkeypatch.setattr(call, '_open_run', lambda out, given: None)
+    monkeypatch.setattr(call, 'subprocess', SimpleNamespace(run=run))
+    line = ['distill', '--images', 'a', '--out', str(tmp_path), '--teachers', 'clip=c']
+    with pytest.raises(SystemExit):
+        cli.main([*line, '--gpus', '2'])
+    assert 'The processes of the run ended with code 1' in capsys.readouterr().err

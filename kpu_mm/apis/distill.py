@@ -95,6 +95,8 @@ def distill(
     if gpus > 1:
         tool, config = shipped('tools/train.py'), out / 'config.py'
         launch = [sys.executable, '-m', 'torch.distributed.run', f'--nproc_per_node={gpus}']
+        # On a free port, as another run of this machine may have torchrun's own.
+        launch += ['--standalone', '--local-addr=127.0.0.1']
         arguments = [str(config), '--work-dir', str(out), '--launcher', 'pytorch', '--resume']
         code = subprocess.run([*launch, str(tool), *arguments]).returncode
         if code:
