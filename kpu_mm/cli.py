@@ -7,9 +7,7 @@ import runpy
 import sys
 from collections.abc import Sequence
 
-from mmengine.config import DictAction
-
-from kpu_mm.utils.command_line import positive, refusing
+from kpu_mm.utils.command_line import SettingsAction, positive, refusing
 from kpu_mm.utils.startup import shipped
 
 # commands that are tools of the repository, with what they do
@@ -70,7 +68,10 @@ def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
     one.add_argument('--gpus', type=positive, default=1, help='GPUs of this machine (default: 1)')
     one.add_argument('--loggers', nargs='+', default=[], choices=['tensorboard', 'wandb'])
     one.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='change the config: nested.key=value'
+        '--cfg-options',
+        nargs='+',
+        action=SettingsAction,
+        help='change the config: nested.key=value',
     )
     known, rest = parser.parse_known_args(arguments)
     if known.command == 'distill' and rest:

@@ -15,9 +15,7 @@ import sys
 from contextlib import redirect_stdout
 from typing import Any, NamedTuple
 
-from mmengine.config import DictAction
-
-from kpu_mm.utils.command_line import refuse, tool_parser
+from kpu_mm.utils.command_line import SettingsAction, refuse, tool_parser
 
 
 class Task(NamedTuple):
@@ -72,7 +70,7 @@ OPTIONS: dict[str, dict[str, Any]] = dict(
     teacher=dict(help="which of the student's teachers, by its name"),
     teacher_cfg=dict(
         nargs='+',
-        action=DictAction,
+        action=SettingsAction,
         metavar='KEY=VALUE',
         help='arguments of the teacher that differ from those of the run, such as source=FOLDER',
     ),

@@ -43,6 +43,36 @@ def tool_parser(doc: str | None) -> argparse.ArgumentParser:
     )
 
 
+class SettingsAction(DictAction):
+    """MMEngine's action for ``KEY=VALUE``, with a sentence for anything else."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Add settings to the arguments.
+
+        Args:
+            parser: The parser.
+            namespace: Its arguments so far.
+            values: What the user wrote.
+            option_string: The name of the option. Defaults to None.
+
+        Raises:
+            ArgumentError: If there is no ``=`` or a bracket is not closed.
+        """
+        for text in values:
+            if '=' not in text:
+                raise argparse.ArgumentError(self, f'{text!r} is no KEY=VALUE')
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except AssertionError as error:
+            raise argparse.ArgumentError(self, str(error)) from None
+
+
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """Add ``config`` and ``--cfg-options`` to the arguments of a tool.
 
@@ -53,7 +83,7 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=SettingsAction,
         help='change settings of the config: key=value, nested.key=value, '
         'key="[a,b]" (quoted, without blanks)',
     )
@@ -171,10 +201,11 @@ def add_stream_arguments(parser: argparse.ArgumentParser, whole_images: bool = F
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """Turn errors of files and values into :func:`refuse`'s sentence."""
+    """Turn errors of files, values and missing packages into :func:`refuse`'s sentence."""
     try:
         yield
-    except (OSError, RuntimeError, ValueError) as error:
+    # FloatingPointError is a loss that is not finite.
+    except (FloatingPointError, ImportError, OSError, RuntimeError, ValueError) as error:
         refuse(str(error))
 
 

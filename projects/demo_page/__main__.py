@@ -13,9 +13,9 @@ import os
 import signal
 from importlib.util import find_spec
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
-from kpu_mm.utils.command_line import refuse
+from kpu_mm.utils.command_line import SettingsAction, refuse
 
 
 def parse_args() -> argparse.Namespace:
@@ -29,7 +29,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--teacher-cfg',
         nargs='+',
-        action=DictAction,
+        action=SettingsAction,
         default={},
         help='where the teachers are, if they moved since the run: '
         'clip.model=local-dir:/data/clip grounding_dino.source=/data/gd',

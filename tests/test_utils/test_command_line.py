@@ -60,6 +60,18 @@ def test_options_change_the_config(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
+    ('text', 'words'), [('foo', "'foo' is no KEY=VALUE"), ('a=[1,(2]', 'Imbalanced brackets')]
+)
+def test_options_that_are_no_settings(text, words, capsys):
+    parser = argparse.ArgumentParser()
+    add_config_arguments(parser)
+    with pytest.raises(SystemExit) as end:
+        parser.parse_args(['config.py', '--cfg-options', 'b=1', text])
+    assert end.value.code == 2
+    assert f'argument --cfg-options: {words}' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ('launcher', 'gpu', 'calls'),
     [
         ('pytorch', False, [('gloo', timedelta(seconds=90))]),
@@ -115,10 +127,11 @@ def test_ends_without_tearing_python_down(tmp_path, distributed, lines):
 
 
 def test_errors_of_values_become_a_sentence(capsys):
-    with pytest.raises(SystemExit) as end, refusing():
-        raise ValueError('too blue.')
-    assert end.value.code == 2
-    assert capsys.readouterr().err.endswith('error: too blue.\n')
+    for kind in (ValueError, ImportError, FloatingPointError):
+        with pytest.raises(SystemExit) as end, refusing():
+            raise kind('too blue.')
+        assert end.value.code == 2
+        assert capsys.readouterr().err.endswith('error: too blue.\n')
     # a fault of the program is no fault of the user
     with pytest.raises(TypeError), refusing():
         raise TypeError
