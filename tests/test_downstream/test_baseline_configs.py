@@ -7,6 +7,7 @@ import timm
 import torch
 from mmengine.config import Config
 from safetensors.torch import save_file
+from transformers import SwinConfig
 
 from kpu_mm.registry import MODELS
 
@@ -23,8 +24,8 @@ ROWS = sorted(
     for path in (CONFIGS / 'downstream' / task).glob(f'*_{row}-*.py')
     if 'adapter' not in path.stem and 'finetune' not in path.stem
 )
-# widths of summaries other than 768
-SUMMARIES = {'clip': 512}
+# Widths of summaries other than 768. That of Swin-B is its coarsest map's.
+SUMMARIES = {'clip': 512, 'grounding-dino': SwinConfig(embed_dim=128).hidden_size}
 
 
 @pytest.mark.parametrize('path', ROWS, ids=lambda p: p.stem)
@@ -39,7 +40,8 @@ def test_row_differs_by_its_backbone(path):
     if task == 'imagenet':
         assert backbone['out_type'] == 'summary'
         width = row['model']['head'].pop('in_channels')
-        assert width == SUMMARIES.get(path.stem.split('_')[1][:4], 768)
+        teacher = path.stem.split('_')[1].rpartition('-')[0]
+        assert width == SUMMARIES.get(teacher, 768)
         del kpu['model']['head']['in_channels']
     else:
         assert backbone['embed_dims'] == 768
