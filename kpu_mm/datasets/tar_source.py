@@ -89,7 +89,8 @@ class TarSource:
             for member in read_members(shard):
                 if member.offset_data == offset:
                     return printable(f'{shard}/{member.name}')
-        except ValueError:  # the shard was damaged after it was indexed
+        # The shard was damaged or taken away after it was indexed.
+        except (ValueError, OSError):
             pass
         return printable(f'{shard}, byte {offset}')
 

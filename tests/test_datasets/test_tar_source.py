@@ -148,6 +148,14 @@ def test_shard_cut_while_training_is_a_corrupt_image(shards, tmp_path):
         source.read(11)
 
 
+def test_shard_taken_away_while_training_is_a_corrupt_image(shards, tmp_path):
+    source = TarSource(shards)
+    (tmp_path / 's-002.tar').unlink()
+    assert source.read(0)
+    with pytest.raises(CorruptImageError, match=r's-002\.tar, byte \d+: No such file'):
+        source.read(11)
+
+
 def test_broken_and_empty_shards_say_so(shards, tmp_path):
     size = (tmp_path / 's-000.tar').stat().st_size
     os.truncate(tmp_path / 's-000.tar', size // 4)
