@@ -70,8 +70,10 @@ class UploadFolder:
         # The hash separates equal names and cannot be guessed.
         folder = self.folder / hashlib.sha256(data).hexdigest()
         folder.mkdir(exist_ok=True)
-        safe = re.sub(r'[^\w.\- ]', '', Path(name).name).lstrip('.')
-        path = folder / (safe[-100:] or 'image')
+        safe = re.sub(r'[^\w.\- ]', '', Path(name).name)
+        # File systems count bytes, 255 at most; the end has the suffix.
+        safe = safe.encode()[-200:].decode(errors='ignore').lstrip('.')
+        path = folder / (safe or 'image')
         path.write_bytes(data)
         return path
 

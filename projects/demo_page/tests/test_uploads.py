@@ -23,6 +23,14 @@ def test_what_was_stored_is_read(folder, pictures):
     assert not folder.folder.exists()
 
 
+@pytest.mark.parametrize('letter', ['a', '图', '𠀀'])
+def test_long_names_keep_their_end(folder, pictures, letter):
+    data = (pictures / 'a.png').read_bytes()
+    path = folder.store('.' * 300 + letter * 96 + ' b.png', data)
+    assert path.name.endswith(f'{letter} b.png')
+    assert path.name[0] != '.' and folder.read(str(path)) == data
+
+
 @pytest.mark.parametrize(
     'data',
     [
