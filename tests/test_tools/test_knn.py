@@ -1,7 +1,11 @@
 import json
+import runpy
 
 import pytest
+import torch
+from torch.nn.functional import normalize
 
+from kpu_mm.analysis.knn import knn_vote
 from tests.runs import ROOT, metrics_of, refusal_of, run_tool
 
 TOOL = 'analysis_tools/knn.py'
@@ -65,6 +69,27 @@ def test_student_as_by_its_config(distilled, distilled_run, labeled, tmp_path):
     assert done.returncode == 0, done.stderr
     expected = metrics_of(tmp_path / 'work')['accuracy/top1']
     assert report['top1']['student'] == pytest.approx(expected, abs=1e-3)
+
+
+def test_few_queries_are_compared_at_a_time():
+    accuracy = runpy.run_path(str(ROOT / 'tools' / TOOL))['knn_accuracy']
+    generator = torch.Generator().manual_seed(0)
+
+    def vectors(count):
+        features = normalize(torch.randn(count, 3, generator=generator), dim=1)
+        return features, torch.randint(4, (count,), generator=generator)
+
+    bank, queries = vectors(50), vectors(2500)
+    sizes = []
+
+    def vote(asked, *arguments):
+        sizes.append(len(asked))
+        return knn_vote(asked, *arguments)
+
+    accuracy.__globals__['knn_vote'] = vote
+    right = knn_vote(queries[0], *bank, 4, 5).argmax(1) == queries[1]
+    assert accuracy(bank, queries, 4, 5) == 100 * right.double().mean().item()
+    assert max(sizes) <= 1024 and sum(sizes) == 2500
 
 
 def test_one_sentence_for_other_classes(
