@@ -125,7 +125,8 @@ def model_card(config: dict[str, Any]) -> str:
     options = [
         f'\n    {key}={value!r},'
         for key, value in config['backbone'].items()
-        if key not in ('type', 'sentinel')
+        # A detector takes maps, whatever the run that trained them took.
+        if key not in ('type', 'sentinel', 'out_type')
     ]
     values = dict(
         title=f'Student of {", ".join(teachers) or sentinel["name"]}',

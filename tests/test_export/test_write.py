@@ -10,6 +10,7 @@ from mmengine.registry import MODELS
 from safetensors.torch import load_file, save_file
 
 from kpu_mm.export import graphs, read_student, write_student
+from kpu_mm.export.model_card import model_card
 from kpu_mm.models.backbones import load_exported
 from kpu_mm.models.student import load_student
 from kpu_mm.structures import Features
@@ -94,6 +95,13 @@ def test_config_and_card(folder, distilled):
     assert config['sentinel']['sha256'] in card
     for file in folder.iterdir():
         assert f'`{file.name}' in card or file.name == 'README.md'
+
+
+def test_the_card_s_backbone_gives_maps(folder):
+    config = json.loads((folder / 'config.json').read_text())
+    config['backbone']['out_type'] = 'features'
+    card = model_card(config)
+    assert 'inplanes=8' in card and 'out_type' not in card
 
 
 def test_no_second_copy_of_the_sentinel(folder):
