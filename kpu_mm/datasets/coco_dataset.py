@@ -159,7 +159,8 @@ class LoadInstances(LoadAnnotations):
 class CocoMetric(MMDetCocoMetric):
     """MMDetection's CocoMetric for files without ``area`` or ``iscrowd``.
 
-    Takes the arguments of MMDetection's metric.
+    Annotations of images that the file does not list count nowhere. Takes the
+    arguments of MMDetection's metric.
 
     Raises:
         DataError: If masks are to be compared and an annotation has none.
@@ -170,7 +171,9 @@ class CocoMetric(MMDetCocoMetric):
         if self._coco_api is None:
             return
         for annotation in self._coco_api.anns.values():
-            image = self._coco_api.imgs[annotation['image_id']]
+            image = self._coco_api.imgs.get(annotation['image_id'])
+            if image is None:
+                continue
             fill_area(annotation, image)
             annotation.setdefault('iscrowd', 0)
             if 'segm' in self.metrics and not annotation.get('segmentation'):

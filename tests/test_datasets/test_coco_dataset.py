@@ -184,3 +184,11 @@ def test_masks_are_missing_where_masks_are_compared(tmp_path):
     METRICS.build(dict(config, metric='bbox'))
     with pytest.raises(DataError, match=r"annotation 3 of image a\.png has no mask.*'segm'"):
         METRICS.build(dict(config, metric=['bbox', 'segm']))
+
+
+def test_annotations_of_images_that_are_not_listed_count_nowhere(tmp_path):
+    write(tmp_path, [annotation(1), annotation(2, image_id=9, segmentation=None)])
+    metric = METRICS.build(
+        dict(type='kpu_mm.CocoMetric', ann_file=str(tmp_path / 'a.json'), metric=['bbox', 'segm'])
+    )
+    assert metric._coco_api.get_img_ids() == [1]
