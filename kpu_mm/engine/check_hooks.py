@@ -76,7 +76,9 @@ class ClassNamesHook(Hook):
         for task, names in self._names.items():
             counts = count_classes(model.tasks[task] if task else model)
             if counts:
-                self._limits[task] = min(counts.values())
+                # Panoptic heads share the classes: one has things, another the rest.
+                panoptic = len(names.counts) > 1
+                self._limits[task] = names.counts[0] if panoptic else min(counts.values())
             for name, count in counts.items():
                 if names.counts and count not in names.counts:
                     total = names.counts[0]
@@ -195,6 +197,9 @@ def _check_metric(metric: Any, names: ClassNames) -> None:
     if api is None or names.classes is None:
         return
     ids = api.get_cat_ids(cat_names=list(names.classes))
+    # A panoptic model's boxes are compared with a file of the things, which come first.
+    if len(names.counts) > 1 and len(ids) <= names.counts[1]:
+        names = names._replace(classes=names.classes[: names.counts[1]])
     file = ClassNames("the evaluator's ann_file", tuple(api.cats[i]['name'] for i in ids))
     if text := difference(file, names):
         raise DataError(f'{text}; give the evaluator the annotation file of its dataset.')
@@ -203,7 +208,9 @@ def _check_metric(metric: Any, names: ClassNames) -> None:
 def _labels(sample: Any) -> Tensor:
     """Give all labels of a data sample that count, in one dimension."""
     if 'gt_sem_seg' in sample:
-        labels = sample.gt_sem_seg.data
+        seg = sample.gt_sem_seg
+        # MMDetection's name, and MMSegmentation's.
+        labels = seg.sem_seg if 'sem_seg' in seg else seg.data
         # (1, H, W) -> (valid pixels,)
         return labels[labels != _IGNORED]
     if 'gt_instances' in sample:

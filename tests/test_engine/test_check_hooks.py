@@ -72,7 +72,12 @@ def detected(label):
     return DetDataSample(gt_instances=InstanceData(labels=torch.tensor([0, label])))
 
 
-SAMPLES = (classified, segmented, detected)
+def segmented_by_mmdet(label):
+    labels = segmented(label).gt_sem_seg.data
+    return DetDataSample(gt_sem_seg=PixelData(sem_seg=labels), gt_instances=InstanceData())
+
+
+SAMPLES = (classified, segmented, detected, segmented_by_mmdet)
 
 
 def test_names_of_classes():
@@ -104,6 +109,16 @@ def test_labels(sample):
     batch = dict(data_samples=[sample(0), sample(5)])
     with pytest.raises(ValueError, match='num_classes=5 allows 0 to 4'):
         hook.before_train_iter(None, 0, batch)
+
+
+def test_labels_of_panoptic_heads():
+    model = model_of(3)  # things
+    model.semantic_head = head(3)  # stuff, and all things as one
+    hook = ClassNamesHook()
+    hook.before_run(runner(model, named((*ANIMALS, 'sky', 'sea'), **STUFF)))
+    hook.before_train_iter(None, 0, dict(data_samples=[segmented_by_mmdet(4)]))
+    with pytest.raises(ValueError, match='label 5, but num_classes=5 allows 0 to 4'):
+        hook.before_train_iter(None, 0, dict(data_samples=[segmented_by_mmdet(5)]))
 
 
 def test_empty_image():
@@ -180,6 +195,7 @@ def test_backbones_that_do_not_say():
 
 
 ANIMALS = ('ant', 'bee', 'fly')
+STUFF = dict(thing_classes=ANIMALS, stuff_classes=('sky', 'sea'))
 
 
 def named(classes, **metainfo):
@@ -248,17 +264,29 @@ def test_names_of_each_task():
     hook.after_load_checkpoint(run, dict(meta=dict(dataset_meta=metas['a'])))
 
 
-def test_the_file_of_a_metric(tmp_path):
+def check_metric(folder, data):
+    """Check data with a metric whose file has the animals."""
     content = dict(
         images=[dict(id=1, file_name='a.jpg', height=4, width=4)],
         annotations=[],
-        categories=[dict(id=i, name=name) for i, name in enumerate(ANIMALS[::-1])],
+        categories=[dict(id=i, name=name) for i, name in enumerate(ANIMALS)],
     )
-    (tmp_path / 'a.json').write_text(json.dumps(content))
-    run = runner(model_of(3), test=named(ANIMALS))
-    run._test_loop.evaluator.metrics = [CocoMetric(ann_file=str(tmp_path / 'a.json'))]
-    with pytest.raises(ValueError, match="class 0 is 'fly' in the evaluator's ann_file"):
-        ClassNamesHook().before_run(run)
+    (folder / 'a.json').write_text(json.dumps(content))
+    run = runner(model_of(3), test=data)
+    run._test_loop.evaluator.metrics = [CocoMetric(ann_file=str(folder / 'a.json'))]
+    ClassNamesHook().before_run(run)
+
+
+def test_the_file_of_a_metric(tmp_path):
+    check_metric(tmp_path, named(ANIMALS))
+    with pytest.raises(ValueError, match="class 0 is 'ant' in the evaluator's ann_file"):
+        check_metric(tmp_path, named(ANIMALS[::-1]))
+
+
+def test_the_file_of_things_of_a_panoptic_model(tmp_path):
+    check_metric(tmp_path, named((*ANIMALS, 'sky', 'sea'), **STUFF))
+    with pytest.raises(ValueError, match="class 0 is 'ant' in the evaluator's ann_file"):
+        check_metric(tmp_path, named((*ANIMALS[::-1], 'sky', 'sea'), **STUFF))
 
 
 @pytest.mark.parametrize(
