@@ -68,6 +68,8 @@ class KPUPreTrainedModel(PreTrainedModel):
         self.backbone: SentinelBackbone = kind(
             sentinel=dict(config.sentinel_config), frozen='none', **arguments
         )
+        # transformers loads it weight by weight.
+        self.backbone.compares_sentinel = False
         if source := getattr(config, 'sentinel', None):
             self.backbone.sentinel.name = source['name']
         if config.frozen == 'all':

@@ -119,14 +119,15 @@ def test_importing_backbones_leaves_training_out():
     subprocess.run([sys.executable, '-c', code], check=True)
 
 
-def test_another_sentinel_under_the_adapter(folder, tmp_path):
+@pytest.mark.parametrize('frozen', ['sentinel', 'none'])
+def test_another_sentinel_under_the_adapter(frozen, folder, tmp_path):
     shutil.copytree(folder, tmp_path / 'student')
     weights = tmp_path / 'student' / 'sentinel' / 'model.safetensors'
     state = load_file(weights)
     state['layernorm.weight'] += 1
     save_file(state, weights, metadata=dict(format='pt'))
     with pytest.raises(RuntimeError, match='trained with sentinel'):
-        load_exported(tmp_path / 'student')
+        load_exported(tmp_path / 'student', frozen=frozen)
 
 
 def test_failure_leaves_nothing_behind(distilled, tmp_path, monkeypatch):

@@ -22,8 +22,9 @@ class SentinelBackbone(BaseBackbone):
     """A backbone with a plain ViT in it, the sentinel, trained or not.
 
     Weights of a frozen sentinel stay out of the state dict, which holds its
-    name and checksum instead; loading compares them. Weights of a trained
-    one are part of it, now and after later loads into a frozen backbone.
+    name and checksum instead; loading compares them, whether the sentinel is
+    frozen here or not. Weights of a trained one are part of it, now and after
+    later loads into a frozen backbone.
 
     Args:
         sentinel: Hub name, local folder or config of the sentinel; see
@@ -36,9 +37,13 @@ class SentinelBackbone(BaseBackbone):
         external_prefixes: What the names of parts start with that are no
             part of a student: no distillation trains them, no export holds
             them.
+        compares_sentinel: Whether loading compares the checksum; False for
+            owners whose states always hold the sentinel's weights, but may
+            come weight by weight. Defaults to True.
     """
 
     external_prefixes: tuple[str, ...] = ()
+    compares_sentinel = True
     to_own_scale: Tensor
     to_own_shift: Tensor
 
@@ -145,16 +150,16 @@ class SentinelBackbone(BaseBackbone):
         Raises:
             RuntimeError: If it was trained with other sentinel weights.
         """
-        saved = json_from_tensor(state)
         # With sentinel weights of its own a checkpoint needs no comparison.
-        if self._state_holds_sentinel or not self._sentinel_from_source:
+        if self._state_holds_sentinel or not self.compares_sentinel:
             return
-        if saved['sha256'] != self._checksum:
+        saved = json_from_tensor(state)
+        own = self._checksum if self._sentinel_from_source else self.sentinel.checksum()
+        if saved['sha256'] != own:
             raise RuntimeError(
                 f'the checkpoint was trained with sentinel {saved["sentinel"]!r} (sha256 '
                 f'{_short(saved["sha256"])}), but this backbone has {self.sentinel.name!r} (sha256 '
-                f'{_short(self._checksum)}); set `sentinel` to the weights that it '
-                'was trained with.'
+                f'{_short(own)}); set `sentinel` to the weights that it was trained with.'
             )
 
     def init_weights(self) -> None:

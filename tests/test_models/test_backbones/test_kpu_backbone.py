@@ -301,15 +301,29 @@ def test_other_sentinel_is_refused(tmp_path):
         load_checkpoint(other, str(tmp_path / 'a.pth'))
 
 
+def test_a_trained_sentinel_starts_from_that_of_the_checkpoint(tmp_path):
+    state = build().state_dict()
+    torch.save(dict(state_dict=state), tmp_path / 'a.pth')
+    init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'a.pth'))
+    build(frozen='none', init_cfg=init_cfg).init_weights()
+    other = build(frozen='none', init_cfg=init_cfg)
+    other.sentinel.model.layernorm.weight.data += 1
+    with pytest.raises(RuntimeError, match='trained with sentinel'):
+        other.init_weights()
+
+
 def test_trained_sentinel_stays_in_later_checkpoints():
     trained = build(frozen='none')
     randomise(trained)
     frozen = build()
+    source = frozen.state_dict()
     frozen.load_state_dict(trained.state_dict())
     again = build()
     again.load_state_dict(frozen.state_dict())
     for name, p in trained.sentinel.named_parameters():
         assert torch.equal(p, again.sentinel.get_parameter(name)), name
+    with pytest.raises(RuntimeError, match='trained with sentinel'):
+        again.load_state_dict(source)
 
 
 @pytest.mark.parametrize('prefix', ['student.', 'backbone.', ''])
