@@ -122,7 +122,10 @@ def read_config(folder: Path, name: str = 'config.json') -> dict[str, Any]:
 
 
 def read_normalization(
-    folder: Path, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+    folder: Path,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    default: tuple[Sequence[float], Sequence[float]] | None = None,
 ) -> tuple[list[float], list[float]]:
     """Mean and deviation in units of [0, 1], never a guess.
 
@@ -131,13 +134,14 @@ def read_normalization(
             is read unless both values are given.
         mean: Takes precedence over the file. Defaults to None.
         std: Takes precedence over the file. Defaults to None.
+        default: Both values where neither the file nor the caller says
+            them; None for none. Defaults to None.
 
     Returns:
         Mean and standard deviation of the RGB channels.
 
     Raises:
-        ValueError: If only one value is given, or neither the file nor the
-            caller says both.
+        ValueError: If only one value is given, or nothing says both.
     """
     if given := stated_normalization(mean, std):
         return list(given[0]), list(given[1])
@@ -151,6 +155,8 @@ def read_normalization(
     if config.get('do_normalize', True) is False:
         config = dict(config, image_mean=[0.0] * 3, image_std=[1.0] * 3)
     if 'image_mean' not in config or 'image_std' not in config:
+        if default is not None:
+            return list(default[0]), list(default[1])
         raise ValueError(
             f"'{folder}' does not say how images are normalised: add its "
             'preprocessor_config.json with image_mean and image_std, or pass '

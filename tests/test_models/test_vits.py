@@ -1,5 +1,7 @@
 """Each family of ViTs against its library's own model."""
 
+import json
+
 import pytest
 import timm
 import torch
@@ -105,6 +107,25 @@ def test_a_saved_vit_is_the_same(family, tmp_path):
             torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
     assert (again.mean, again.std) == (vit.mean, vit.std)
     assert again.checksum() == vit.checksum()
+
+
+@pytest.mark.parametrize('own', [True, False])
+def test_a_dino_of_its_own_colours(own, tmp_path):
+    # those of DINOv3 for satellite images
+    satellite = (0.430, 0.411, 0.296), (0.213, 0.156, 0.143)
+    vit = build_vit(small_vit('dinov3_vit'))
+    imagenet = vit.mean, vit.std
+    vit.save(tmp_path / 'vit')
+    if own:
+        values = dict(zip(('image_mean', 'image_std'), satellite, strict=True))
+        (tmp_path / 'vit' / 'preprocessor_config.json').write_text(json.dumps(values))
+    vit = build_vit(str(tmp_path / 'vit'))
+    assert (vit.mean, vit.std) == (satellite if own else imagenet)
+    # An export has the configuration alone.
+    vit.save(tmp_path / 'again')
+    again = build_vit(str(tmp_path / 'again'))
+    assert (again.mean, again.std) == (vit.mean, vit.std)
+    assert ('image_mean' in (tmp_path / 'again' / 'config.json').read_text()) == own
 
 
 @pytest.mark.parametrize('safe', [True, False])

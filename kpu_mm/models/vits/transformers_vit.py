@@ -139,18 +139,20 @@ class TransformersViT(BaseViT):
         registers = getattr(own, 'num_register_tokens', 0)
         self.num_prefix = self.class_token + (kind == 'deit') + registers
         self.mean, self.std = family.normalization
-        if family is not _DINO:
-            self._read_normalization(folder)
+        self._read_normalization(folder)
 
     def _read_normalization(self, folder: Path | None) -> None:
         """Take mean and deviation from the config, else from beside it."""
         config = self.model.config
         mean, std = (getattr(config, f'image_{key}', None) for key in ('mean', 'std'))
+        # An exported student's DINO says nothing if it has ImageNet's.
+        default = self._family.normalization if self._family is _DINO else None
         if folder is not None or mean is not None or std is not None:
-            mean, std = read_normalization(folder or Path(), mean, std)
+            mean, std = read_normalization(folder or Path(), mean, std, default)
             self.mean, self.std = tuple(mean), tuple(std)
-        # where an exported student's sentinel has them
-        config.image_mean, config.image_std = list(self.mean), list(self.std)
+        if (self.mean, self.std) != default:
+            # where an exported student's sentinel has them
+            config.image_mean, config.image_std = list(self.mean), list(self.std)
 
     @property
     def layers(self) -> nn.ModuleList:
