@@ -104,8 +104,8 @@ class KPUDistiller(MultiStreamModel):
         )
         if backward == 'per_stream' and not self.balancer.separable:
             raise ValueError(
-                f'{type(self.balancer).__name__} weighs the losses of all '
-                "streams against each other: set backward='joint'."
+                f'The loss of {type(self.balancer).__name__} is no sum over these streams, which '
+                "backward='per_stream' needs: set backward='joint'."
             )
         level_maps = map_levels(
             {name: t.strides for name, t in self.teachers.items()}, self.student.strides

@@ -209,7 +209,8 @@ class UncertaintyBalancer(BaseBalancer):
     Kendall et al. (https://arxiv.org/abs/1705.07115), equation 7 with
     s = log(sigma^2): the sum over teachers of (exp(-s_t) L_t + s_t) / 2. The
     log-variances s start at 0 and are trained with the student, without
-    weight decay. The loss may become negative.
+    weight decay. The loss may become negative. It is a sum over streams only
+    if each teacher has one.
 
     Args:
         teachers: Names of all T teachers.
@@ -221,6 +222,8 @@ class UncertaintyBalancer(BaseBalancer):
     ) -> None:
         super().__init__(teachers, streams)
         self.log_variances = nn.Parameter(torch.zeros(len(self.teachers)))
+        # One call adds s_t / 2, however many of a teacher's streams it brings.
+        self.separable = all(len(streams) == 1 for streams in self.streams.values())
 
     def forward(self, losses: Mapping[str, Tensor]) -> Balance:
         """Weigh and sum.

@@ -188,6 +188,11 @@ def test_streams_that_are_weighed_against_each_other(cfg, balancer):
         build(cfg, balancer, backward='per_stream')
 
 
+def test_uncertainty_of_a_teacher_of_several_streams(cfg):
+    with pytest.raises(ValueError, match=r"Uncertainty.*set backward='joint'"):
+        build(cfg, 'Uncertainty', backward='per_stream', streams=dict(dino=['dino', 'gdino']))
+
+
 def test_teacher_drop_knows_who_shares_a_stream(cfg):
     assert not build(cfg, 'TeacherDrop').balancer.per_image
     shared = dict(dino='all', gdino='all')
