@@ -196,7 +196,7 @@ class LayerwiseProjector(MLPProjector):
     UNIC (https://arxiv.org/abs/2408.05088), there called the ladder of
     projectors: besides the last block of the student, those before it are
     projected into the teacher's space, and the teacher is compared with the
-    sum. Numbers are those of its code.
+    sum. Numbers are those of its code. For 's2t' alone.
 
     Args:
         in_summary: Channels of the summary, of all blocks one after

@@ -12,6 +12,7 @@ from kpu_mm.structures import Features, resize, resize_like
 
 from .level_map import LevelMap
 from .normalizers import BaseNormalizer
+from .projectors import LayerwiseProjector
 
 TERMS = ('s2t', 't2s', 'rec')
 
@@ -244,6 +245,10 @@ def build_link(
         projector: Config of a projector.
         normalizer: Config of a normaliser; None for none.
         joined_weight: Weight of a level that joined a teacher map.
+
+    Raises:
+        ValueError: If a layer-wise projector has another number of blocks
+            than what it projects.
     """
     unified = unified_pairs(levels, student.strides, terms)
     projectors = {}
@@ -266,6 +271,7 @@ def build_link(
                 out_channels=out_channels,
             ),
         )
+        _check_blocks(projectors[term], term, student)
     channels = dict(summary_channels=teacher.summary_channels, channels=teacher.channels)
     return TeacherLink(
         levels,
@@ -274,3 +280,14 @@ def build_link(
         None if normalizer is None else MODELS.build(normalizer, default_args=channels),
         joined_weight,
     )
+
+
+def _check_blocks(projector: nn.Module, term: str, student: Any) -> None:
+    """Channels that divide by another number of blocks would be cut anywhere."""
+    blocks = 1 if term == 't2s' else len(getattr(student, 'blocks', (None,)))
+    if isinstance(projector, LayerwiseProjector) and projector.num_blocks != blocks:
+        raise ValueError(
+            f'LayerwiseProjector: num_blocks={projector.num_blocks}, but the number of blocks that '
+            f"'{term}' projects is {blocks}; use it for 's2t' alone, with as many `blocks` of the "
+            'student, a kpu_mm.ViTBackbone.'
+        )

@@ -294,6 +294,20 @@ def test_bad_options(cfg, kwargs, message):
         build(cfg, **kwargs)
 
 
+@pytest.mark.parametrize(
+    ('blocks', 'term', 'expected'), [(None, 's2t', 1), ((2, 4), 't2s', 1), ((2, 4), 's2t', 2)]
+)
+def test_layerwise_projectors_are_for_blocks(cfg, dinov2_dir, blocks, term, expected):
+    vit = dict(type='kpu_mm.ViTBackbone', sentinel=str(dinov2_dir), blocks=blocks)
+    cfg.update(student=vit, terms={term: 1.0})
+    cfg['projector'] = dict(type='kpu_mm.LayerwiseProjector', num_blocks=expected, hidden=6)
+    build(cfg)
+    # 48 and 96 channels divide by 3, too, whatever they are of
+    cfg['projector'].update(num_blocks=3)
+    with pytest.raises(ValueError, match=f"num_blocks=3, .* '{term}' projects is {expected};"):
+        build(cfg)
+
+
 def test_teachers_of_one_stream(cfg):
     model = build(cfg, streams=dict(dino='all', gdino='all')).eval()
     separate = build(cfg).eval()
