@@ -106,7 +106,8 @@ def check_label_maps(dataset: Any) -> None:
     """Read some label maps and raise if no pixel of them counts.
 
     Args:
-        dataset: A dataset of MMSegmentation, or one that wraps such.
+        dataset: A dataset of MMSegmentation or MMDetection, or one that wraps
+            such. Files of panoptic segments are not read.
 
     Raises:
         DataError: If a file is no label map.
@@ -120,16 +121,19 @@ def check_label_maps(dataset: Any) -> None:
             continue
         indices = np.linspace(0, len(part) - 1, min(len(part), _SAMPLES)).astype(int)
         samples = [part.get_data_info(int(i)) for i in indices]
-        samples = [s for s in samples if s.get('seg_map_path')]
+        # A panoptic file has numbers of segments in its colours, no labels.
+        samples = [s for s in samples if s.get('seg_map_path') and 'segments_info' not in s]
         if not samples:
             continue
         for sample in samples:
             _read_size(sample['seg_map_path'], loader.backend_args)
-            labels = loader(dict(sample))['gt_seg_map']
-            if (labels != _IGNORED).any():
+            # Masks of instances, which it may load too, need an image.
+            loader._load_seg_map(found := dict(sample))
+            if (found['gt_seg_map'] != _IGNORED).any():
                 break
         else:
-            zero = samples[0].get('reduce_zero_label')
+            # MMDetection's loader has it; MMSegmentation's has asked the dataset.
+            zero = getattr(loader, 'reduce_zero_label', False)
             raise ValueError(
                 f'no pixel counts in {len(samples)} label maps, of which the first is '
                 f'{samples[0]["seg_map_path"]}: all have the label {_IGNORED}, which is ignored'

@@ -1,7 +1,9 @@
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from mmdet.datasets.transforms import LoadAnnotations
 from PIL import Image
 
 from kpu_mm.datasets import (
@@ -131,6 +133,37 @@ def test_labels_that_never_count(tmp_path, values, zero):
 def test_labels_that_count(tmp_path, values, zero):
     labels = np.random.default_rng(0).choice(values, (20, 30))
     check_label_maps(EndlessDataset(build(tmp_path, labels, zero=zero)))
+
+
+class Detections(list):
+    """Samples with a label map, as MMDetection's datasets give them."""
+
+    def __init__(self, folder, labels, loader, **sample):
+        Image.fromarray(np.asarray(labels, np.uint8)).save(folder / 'a.png')
+        super().__init__([dict(sample, seg_map_path=str(folder / 'a.png'))])
+        self.get_data_info = self.__getitem__
+        self.pipeline = SimpleNamespace(transforms=[loader])
+
+
+def test_masks_of_instances_need_an_image(tmp_path):
+    loader = LoadAnnotations(with_mask=True, with_seg=True)
+    instance = dict(bbox=[0, 0, 9, 9], bbox_label=0, mask=[[0, 0, 9, 0, 9, 9]], ignore_flag=0)
+    check_label_maps(Detections(tmp_path, LABELS, loader, instances=[instance]))
+
+
+def test_panoptic_files_are_no_label_maps(tmp_path):
+    segments = np.zeros((20, 30, 3))
+    check_label_maps(
+        Detections(tmp_path, segments, LoadAnnotations(with_seg=True), segments_info=[])
+    )
+
+
+def test_the_first_class_is_the_loader_s(tmp_path):
+    for zero, first in ((True, 1), (False, 0)):
+        loader = LoadAnnotations(with_bbox=False, with_seg=True, reduce_zero_label=zero)
+        data = Detections(tmp_path, np.full((20, 30), 255 - 255 * zero), loader)
+        with pytest.raises(ValueError, match=f'; write classes as {first}, {first + 1}, '):
+            check_label_maps(data)
 
 
 def test_inferencers_load_no_labels():
