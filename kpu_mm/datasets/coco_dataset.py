@@ -1,4 +1,7 @@
-"""COCO annotations: all that can be used is used, the rest is counted and named."""
+"""MMDetection's data: of COCO annotations all that can be used is used, the rest counted.
+
+ADE20K's images have one order everywhere.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,11 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
+from mmdet.datasets import ADE20KSegDataset as MMDetADE20KSegDataset
 from mmdet.datasets import CocoDataset as MMDetCocoDataset
 from mmdet.datasets.transforms import LoadAnnotations
 from mmdet.evaluation.metrics import CocoMetric as MMDetCocoMetric
@@ -127,6 +132,19 @@ class CocoDataset(MMDetCocoDataset):
                 logger='current',
                 level=logging.WARNING,
             )
+
+
+@DATASETS.register_module()
+class ADE20KSegDataset(MMDetADE20KSegDataset):
+    """MMDetection's ADE20KSegDataset with its images in the order of their names.
+
+    MMDetection's have that of the file system, so that a number may mean
+    another image on another machine of the same run. Takes its arguments.
+    """
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """List the images with their label maps."""
+        return sorted(super().load_data_list(), key=itemgetter('img_path'))
 
 
 @TRANSFORMS.register_module()

@@ -125,6 +125,17 @@ def test_config_from_data_to_metric(path, shrink):
     assert 0 <= metrics[name] <= 100
 
 
+def test_ade20k_has_one_order_everywhere(monkeypatch):
+    cfg = Config.fromfile(DOWNSTREAM / 'ade20k/mask-dino_r50_160k.py')
+    init_default_scope(cfg.default_scope)
+    names = ['b.jpg', 'sub/a.jpg', 'a.jpg']  # as a file system may list them
+    monkeypatch.setattr('mmengine.fileio.list_dir_or_file', lambda **_: iter(names))
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        data = DATASETS.build(loader.dataset)
+        paths = [data.get_data_info(i)['img_path'] for i in range(len(data))]
+        assert len(paths) == 3 and paths == sorted(paths)
+
+
 def write_panoptic(labeled, folder):
     """Segments for the images of ``labeled``: its objects, and the rest."""
     for split in ('train', 'val'):

@@ -27,7 +27,7 @@ train_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
-        type='ADE20KSegDataset',
+        type='kpu_mm.ADE20KSegDataset',
         data_root='data/ade/ADEChallengeData2016',
         data_prefix=dict(img_path='images/training', seg_map_path='annotations/training'),
         pipeline=[
@@ -54,7 +54,7 @@ val_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='ADE20KSegDataset',
+        type='kpu_mm.ADE20KSegDataset',
         data_root='data/ade/ADEChallengeData2016',
         data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation'),
         test_mode=True,
