@@ -11,6 +11,8 @@ train_dataloader = dict(
         type='CocoPanopticDataset',
         ann_file='annotations/panoptic_train2017.json',
         data_prefix=dict(seg='annotations/panoptic_train2017/'),
+        # images without things count, too
+        filter_cfg=None,
         pipeline=[
             dict(type='LoadImageFromFile', _scope_='kpu_mm'),
             dict(type='LoadPanopticAnnotations'),
@@ -30,6 +32,7 @@ train_dataloader = dict(
                 allow_negative_crop=True,
             ),
             dict(type='Pad', size=image_size, pad_val=dict(img=(128, 128, 128), masks=0, seg=255)),
+            # It drops things that were cut off, but with keep_empty=False no image.
             dict(
                 type='FilterAnnotations',
                 min_gt_bbox_wh=(1e-5, 1e-5),
