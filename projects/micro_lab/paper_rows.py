@@ -84,7 +84,8 @@ TABLES: dict[str, tuple[Row, ...]] = {
         Row('Base_a', (51.1, 44.4, 50.3, 81.9), 'tasks_end-to-end', 'base-a'),
         Row('Base_b', (52.4, 46.8, 52.0, 84.4), 'tasks', 'base-b'),
         Row('Base_c', (51.2, 46.4, 52.0, 84.0), 'tasks', 'base-c'),
-        _KPU,
+        # the ablation's own figures, of which two differ from Table 1's
+        _KPU._replace(published=(52.8, 47.3, 52.9, 84.3)),
     ),
 }
 # Ratio of the teachers' standard deviations in the paper, in their own spaces
