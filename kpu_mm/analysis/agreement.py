@@ -177,10 +177,10 @@ def names_of(distiller: KPUDistiller, name: str) -> list[str]:
         its stride, and that of the student's level paired with it.
     """
     teacher, strides = distiller.teachers[name], distiller.student.strides
-    summary = [] if teacher.summary_channels is None else ['summary']
-    return summary + [
-        f'map {i}, {teacher.strides[i]} → {strides[level]}'
-        for i, level in distiller.links[name].levels.pairs
+    link = distiller.links[name]
+    compared = teacher.summary_channels is not None and link.compares_summary
+    return ['summary'] * compared + [
+        f'map {i}, {teacher.strides[i]} → {strides[level]}' for i, level in link.levels.pairs
     ]
 
 

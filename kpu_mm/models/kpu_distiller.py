@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
 
+from .backbones.sentinel_backbone import SentinelBackbone
 from .balancers import SecondForward
 from .distill_log import Comparison, log_values, std_ratios
 from .level_map import map_levels
@@ -120,6 +121,7 @@ class KPUDistiller(MultiStreamModel):
                     projector or dict(type='kpu_mm.MLPProjector'),
                     normalizer,
                     joined_weight,
+                    getattr(self.align, 'compares_summary', True),
                 )
                 for name, teacher in self.teachers.items()
             }
@@ -134,6 +136,9 @@ class KPUDistiller(MultiStreamModel):
             self.student.extract = torch.compile(self.student.extract, **compile)
             for teacher in self.teachers.values():
                 teacher.compile(**compile)
+        used = any(link.needs_summary for link in self.links.values())
+        if not used and isinstance(self.student, SentinelBackbone):
+            self.student.freeze_summary()
         self._hide_frozen_from_ddp()
         self.second_forward: SecondForward | None = None
 

@@ -74,6 +74,9 @@ class AlignLoss(nn.Module):
             as much as one with it, as DUNE
             (https://arxiv.org/abs/2503.14405). Defaults to False.
 
+    Attributes:
+        compares_summary: Whether a term of the summaries has a weight.
+
     Raises:
         ValueError: If maps would not be compared at all.
     """
@@ -95,6 +98,7 @@ class AlignLoss(nn.Module):
         self.summary_terms = _in_use(
             (summary, cosine_loss), (summary_smooth_l1, smooth), (summary_mse, squared_error)
         )
+        self.compares_summary = bool(self.summary_terms)
         self.map_terms = _in_use((cosine, cosine_loss), (smooth_l1, smooth), (mse, squared_error))
         if not self.map_terms:
             raise ValueError(

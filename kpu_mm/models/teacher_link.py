@@ -41,6 +41,8 @@ class TeacherLink(nn.Module):
         unified: The indices of the pairs that t2s and rec use.
         weights: Weights of all pairs, for s2t.
         unified_weights: Weights of the pairs that t2s and rec use.
+        compares_summary: Whether summaries are compared; if not, the
+            teacher's is dropped.
     """
 
     def __init__(
@@ -65,6 +67,9 @@ class TeacherLink(nn.Module):
         self.t2s: Any = projectors.get('t2s')
         self.rec: Any = projectors.get('rec')
         self.normalizer: Any = normalizer
+        # A projector that does not say so may give one.
+        given = (getattr(projector, 'out_summary', True) for projector in projectors.values())
+        self.compares_summary = any(summary is not None for summary in given)
 
     # ---- training ---------------------------------------------------------
 
@@ -74,6 +79,8 @@ class TeacherLink(nn.Module):
         Args:
             teacher: The teacher's summary and all of its maps.
         """
+        if not self.compares_summary:
+            teacher = teacher._replace(summary=None)
         if self.normalizer is None:
             return teacher
         normalised: Features = self.normalizer(teacher)
@@ -137,6 +144,11 @@ class TeacherLink(nn.Module):
         shrinks = self._shrinks(self.unified, to_teacher=True)
         projected: Features = self.rec(resize_like(unified, like, shrinks))
         return projected
+
+    @property
+    def needs_summary(self) -> bool:
+        """Whether a term depends on the student's summary."""
+        return self.compares_summary or getattr(self.s2t, 'mixes_summary', False)
 
     def _shrinks(self, used: Sequence[int], to_teacher: bool) -> tuple[int, ...]:
         return self.levels.shrinks(used, self.student_strides, to_teacher)
@@ -234,6 +246,7 @@ def build_link(
     projector: dict[str, Any],
     normalizer: dict[str, Any] | None,
     joined_weight: float,
+    compares_summary: bool = True,
 ) -> TeacherLink:
     """Build the link to one teacher, with new projectors.
 
@@ -245,18 +258,21 @@ def build_link(
         projector: Config of a projector.
         normalizer: Config of a normaliser; None for none.
         joined_weight: Weight of a level that joined a teacher map.
+        compares_summary: Whether L_align compares summaries; if not, none is
+            projected. Defaults to True.
 
     Raises:
         ValueError: If a layer-wise projector has another number of blocks
             than what it projects.
     """
     unified = unified_pairs(levels, student.strides, terms)
+    # An MLP without a gradient would make DDP stop.
+    summary = teacher.summary_channels if compares_summary else None
     projectors = {}
     # The order of construction decides the initial weights of a seed.
     for term in terms:
         used = range(len(levels.pairs)) if term == 's2t' else unified
         maps = [teacher.channels[levels.pairs[k][0]] for k in used]
-        summary = teacher.summary_channels
         # (summary, maps) channels of the student's and the teacher's end
         ends = [(summary and student.embed_dims, [student.embed_dims] * len(maps)), (summary, maps)]
         if term == 't2s':
@@ -272,7 +288,7 @@ def build_link(
             ),
         )
         _check_blocks(projectors[term], term, student)
-    channels = dict(summary_channels=teacher.summary_channels, channels=teacher.channels)
+    channels = dict(summary_channels=summary, channels=teacher.channels)
     return TeacherLink(
         levels,
         student.strides,

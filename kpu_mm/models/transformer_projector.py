@@ -108,10 +108,13 @@ class TransformerProjector(nn.Module):
     Attributes:
         out_summary: Channels of the projected summary; None if there is none.
         out_channels: Channels of each projected map.
+        mixes_summary: Whether projected maps depend on the summary.
 
     Raises:
         ValueError: If the channels do not fit.
     """
+
+    mixes_summary = True
 
     def __init__(
         self,

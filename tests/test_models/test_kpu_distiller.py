@@ -6,8 +6,11 @@ import torch
 import torch.nn.functional as F
 from mmengine.optim import OptimWrapper
 
+from kpu_mm.analysis.agreement import measure_agreement
+from kpu_mm.analysis.batches import Batch
 from kpu_mm.engine.optimizers import AutocastOptimWrapper
 from kpu_mm.models import KPUDistiller
+from tests.small_vits import small_vit
 
 
 def build(cfg, **kwargs):
@@ -117,6 +120,29 @@ def test_gradients_reach_all_that_is_trained_and_nothing_else(cfg):
     for teacher in model.teachers.values():
         assert all(p.grad is None for p in teacher.parameters())
         assert not teacher.training
+
+
+@pytest.mark.parametrize('projector', ['MLP', 'Transformer'])
+@pytest.mark.parametrize('kind', ['KPU', 'ViT'])
+@pytest.mark.parametrize('teacher', ['dino', 'gdino'])
+def test_ddp_finds_no_idle_weights_without_summaries(cfg, teacher, kind, projector):
+    cfg['teachers'] = {teacher: cfg['teachers'][teacher]}
+    if teacher == 'dino':
+        cfg['align'] = dict(type='kpu_mm.AlignLoss', summary=0.0)
+    small = dict(inplanes=8, num_interactions=1) if kind == 'KPU' else {}
+    sentinel = small_vit('siglip_vision_model')
+    cfg['student'] = dict(type=f'kpu_mm.{kind}Backbone', sentinel=sentinel, frozen='none', **small)
+    cfg['projector'] = dict(type=f'kpu_mm.{projector}Projector')
+    model = build(cfg, terms=dict(s2t=1.0, t2s=1.0) if projector == 'MLP' else dict(s2t=1.0))
+    model({teacher: make_streams()[teacher]})['loss'].backward()
+    for name, p in model.named_parameters():
+        assert p.requires_grad == (p.grad is not None), name
+    # A transformer's maps depend on the student's summary.
+    head = model.student.sentinel.model.vision_model.head
+    assert all(p.requires_grad == (projector == 'Transformer') for p in head.parameters())
+    assert model.links[teacher].summary_channels is None
+    batches = [Batch(make_streams()[teacher]['images'], None)]
+    assert 'summary' not in measure_agreement(model, teacher, batches)
 
 
 def test_unification_moves_both_sides(cfg):

@@ -150,10 +150,15 @@ class KPUBackbone(SentinelBackbone):
         if not used:
             unused.append(self.interactions[-1].extractors)
         if kind == 'pyramid':
-            # of the summary
-            unused += [self.sentinel.norm, self.sentinel.pooling]
+            self.freeze_summary()
         for part in unused:
             part.requires_grad_(False)
+
+    def freeze_summary(self) -> None:
+        """Freeze what serves the summary alone: DDP refuses unused gradients."""
+        super().freeze_summary()
+        # Maps are taken before it.
+        self.sentinel.norm.requires_grad_(False)
 
     def extract(self, images: Tensor) -> Features:
         """Summary and all four maps of normalised images (B, 3, H, W).

@@ -109,6 +109,10 @@ class SentinelBackbone(BaseBackbone):
         features = self.extract(self.normalise(images, mask))
         return features._replace(masks=level_masks(features.maps, mask))
 
+    def freeze_summary(self) -> None:
+        """Freeze what serves the summary alone: DDP refuses unused gradients."""
+        self.sentinel.pooling.requires_grad_(False)
+
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """How deep a parameter lies, for layer-wise learning rates.
 

@@ -86,8 +86,7 @@ class ViTBackbone(SentinelBackbone):
         self.strides = (self.sentinel.patch_size,)
         if out_type == 'pyramid':
             self.levels = self.build_levels(out_indices)
-            # DDP refuses parameters without a gradient
-            self.sentinel.pooling.requires_grad_(False)
+            self.freeze_summary()
         if frozen == 'sentinel':
             self.sentinel.requires_grad_(False)
         self._guard_checkpoints(trained=frozen == 'none')
