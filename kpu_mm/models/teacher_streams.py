@@ -21,7 +21,8 @@ class TeacherStreams:
         of_stream: For each stream, the names of its teachers.
 
     Raises:
-        ValueError: If there is no such teacher, or one sees no stream.
+        ValueError: If there is no such teacher, or one sees no stream, or
+            one twice.
     """
 
     def __init__(self, teachers: Iterable[str], streams: Mapping[str, str | Sequence[str]]) -> None:
@@ -37,6 +38,11 @@ class TeacherStreams:
             if not found:
                 raise ValueError(
                     f"streams: teacher '{name}' sees no stream; name one, or leave the teacher out."
+                )
+            if len(set(found)) < len(found):
+                raise ValueError(
+                    f"streams: teacher '{name}' has a stream twice in {list(found)}; name each "
+                    'once, as all of them count the same.'
                 )
             self.of_teacher[name] = found
         self.of_stream: dict[str, list[str]] = {}

@@ -313,6 +313,7 @@ def test_tensor_mode_gives_student_features(cfg):
         (dict(joined_weight=float('nan')), 'joined_weight=nan'),
         (dict(streams=dict(sam='dino')), r"no teacher \['sam'\]"),
         (dict(streams=dict(dino=[])), "'dino' sees no stream"),
+        (dict(streams=dict(dino=['low', 'low'])), "'dino' has a stream twice"),
     ],
 )
 def test_bad_options(cfg, kwargs, message):
