@@ -48,14 +48,45 @@ def test_wrong_arguments(arguments, sentence, capsys):
     assert sentence in capsys.readouterr().err
 
 
-def test_runs_of_one_machine_need_no_port(monkeypatch, capsys, tmp_path):
+@pytest.fixture
+def refused(monkeypatch, capsys, tmp_path):
+    """The sentence of a call of distill whose run is set up."""
+    line = ['distill', '--images', 'a', '--out', str(tmp_path), '--teachers', 'clip=c']
+    monkeypatch.setattr(call, '_open_run', lambda out, given: SimpleNamespace())
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as end:
+            cli.main([*line, *arguments])
+        assert end.value.code == 2
+        return capsys.readouterr().err
+
+    return run
+
+
+def test_runs_of_one_machine_need_no_port(refused, monkeypatch, tmp_path):
     def run(line):
         assert {'--standalone', '--nproc_per_node=2'} <= set(line)
         return SimpleNamespace(returncode=1)
 
-    monkeypatch.setattr(call, '_open_run', lambda out, given: None)
     monkeypatch.setattr(call, 'subprocess', SimpleNamespace(run=run))
-    line = ['distill', '--images', 'a', '--out', str(tmp_path), '--teachers', 'clip=c']
+    sentence = refused('--gpus', '2')
+    assert 'The processes of the run ended with code 1' in sentence
+    assert f'dist_train.sh {tmp_path}/config.py 2 --work-dir {tmp_path}`' in sentence
+
+
+def test_a_loss_that_is_not_finite_says_how_to_go_on(refused, monkeypatch, tmp_path):
+    def train():
+        raise FloatingPointError('loss = nan. Continue: --resume --cfg-options a=1.')
+
+    monkeypatch.setattr(call, 'build_runner', lambda cfg: SimpleNamespace(train=train))
+    sentence = refused()
+    assert 'error: loss = nan. Continue: --resume --cfg-options a=1. ' in sentence
+    assert f'`kpu-mm train {tmp_path}/config.py --work-dir {tmp_path}`; distill' in sentence
+
+
+def test_a_logger_that_is_not_installed(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(call, 'find_spec', lambda name: None)
+    line = ['distill', '--images', 'a', '--out', str(tmp_path / 'out'), '--teachers', 'clip=c']
     with pytest.raises(SystemExit):
-        cli.main([*line, '--gpus', '2'])
-    assert 'The processes of the run ended with code 1' in capsys.readouterr().err
+        cli.main([*line, '--loggers', 'wandb'])
+    assert 'error: wandb is not installed: run `pip install wandb`' in capsys.readouterr().err

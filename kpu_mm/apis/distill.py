@@ -67,6 +67,8 @@ def distill(
         The folder of the exported student, ``out/student``.
 
     Raises:
+        FloatingPointError: If a loss is not finite; with the command that
+            continues with another rate.
         ImportError: If a logger is not installed.
         OSError: If a file of a model is missing.
         RuntimeError: If weights are broken.
@@ -92,22 +94,37 @@ def distill(
     if student.is_dir():
         print_log(f'{student} is there already; nothing is left to do.')
         return student
+    config = out / 'config.py'
     if gpus > 1:
-        tool, config = shipped('tools/train.py'), out / 'config.py'
+        tool = shipped('tools/train.py')
         launch = [sys.executable, '-m', 'torch.distributed.run', f'--nproc_per_node={gpus}']
         # On a free port, as another run of this machine may have torchrun's own.
         launch += ['--standalone', '--local-addr=127.0.0.1']
         arguments = [str(config), '--work-dir', str(out), '--launcher', 'pytorch', '--resume']
         code = subprocess.run([*launch, str(tool), *arguments]).returncode
         if code:
-            raise RuntimeError(f'The processes of the run ended with code {code}, see above.')
+            start = f'bash {shipped("tools/dist_train.sh")} {config} {gpus}'
+            raise RuntimeError(
+                f'The processes of the run ended with code {code}, see above. {_how_on(start, out)}'
+            )
     else:
         cfg.work_dir, cfg.resume = str(out), 'auto'
-        build_runner(cfg).train()
+        try:
+            build_runner(cfg).train()
+        except FloatingPointError as error:
+            raise FloatingPointError(f'{error} {_how_on(f"kpu-mm train {config}", out)}') from error
     last = Path(out, (out / 'last_checkpoint').read_text().strip())
     write_student(read_student(cfg.model.to_dict(), str(last)), student)
     print_log(f'The student is in {student}; its README.md tells how to load it.')
     return student
+
+
+def _how_on(start: str, out: Path) -> str:
+    """Where the options go that an error of the run asks for."""
+    return (
+        f'Such options are those of `{start} --work-dir {out}`; distill, called again afterwards, '
+        'exports the student.'
+    )
 
 
 def _plain(value: Any) -> Any:
