@@ -14,6 +14,7 @@ from typing import Any
 
 from config_errors import explaining
 from mmengine.config import Config, ConfigDict
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
@@ -26,6 +27,7 @@ from kpu_mm.utils.command_line import (
     tool_parser,
     use_gloo_without_gpu,
 )
+from kpu_mm.weights.state_dict import settle_unused
 
 # By default scope: the visualizer and the arguments of the hook that draws.
 VISUALIZERS = {
@@ -139,17 +141,13 @@ def augment(cfg: Config) -> None:
     dataset.pipeline = cfg.tta_pipeline
 
 
-def forget_computed(model: nn.Module, state: dict[str, Any], *_: Any) -> None:
-    """Drop what some versions of transformers save, though it is computed."""
-    own = model.state_dict()
-    for name in [n for n in state if n.endswith('.position_ids')]:
-        if name not in own:
-            del state[name]
-
-
 def load_strictly(runner: Runner) -> None:
     """Refuse checkpoints whose weights are not those of the model."""
-    runner.model.register_load_state_dict_pre_hook(forget_computed)
+    model = runner.model
+    # MMEngine loads into what is wrapped, past the hooks of the wrappers.
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    model.register_load_state_dict_pre_hook(settle_unused)
     load = partial(runner.load_checkpoint, strict=True)
 
     def load_or_refuse(filename: str, **kwargs: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from kpu_mm.engine.check_hooks import count_classes
 from kpu_mm.engine.checkpoint_hooks import split_checkpoint, tasks_in
 from kpu_mm.models.backbones.base_backbone import check_choice
 from kpu_mm.weights.checkpoint_file import read_checkpoint
+from kpu_mm.weights.state_dict import settle_unused
 
 from .base_inferencer import ImageInferencer
 from .find_config import Model, Places, find_config, is_student, zero_shot_config
@@ -77,13 +78,8 @@ class TrainedInferencer(ImageInferencer):
             checkpoint = split_checkpoint(checkpoint, str(hook.task))
         model: nn.Module = MODELS.build(cfg.model)
         self.names = _find_names(checkpoint, cfg, model)
-        own = model.state_dict()
-        state = {
-            name: value
-            for name, value in checkpoint.get('state_dict', checkpoint).items()
-            # Some versions of transformers save these constants.
-            if name in own or not name.endswith('.position_ids')
-        }
+        state = dict(checkpoint.get('state_dict', checkpoint))
+        settle_unused(model, state)
         try:
             model.load_state_dict(state)
         except RuntimeError as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .checkpoint_file import read_checkpoint
 
@@ -55,6 +55,27 @@ def select_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]
         The part, its names without the prefix.
     """
     return {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
+
+
+def settle_unused(model: nn.Module, state: dict[str, Any], *_: Any) -> None:
+    """Let a checkpoint differ, in place, where no prediction depends on it.
+
+    Also a hook before ``load_state_dict()``. Some versions of transformers
+    save position numbers, which others compute. MMDetection's GroundingDINO
+    as released has no label embedding, which only the denoising queries of
+    training use; the model keeps its own.
+
+    Args:
+        model: What the weights are for.
+        state: Name to tensor, which is changed.
+        *_: What else hooks get.
+    """
+    own = model.state_dict()
+    for name in [n for n in state if n.endswith('.position_ids') and n not in own]:
+        del state[name]
+    for name in own:
+        if name.startswith('dn_query_generator.'):
+            state.setdefault(name, own[name])
 
 
 @torch.no_grad()

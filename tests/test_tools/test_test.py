@@ -4,11 +4,17 @@ import pickle
 import runpy
 import shutil
 import sys
+from functools import partial
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.model import BaseTTAModel
+from mmengine.runner import Runner
 from PIL import Image
+from torch import nn
 
 from kpu_mm.registry import MODELS
 from tests.runs import ROOT, metrics_of, run_tool
@@ -149,6 +155,26 @@ tta_pipeline = [
     )
     run(config, checkpoint, '--work-dir', tmp_path / 'flipped', '--tta')
     assert 'mIoU' in metrics_of(tmp_path / 'flipped')
+
+
+class Twice(BaseTTAModel):
+    def merge_preds(self, data_samples_list):
+        return data_samples_list
+
+
+@pytest.mark.parametrize('wrap', [nn.Identity, nn.DataParallel, lambda net: Twice(module=net)])
+def test_wrapped_models_take_the_same_checkpoints(wrap, tmp_path):
+    net = nn.Sequential(nn.Linear(2, 1))
+    net.test_step = net.forward  # BaseTTAModel asks for it
+    path = str(tmp_path / 'a.pth')
+    torch.save({**net.state_dict(), 'text.position_ids': torch.arange(3)}, path)
+    model = net if wrap is nn.Identity else wrap(net)
+    runner = SimpleNamespace(model=model, call_hook=lambda *_, **__: None, logger=Mock())
+    runner.load_checkpoint = partial(Runner.load_checkpoint, runner)
+    runpy.run_path(str(ROOT / 'tools' / 'test.py'))['load_strictly'](runner)
+    net[0].weight.data.zero_()
+    runner.load_checkpoint(path)
+    assert net[0].weight.any()
 
 
 def test_what_does_not_fit_is_one_sentence(labeled, checkpoint, run, tmp_path, capsys):
