@@ -13,6 +13,7 @@ from huggingface_hub import constants
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from rehearsal import report
+from rehearsal.fake_gpu import Kernel
 from rehearsal.report import GPU, Report
 from rehearsal.untrained import ARCHITECTURES, untrained
 
@@ -163,6 +164,23 @@ def test_a_batch_that_does_not_fit(counted, run_config, monkeypatch, capsys):
         rehearse.main()
     assert end.value.code == 1
     assert 'On one small the batch DOES NOT FIT' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(('tf32', 'rate'), [(True, 495), (False, 67)])
+def test_float32_products_take_the_time_of_the_run_s_precision(
+    tf32, rate, run_config, monkeypatch, tmp_path, capsys
+):
+    product = Kernel('mm', 'student', False, 10**15, 1, torch.float32)
+    counted = Report([product], {}, {}, dict(student=1), {'images': 4}, 1, {})
+    monkeypatch.setattr(rehearse, 'rehearse', lambda cfg, gpus: counted)
+    line = [TOOL, str(run_config), '--json', str(tmp_path / 'found.json')]
+    monkeypatch.setattr(sys, 'argv', [*line, '--cfg-options', f'env_cfg.tf32={tf32}'])
+    try:
+        rehearse.main()
+    finally:
+        torch.set_float32_matmul_precision('highest')
+    seconds = json.loads((tmp_path / 'found.json').read_text())['seconds']['h100']
+    assert seconds == pytest.approx(1e15 / (0.6e12 * rate))
 
 
 def test_trained_parameters():

@@ -237,6 +237,9 @@ def main() -> None:
         refuse('--real: torch sees no GPU here; leave it out to estimate.')
     if 'max_iters' not in (cfg.get('train_cfg') or {}) or not cfg.get('optim_wrapper'):
         refuse(f'{args.config} trains nothing: it needs train_cfg.max_iters and optim_wrapper.')
+    # What KPURunner.setup_env sets of the GPU; report.py counts by it, too.
+    tf32 = cfg.get('env_cfg', {}).get('tf32')
+    torch.set_float32_matmul_precision('high' if tf32 else 'highest')
     DefaultScope.get_instance('rehearsal', scope_name=cfg.get('default_scope', 'mmengine'))
     try:
         # first, as a process that had no GPU gets none
