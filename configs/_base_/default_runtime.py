@@ -17,7 +17,7 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    # Two at least: the oldest goes before the newest is written.
+    # Several: --resume passes over a newest one that is damaged.
     checkpoint=dict(
         type='kpu_mm.AtomicCheckpointHook', by_epoch=False, interval=1000, max_keep_ckpts=3
     ),
@@ -41,6 +41,8 @@ visualizer = dict(type='Visualizer', vis_backends=vis_backends)
 log_processor = dict(by_epoch=False)
 log_level = 'INFO'
 load_from = None
+# True resumes from load_from; 'auto' from the newest checkpoint of the work
+# directory, and starts from the weights of load_from if there is none.
 resume = False
 # Whose rate and schedules hold after --resume; or 'config', for another rate.
 resume_schedule = 'checkpoint'
