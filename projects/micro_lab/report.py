@@ -88,6 +88,10 @@ QUESTIONS: dict[str, tuple[Mapping[str, str], tuple[tuple[str, str], ...]]] = {
             ('kpu_weak_gap-33', 'base-b_gap-33'),
         ),
     ),
+    'What does unification add to s2t alone, for a linear detector?': (
+        DETECTOR,
+        (('kpu_weak', 'base-b'),),
+    ),
     'What does a gap of 33 cost, and what wins it back?': (
         _SHOTS,
         (
