@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import logging
 import os
 import re
 import time
@@ -18,6 +20,8 @@ from mmengine.logging import print_log
 from .image_order import stable_hash
 
 _PROGRESS_SECONDS = 10.0
+# Lustre without its option flock, NFS without lockd
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 # Control characters, ends of lines, and the surrogates by which Python keeps
 # bytes of a file name that are not UTF-8.
 _UNPRINTABLE = re.compile('[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')
@@ -158,11 +162,35 @@ def locked(path: Path) -> Iterator[None]:
     """Let one process of a machine build ``path`` while others wait.
 
     Args:
-        path: What is built.
+        path: What is built; it must appear whole, as :func:`atomic_file` lets
+            it, since a file system may have no locks.
     """
     with path.with_name(f'{path.name}.lock').open('wb') as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            warn_without_locks(error, path, 'each process may list the images for itself')
         yield
+
+
+def warn_without_locks(error: OSError, path: Path, result: str) -> None:
+    """Warn if a file system has no locks, and raise any other error.
+
+    Args:
+        error: Why the lock was not given.
+        path: What was to be locked.
+        result: What follows from that.
+
+    Raises:
+        OSError: If there are locks.
+    """
+    if error.errno not in _NO_LOCKS:
+        raise error
+    print_log(
+        f'{path} cannot be locked, as the file system has no locks ({error.strerror}): {result}.',
+        'current',
+        logging.WARNING,
+    )
 
 
 class Progress:

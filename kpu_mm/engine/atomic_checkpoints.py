@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
-import logging
 import os
 import re
 from collections.abc import Iterator
@@ -16,13 +14,12 @@ import numpy as np
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
-from mmengine.logging import HistoryBuffer, MMLogger, print_log
+from mmengine.logging import HistoryBuffer, MMLogger
 
+from kpu_mm.datasets.image_table import warn_without_locks
 from kpu_mm.weights.checkpoint_file import find_fault, is_legacy
 
 LOCK_FILE = '.lock'
-# Lustre without its option flock, NFS without lockd
-_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 _ANEW = 'To start anew, move them away or leave --resume out.'
 # What runs leave behind, besides the checkpoints that --resume looks for. A
 # run killed within its first checkpoint leaves *.partial, and starts anew.
@@ -219,14 +216,8 @@ def only_run(work_dir: Path) -> Iterator[None]:
                 'wait for its end, or pass another --work-dir.'
             ) from error
         except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
-            print_log(
-                f'{path} cannot be locked, as the file system has no locks ({error.strerror}): '
-                'nothing will stop a second run in the folder, so take care that there is none.',
-                'current',
-                logging.WARNING,
-            )
+            result = 'nothing will stop a second run in the folder, so take care that there is none'
+            warn_without_locks(error, path, result)
         yield
 
 

@@ -63,35 +63,43 @@ class MachineCheckHook(Hook):
             runner.logger.info(f'Deformable attention of the adapter uses {kernel}')
 
     def before_train(self, runner: Runner) -> None:
-        """Check the training data and the shared memory for it.
+        """Check the training data, the shared memory for it, and where ranks start.
 
         Args:
             runner: The runner.
 
         Raises:
             RuntimeError: If the workers need more than there is, or another
-                rank has more images or fewer.
+                rank has more images or fewer, or starts elsewhere.
         """
         loader = runner.train_dataloader
         # several streams, or one task alone
         loaders: dict[str, Any] = getattr(loader, 'loaders', {'': loader})
         # Ranks also wait here until the last node has scanned its images.
-        counts = all_gather_object({name: len(one.dataset) for name, one in loaders.items()})
-        for rank, found in enumerate(counts):
-            if found != counts[0]:
+        own = {name: len(one.dataset) for name, one in loaders.items()}
+        ranks = all_gather_object((own, runner.iter))
+        counts, start = ranks[0]
+        for rank, (found, iteration) in enumerate(ranks):
+            if found != counts:
                 raise RuntimeError(
                     f'The training data have {_listed(found)} on rank {rank}, but '
-                    f'{_listed(counts[0])} on rank 0: copy them to all nodes, whole.'
+                    f'{_listed(counts)} on rank 0: copy them to all nodes, whole.'
+                )
+            # Each resumes by itself, and gradients of two models would be averaged.
+            if iteration != start:
+                raise RuntimeError(
+                    f'Rank {rank} starts at iteration {iteration}, but rank 0 at {start}: '
+                    f'{runner.work_dir} must be one folder that all nodes share.'
                 )
         if not os.path.isdir(_SHARED):  # Linux alone has it
             return
-        ranks = next((int(os.environ[name]) for name in _LOCAL_SIZES if name in os.environ), 1)
-        needed = ranks * sum(map(bytes_in_flight, loaders.values()))
+        local = next((int(os.environ[name]) for name in _LOCAL_SIZES if name in os.environ), 1)
+        needed = local * sum(map(bytes_in_flight, loaders.values()))
         # Not what is free: other ranks may have started their workers.
         there = shutil.disk_usage(_SHARED).total
         if needed > there:
             raise RuntimeError(
-                f'{_SHARED} has {there / 1e6:.0f} MB, but the workers of {ranks} process(es) share '
+                f'{_SHARED} has {there / 1e6:.0f} MB, but the workers of {local} process(es) share '
                 f'about {needed / 1e6:.0f} MB of batches: make it larger (docker run '
                 '--shm-size=8g), or set smaller num_workers or prefetch_factor.'
             )

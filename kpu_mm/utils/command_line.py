@@ -215,7 +215,9 @@ def read_run_config(args: argparse.Namespace) -> Config:
     Args:
         args: What :func:`add_run_arguments` parsed.
     """
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    # MMEngine's model wrappers read it, and MPI sets its own alone.
+    own = os.environ.get('OMPI_COMM_WORLD_LOCAL_RANK', str(args.local_rank))
+    os.environ.setdefault('LOCAL_RANK', own)
     cfg = read_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
     if args.work_dir:

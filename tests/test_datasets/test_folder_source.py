@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import pickle
 import shutil
 
@@ -49,6 +52,19 @@ def test_unchanged_tree_is_not_scanned_again(images, monkeypatch):
     assert not scans
     FolderSource(str(images), refresh=True)
     assert len(scans) == 1
+
+
+@pytest.mark.parametrize('code', [errno.ENOLCK, errno.EIO])
+def test_a_file_system_without_locks(images, monkeypatch, code):
+    def flock(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, 'flock', flock)
+    if code == errno.EIO:
+        with pytest.raises(OSError, match=os.strerror(code)):
+            FolderSource(str(images))
+        return
+    assert len(FolderSource(str(images))) == 12
 
 
 def test_extensions_choose_the_files(images):

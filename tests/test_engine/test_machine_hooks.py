@@ -31,7 +31,11 @@ def on_gpu(monkeypatch):
 
 def run_with(model, loader=None):
     return SimpleNamespace(
-        model=model, train_dataloader=loader, logger=logging.getLogger('machine')
+        model=model,
+        train_dataloader=loader,
+        logger=logging.getLogger('machine'),
+        iter=0,
+        work_dir='work_dirs/run',
     )
 
 
@@ -125,8 +129,17 @@ def test_too_little_shared_memory(monkeypatch):
 def test_nodes_with_other_images(monkeypatch):
     hook = MachineCheckHook()
     # another node has lost two
-    monkeypatch.setattr(machine_hooks, 'all_gather_object', lambda own: [{'': 6}, own])
+    monkeypatch.setattr(machine_hooks, 'all_gather_object', lambda own: [({'': 6}, own[1]), own])
     wanted = 'have 4 samples on rank 1, but 6 samples on rank 0: copy them'
+    with pytest.raises(RuntimeError, match=wanted):
+        hook.before_train(run_with(None, loader_of(0)))
+
+
+def test_nodes_that_start_at_other_iterations(monkeypatch):
+    """As where each node has a work directory of its own."""
+    hook = MachineCheckHook()
+    monkeypatch.setattr(machine_hooks, 'all_gather_object', lambda own: [(own[0], 400), own])
+    wanted = 'Rank 1 starts at iteration 0, but rank 0 at 400: .* all nodes share'
     with pytest.raises(RuntimeError, match=wanted):
         hook.before_train(run_with(None, loader_of(0)))
 

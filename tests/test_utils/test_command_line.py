@@ -1,4 +1,5 @@
 import argparse
+import os
 import subprocess
 import sys
 from datetime import timedelta
@@ -9,9 +10,11 @@ from mmengine.config import Config
 
 from kpu_mm.utils.command_line import (
     add_config_arguments,
+    add_run_arguments,
     device,
     positive,
     read_config,
+    read_run_config,
     refusing,
     use_gloo_without_gpu,
 )
@@ -124,6 +127,19 @@ def test_ends_without_tearing_python_down(tmp_path, distributed, lines):
     )
     said = done.stdout.splitlines()
     assert [line for line in said if 'Gloo' not in line] == lines
+
+
+def test_mpi_says_which_gpu_is_a_rank_s(tmp_path, monkeypatch):
+    monkeypatch.delenv('LOCAL_RANK', raising=False)
+    monkeypatch.setenv('OMPI_COMM_WORLD_LOCAL_RANK', '3')
+    path = tmp_path / 'config.py'
+    path.write_text('x = 1\n')
+    parser = argparse.ArgumentParser()
+    add_run_arguments(parser)
+    # what it sets goes with the test
+    monkeypatch.setattr(os, 'environ', dict(os.environ))
+    read_run_config(parser.parse_args([str(path), '--launcher', 'mpi']))
+    assert os.environ['LOCAL_RANK'] == '3'
 
 
 def test_errors_of_values_become_a_sentence(capsys):

@@ -54,6 +54,8 @@ def reference_points(level_shapes: LevelShapes, like: Tensor) -> Tensor:
     return torch.cat(points)
 
 
+# torch.compile would look into it, and split the student's graph at mmcv's calls.
+@torch.compiler.assume_constant_result
 def has_fused_kernel() -> bool:
     """Whether mmcv's CUDA kernel runs on this process's GPU."""
     return operators_fault((torch.cuda.current_device(),)) is None

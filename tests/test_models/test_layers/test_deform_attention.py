@@ -2,6 +2,7 @@ import pytest
 import torch
 from transformers.models.grounding_dino.modeling_grounding_dino import MultiScaleDeformableAttention
 
+from kpu_mm.models.layers import deform_attention
 from kpu_mm.models.layers.deform_attention import (
     DeformableAttention,
     deformable_attention,
@@ -56,6 +57,18 @@ def test_layer_starts_with_directions_around_the_query():
     expected = torch.tensor([[1.0, 0], [0, 1], [-1, 0], [0, -1]])
     torch.testing.assert_close(offsets[:, 0, 0], expected, atol=1e-6, rtol=0)
     torch.testing.assert_close(offsets[:, 0, 1], 2 * expected, atol=1e-6, rtol=0)
+
+
+def test_the_question_for_the_kernel_splits_no_graph(monkeypatch):
+    """As on a GPU, where the compiler meets it."""
+    monkeypatch.setattr(torch.cuda, 'current_device', lambda: 0)
+    known = deform_attention.has_fused_kernel()
+
+    @torch.compile(backend='eager', fullgraph=True)
+    def ask(x):
+        return x + 1 if deform_attention.has_fused_kernel() else x - 1
+
+    assert ask(torch.zeros(1)).item() == (1 if known else -1)
 
 
 def test_bad_heads():
