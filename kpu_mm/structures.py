@@ -123,12 +123,13 @@ def resize(m: Tensor, size: tuple[int, ...], shrink: int = 1) -> Tensor:
     return bilinear(m, size)
 
 
-def bilinear(m: Tensor, size: tuple[int, ...]) -> Tensor:
+def bilinear(m: Tensor, size: tuple[int, ...], align_corners: bool = False) -> Tensor:
     """Resize a map, if it has another size.
 
     Args:
         m: (B, C, H, W).
         size: Height and width.
+        align_corners: As of ``F.interpolate``. Defaults to False.
     """
     # An exported graph must not depend on whether the sizes of its example
     # were equal.
@@ -136,7 +137,7 @@ def bilinear(m: Tensor, size: tuple[int, ...]) -> Tensor:
         return m
     # Autocast would copy the map to float32, in which the kernel adds anyway.
     with torch.autocast(m.device.type, enabled=False):
-        return F.interpolate(m, size, mode='bilinear', align_corners=False)
+        return F.interpolate(m, size, mode='bilinear', align_corners=align_corners)
 
 
 @dataclass(frozen=True)

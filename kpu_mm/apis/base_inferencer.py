@@ -55,10 +55,12 @@ class ImageInferencer(BaseInferencer):
     Attributes:
         visualizer_type: The toolbox's visualizer; '' for none.
         orientation: Whether images are turned, as :class:`EncodedImage` takes it.
+        to_float32: Whether the pipeline gets float32 images, else uint8.
     """
 
     visualizer_type = ''
     orientation = 'exif'
+    to_float32 = False
 
     def __init__(self, cfg: Config, device: str | None = None, show_progress: bool = True) -> None:
         # Classes and thresholds of a call are set on the model, so a call in
@@ -175,7 +177,7 @@ class ImageInferencer(BaseInferencer):
 
     def _run_pipeline(self, image: NamedImage) -> Any:
         with _naming(image, ValueError, cv2.error):
-            return self.pipeline(as_loaded(image))
+            return self.pipeline(as_loaded(image, self.to_float32))
 
     @abstractmethod
     def visualize(self, rgb: np.ndarray, result: Any) -> np.ndarray:
@@ -209,8 +211,17 @@ class ImageInferencer(BaseInferencer):
 
     def _init_pipeline(self, cfg: Any) -> Callable[..., Any]:
         steps = cfg.test_dataloader.dataset.pipeline
-        self.orientation, steps = split_loading(steps)
-        return Compose(steps)
+        loader, others = split_loading(steps)
+        color = loader.get('color_type', 'color')
+        if color not in ('color', 'color_ignore_orientation'):
+            raise ValueError(
+                f'color_type={color!r} of LoadImageFromFile: Inferencers read images in colour '
+                "alone; run tools/test.py, or write 'color'."
+            )
+        ignored = color != 'color' or loader.get('ignore_orientation', False)
+        self.orientation = loader.get('orientation', 'ignore' if ignored else 'exif')
+        self.to_float32 = loader.get('to_float32', False)
+        return Compose(others)
 
 
 @contextmanager
@@ -227,35 +238,39 @@ def _naming(image: NamedImage, *kinds: type[Exception]) -> Iterator[None]:
         ) from error
 
 
-def split_loading(steps: Sequence[Mapping[str, Any]]) -> tuple[str, list[Mapping[str, Any]]]:
+def split_loading(
+    steps: Sequence[Mapping[str, Any]],
+) -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:
     """Separate the transforms that load images and labels from the others.
 
     Args:
         steps: Configs of a pipeline's transforms.
 
     Returns:
-        ``orientation`` of the pipeline's ``LoadImageFromFile``, and the other
-        transforms.
+        The pipeline's ``LoadImageFromFile``, empty if it has none, and the
+        transforms that load nothing.
     """
-    orientation, others = 'exif', []
+    loader: Mapping[str, Any] = {}
+    others = []
     for step in steps:
         name = str(step['type']).rpartition('.')[2]
         if not name.startswith('Load'):
             others.append(step)
         elif name == 'LoadImageFromFile':
-            orientation = step.get('orientation', orientation)
-    return orientation, others
+            loader = step
+    return loader, others
 
 
-def as_loaded(image: NamedImage) -> dict[str, Any]:
+def as_loaded(image: NamedImage, to_float32: bool = False) -> dict[str, Any]:
     """Return what LoadImageFromFile would add for an image.
 
     Args:
         image: The image.
+        to_float32: As of LoadImageFromFile. Defaults to False.
     """
     shape = image.bgr.shape[:2]
     return dict(
-        img=image.bgr,
+        img=image.bgr.astype(np.float32) if to_float32 else image.bgr,
         img_path=image.path,
         img_shape=shape,
         ori_shape=shape,

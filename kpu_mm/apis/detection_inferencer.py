@@ -21,6 +21,7 @@ class _BoxResults(ImageInferencer):
 
     visualizer_type = 'mmdet.DetLocalVisualizer'
     names: Sequence[str] = ()
+    palette: Sequence[Any] | None = None
 
     def visualize(self, rgb: np.ndarray, result: Any) -> np.ndarray:
         """Draw boxes, and masks if there are any.
@@ -29,7 +30,7 @@ class _BoxResults(ImageInferencer):
             rgb: The image, (H, W, 3) uint8.
             result: MMDetection's sample.
         """
-        self.visualizer.dataset_meta = dict(classes=self.names, palette=None)
+        self.visualizer.dataset_meta = dict(classes=self.names, palette=self.palette)
         # The threshold was applied before; zero-shot scores may be low.
         self.visualizer.add_datasample('found', rgb, result, draw_gt=False, pred_score_thr=-1.0)
         picture: np.ndarray = self.visualizer.get_image()

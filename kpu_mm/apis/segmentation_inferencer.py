@@ -29,6 +29,7 @@ class _PixelResults(ImageInferencer):
 
     visualizer_type = 'mmseg.SegLocalVisualizer'
     names: Sequence[str]
+    palette: Sequence[Any] | None = None
 
     def compute_logits(self, inputs: Any) -> list[tuple[Any, Tensor]]:
         """Compute logits at the size of the network's input.
@@ -67,8 +68,8 @@ class _PixelResults(ImageInferencer):
             picture = self.visualizer.draw_featmap(result.scores.data, rgb)
             return picture
         # The same colours in each call.
-        palette = np.random.default_rng(0).integers(0, 256, (len(self.names), 3))
-        self.visualizer.dataset_meta = dict(classes=self.names, palette=palette.tolist())
+        drawn = np.random.default_rng(0).integers(0, 256, (len(self.names), 3)).tolist()
+        self.visualizer.dataset_meta = dict(classes=self.names, palette=self.palette or drawn)
         height, width = rgb.shape[:2]
         if height == width == 1:
             # MMSegmentation takes a mask of one pixel for an index.
@@ -125,15 +126,15 @@ class SegmentationInferencer(TrainedInferencer, _PixelResults):
             check_choice('score_maps', score_maps, ('probability',))
         samples = []
         for sample, logits in self.compute_logits(inputs):
-            size = sample.ori_shape
+            grid = sample.ori_shape, self.model.align_corners
             # One channel is that of the foreground, as in MMSegmentation.
             if len(logits) == 1:
-                scores = resize(logits, size).sigmoid()
+                scores = resize(logits, *grid).sigmoid()
                 labels = (scores > self.model.decode_head.threshold).int()
             else:
-                labels = label_map(logits, size)[None]
+                labels = label_map(logits, *grid)[None]
                 if score_maps is not None:
-                    scores = resize(logits, size).softmax(0)
+                    scores = resize(logits, *grid).softmax(0)
             sample.pred_sem_seg = PixelData(data=labels)
             if score_maps is not None:
                 sample.scores = PixelData(data=scores)
@@ -232,19 +233,20 @@ class ZeroShotSegmentationInferencer(ZeroShotInferencer, _PixelResults):
                 step.scale = (long, round(short * height / window))
 
 
-def label_map(logits: Tensor, size: Sequence[int]) -> Tensor:
+def label_map(logits: Tensor, size: Sequence[int], align_corners: bool = False) -> Tensor:
     """Find the best class at each pixel, in chunks of the classes.
 
     Args:
         logits: (K, h, w).
         size: Height and width of the image.
+        align_corners: As the model resizes. Defaults to False.
 
     Returns:
         (H, W) int64.
     """
-    best, labels = resize(logits[:CHUNK], size).max(0)
+    best, labels = resize(logits[:CHUNK], size, align_corners).max(0)
     for first in range(CHUNK, len(logits), CHUNK):
-        value, label = resize(logits[first : first + CHUNK], size).max(0)
+        value, label = resize(logits[first : first + CHUNK], size, align_corners).max(0)
         # Of equal values the first class wins, as in argmax.
         better = value > best
         best = torch.where(better, value, best)
@@ -252,14 +254,15 @@ def label_map(logits: Tensor, size: Sequence[int]) -> Tensor:
     return labels
 
 
-def resize(logits: Tensor, size: Sequence[int]) -> Tensor:
+def resize(logits: Tensor, size: Sequence[int], align_corners: bool = False) -> Tensor:
     """Resize logits bilinearly to the size of the image.
 
     Args:
         logits: (K, h, w).
         size: Height and width of the image.
+        align_corners: As the model resizes. Defaults to False.
 
     Returns:
         (K, H, W).
     """
-    return bilinear(logits[None], (size[0], size[1]))[0]
+    return bilinear(logits[None], (size[0], size[1]), align_corners)[0]

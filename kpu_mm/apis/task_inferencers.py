@@ -29,7 +29,7 @@ class TrainedInferencer(ImageInferencer):
     All weights come from the checkpoint, as in ``tools/test.py``; the
     checkpoint of a joint run is split for the config of one of its tasks.
     Class names come from the checkpoint, else from the config's test data
-    set.
+    set, and so do the colours of pictures.
 
     Args:
         model: A config: its name, such as
@@ -78,6 +78,7 @@ class TrainedInferencer(ImageInferencer):
             checkpoint = split_checkpoint(checkpoint, str(hook.task))
         model: nn.Module = MODELS.build(cfg.model)
         self.names = _find_names(checkpoint, cfg, model)
+        self.palette = _find_palette(checkpoint, cfg, len(self.names))
         state = dict(checkpoint.get('state_dict', checkpoint))
         settle_unused(model, state)
         try:
@@ -119,6 +120,20 @@ def _find_names(checkpoint: Mapping[str, Any], cfg: Config, model: nn.Module) ->
                 f'test_dataloader.dataset.metainfo=dict(classes=[...]) to its {count} names.'
             )
     return list(names.classes)
+
+
+def _find_palette(
+    checkpoint: Mapping[str, Any], cfg: Config, count: int
+) -> list[tuple[int, ...]] | None:
+    """A colour for each class, if the checkpoint or the config has them."""
+    saved = (checkpoint.get('meta') or {}).get('dataset_meta') or {}
+    given = cfg.test_dataloader.dataset.get('metainfo') or {}
+    palette = saved.get('palette') or given.get('palette')
+    # MMDetection also takes the name of a way to draw them.
+    if not isinstance(palette, list | tuple) or len(palette) != count:
+        return None
+    # MMDetection's visualizer takes tuples alone, which checkpoints turn into lists.
+    return [tuple(color) for color in palette]
 
 
 class ZeroShotInferencer(ImageInferencer):

@@ -9,10 +9,17 @@ import mmcv
 import numpy as np
 import pytest
 from mmcv.transforms import LoadImageFromFile
+from mmengine.config import Config
 from PIL import Image
 
 from kpu_mm.apis import FeatureInferencer, ZeroShotClassificationInferencer
-from kpu_mm.apis.base_inferencer import as_loaded, split_arrays, split_loading, write_prediction
+from kpu_mm.apis.base_inferencer import (
+    ImageInferencer,
+    as_loaded,
+    split_arrays,
+    split_loading,
+    write_prediction,
+)
 from kpu_mm.apis.read_images import NamedImage
 
 
@@ -136,15 +143,39 @@ def test_loading_is_left_out():
         dict(type='kpu_mm.Load'),
         dict(type='Pack'),
     ]
-    assert split_loading(steps) == ('ignore', [steps[1], steps[4]])
-    assert split_loading(steps[1:])[0] == 'exif'
-    assert split_loading([dict(type='LoadImageFromFile')]) == ('exif', [])
+    assert split_loading(steps) == (steps[0], [steps[1], steps[4]])
+    assert split_loading(steps[1:]) == ({}, [steps[1], steps[4]])
 
 
-def test_as_mmcv_loads(pictures):
+@pytest.mark.parametrize(
+    ('options', 'orientation', 'to_float32'),
+    [
+        ({}, 'exif', False),
+        (dict(orientation='ignore'), 'ignore', False),
+        (dict(ignore_orientation=True, to_float32=True), 'ignore', True),
+        (dict(color_type='color_ignore_orientation'), 'ignore', False),
+        (dict(color_type='grayscale'), None, None),
+    ],
+)
+def test_options_of_loading(infer, options, orientation, to_float32, monkeypatch):
+    for name in ('orientation', 'to_float32'):  # restored when the test ends
+        monkeypatch.setattr(infer, name, None)
+    pipeline = [dict(type='LoadImageFromFile', **options)]
+    cfg = Config(dict(test_dataloader=dict(dataset=dict(pipeline=pipeline))))
+    if orientation is None:
+        with pytest.raises(ValueError, match="color_type='grayscale' of LoadImageFromFile"):
+            ImageInferencer._init_pipeline(infer, cfg)
+        return
+    ImageInferencer._init_pipeline(infer, cfg)
+    assert (infer.orientation, infer.to_float32) == (orientation, to_float32)
+
+
+@pytest.mark.parametrize('to_float32', [False, True])
+def test_as_mmcv_loads(pictures, to_float32):
     path = str(pictures / 'c.png')
-    ours = as_loaded(NamedImage(mmcv.imread(path), path, 'c'))
-    theirs = LoadImageFromFile()(dict(img_path=path))
+    ours = as_loaded(NamedImage(mmcv.imread(path), path, 'c'), to_float32)
+    theirs = LoadImageFromFile(to_float32)(dict(img_path=path))
+    assert ours['img'].dtype == theirs['img'].dtype
     assert (ours.pop('img') == theirs.pop('img')).all()
     assert ours.pop('img_id') == 0 and ours == theirs
     assert ours['img_shape'] == np.array(mmcv.imread(path)).shape[:2]

@@ -111,6 +111,19 @@ def test_label_maps_are_mmseg_s(infer, build_mmseg, labeled):
     assert result['visualization'][0].shape == (64, 64, 3)
 
 
+def test_corners_are_aligned_as_the_head_says(labeled, checkpoint, build_mmseg):
+    cfg = Config.fromfile(labeled / 'ade20k.py')
+    cfg.model.decode_head.align_corners = True
+    # not the size of the network's input
+    image = np.random.default_rng(0).integers(0, 256, (150, 210, 3), np.uint8)
+    infer = SegmentationInferencer(cfg, checkpoint, device='cpu')
+    (found,) = infer(image, score_maps='probability')['predictions']
+    sample = build_mmseg(cfg)(image, return_datasamples=True)
+    assert (found['sem_seg'] == sample.pred_sem_seg.data[0].numpy()).all()
+    expected = sample.seg_logits.data.softmax(0)
+    torch.testing.assert_close(torch.from_numpy(found['scores']), expected)
+
+
 def test_padding_is_left_out(labeled, checkpoint, build_mmseg):
     """A data preprocessor that pads, and an image that it must pad."""
     cfg = Config.fromfile(labeled / 'ade20k.py')
@@ -266,10 +279,22 @@ def test_names_are_those_of_the_checkpoint(labeled, single, tmp_path):
     state = torch.load(path)['state_dict']
     torch.save(dict(state_dict=state), tmp_path / 'weights.pth')
     found = SegmentationInferencer(cfg, tmp_path / 'weights.pth', device='cpu')
-    assert found.names == CLASSES[::-1]
+    assert found.names == CLASSES[::-1] and len(found.palette) == 3
     metainfo.update(classes=['square', 'bar'], palette=[[0, 0, 0]] * 2)
     with pytest.raises(ValueError, match='has 2, but decode_head has num_classes=3'):
         SegmentationInferencer(cfg, tmp_path / 'weights.pth', device='cpu')
+
+
+@pytest.mark.parametrize('task', ['coco', 'ade20k'])
+def test_colours_are_those_of_the_classes(task, labeled, single, tmp_path):
+    content = torch.load(single(task))
+    palette = [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
+    content['meta']['dataset_meta'] = dict(META, palette=palette)
+    torch.save(content, tmp_path / 'coloured.pth')
+    cls, images = INFERENCERS[task]
+    infer = cls(labeled / f'{task}.py', tmp_path / 'coloured.pth', device='cpu')
+    infer(str(labeled / images), return_vis=True)
+    assert infer.visualizer.dataset_meta['palette'] == [tuple(color) for color in palette]
 
 
 @pytest.mark.parametrize('task', INFERENCERS)

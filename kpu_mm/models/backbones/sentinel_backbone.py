@@ -171,7 +171,10 @@ class SentinelBackbone(BaseBackbone):
         if self.init_cfg is None or self.is_init:
             super().init_weights()
             return
-        if self.init_cfg.get('type') != 'Pretrained':
+        # MMEngine takes a list of one, too.
+        if isinstance(self.init_cfg, list) and len(self.init_cfg) == 1:
+            self.init_cfg = self.init_cfg[0]
+        if isinstance(self.init_cfg, list) or self.init_cfg.get('type') != 'Pretrained':
             raise ValueError(
                 f'init_cfg={self.init_cfg}: {type(self).__name__} takes '
                 "dict(type='Pretrained', checkpoint=...) only."

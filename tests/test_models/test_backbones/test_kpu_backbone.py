@@ -334,9 +334,13 @@ def test_pretrained_init(tmp_path, prefix):
     if prefix:
         state['projectors.s2t.clip.summary.0.bias'] = torch.zeros(1)
     torch.save(dict(state_dict=state), tmp_path / 'iter_1.pth')
-    backbone = build(init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'iter_1.pth')))
-    backbone.init_weights()
-    assert (backbone.up.weight == 0.5).all()
+    given = dict(type='Pretrained', checkpoint=str(tmp_path / 'iter_1.pth'))
+    for init_cfg in (given, [given]):
+        backbone = build(init_cfg=init_cfg)
+        backbone.init_weights()
+        assert (backbone.up.weight == 0.5).all()
+    with pytest.raises(ValueError, match=r"takes dict\(type='Pretrained', "):
+        build(init_cfg=[given, given]).init_weights()
 
 
 @pytest.mark.parametrize(
