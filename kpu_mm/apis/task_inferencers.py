@@ -49,6 +49,7 @@ class TrainedInferencer(ImageInferencer):
     """
 
     names: Sequence[str]
+    palette: Sequence[Any] | None
 
     def __init__(
         self,

@@ -171,17 +171,18 @@ class SentinelBackbone(BaseBackbone):
         if self.init_cfg is None or self.is_init:
             super().init_weights()
             return
+        given: Any = self.init_cfg
         # MMEngine takes a list of one, too.
-        if isinstance(self.init_cfg, list) and len(self.init_cfg) == 1:
-            self.init_cfg = self.init_cfg[0]
-        if isinstance(self.init_cfg, list) or self.init_cfg.get('type') != 'Pretrained':
+        if isinstance(given, list) and len(given) == 1:
+            given = given[0]
+        if isinstance(given, list) or given.get('type') != 'Pretrained':
             raise ValueError(
                 f'init_cfg={self.init_cfg}: {type(self).__name__} takes '
                 "dict(type='Pretrained', checkpoint=...) only."
             )
-        path = self.init_cfg['checkpoint']
+        path = given['checkpoint']
         state = load_state(path)
-        prefix = self.init_cfg.get('prefix')
+        prefix = given.get('prefix')
         # The student of a distiller, the backbone of another model, or all
         # of an exported file.
         for name in (prefix,) if prefix else ('student.', 'backbone.'):
