@@ -61,11 +61,11 @@ class EvalModule(nn.Module):
             or not self.casts_whole
             or not torch.is_autocast_enabled(kind)
             or torch.get_autocast_dtype(kind) != torch.bfloat16
-            or any(p.requires_grad for p in self.parameters())
+            or not (weights := list(self.parameters()))
+            or any(p.requires_grad for p in weights)
         ):
             yield self
             return
-        weights = list(self.parameters())
         # what moves the weights, or loads others
         state = (weights[0].device, sum(p._version for p in weights))
         if not self._cast or self._cast[0][0] != state:

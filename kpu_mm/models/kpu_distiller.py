@@ -121,7 +121,7 @@ class KPUDistiller(MultiStreamModel):
                     projector or dict(type='kpu_mm.MLPProjector'),
                     normalizer,
                     joined_weight,
-                    getattr(self.align, 'compares_summary', True),
+                    self.align.compares_summary,
                 )
                 for name, teacher in self.teachers.items()
             }
@@ -303,6 +303,11 @@ class KPUDistiller(MultiStreamModel):
 
 
 def _check_terms(align: Any, terms: Mapping[str, float]) -> None:
+    if not hasattr(align, 'compares_summary'):
+        raise ValueError(
+            f'{type(align).__name__} must say if it compares summaries: set '
+            'its attribute `compares_summary` to True or False.'
+        )
     meant = getattr(align, 'terms', TERMS)
     if not set(terms) <= set(meant):
         raise ValueError(

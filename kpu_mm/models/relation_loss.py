@@ -98,9 +98,11 @@ class RelationLoss(nn.Module):
 
     Attributes:
         terms: The loss terms that it is meant for.
+        compares_summary: As of :class:`AlignLoss`.
     """
 
     terms = ('s2t',)
+    compares_summary = True
 
     def __init__(self, align: dict[str, Any], relation: float = 1.0, beta: float = 1.0) -> None:
         super().__init__()

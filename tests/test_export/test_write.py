@@ -8,10 +8,12 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from kpu_mm.export import graphs, read_student, write_student
 from kpu_mm.export.model_card import model_card
 from kpu_mm.models.backbones import load_exported
+from kpu_mm.models.projectors import MLPProjector
 from kpu_mm.models.student import load_student
 from kpu_mm.structures import Features
 
@@ -75,6 +77,22 @@ def test_projectors(folder, distilled, images, expected):
         features = Features(expected.summary, maps)
         with torch.no_grad():
             assert_equal(links[name].s2t(features), link.s2t(features))
+
+
+class Sharp(MLPProjector):
+    """With the weights of an MLPProjector, and another function."""
+
+    def build(self, *args, **kwargs):
+        mlp = super().build(*args, **kwargs)
+        mlp[1] = nn.ReLU()
+        return mlp
+
+
+@pytest.mark.parametrize('kind', [Sharp, 'Unknown'])
+def test_projectors_of_another_class_are_refused(kind, distilled):
+    config = dict(distilled[0], projector=dict(type=kind, hidden=24))
+    with pytest.raises(RuntimeError, match=r'only kpu_mm\.MLPProjectors can be exported'):
+        read_student(config, distilled[1])
 
 
 def test_config_and_card(folder, distilled):

@@ -82,6 +82,7 @@ def test_autocast_leaves_alone_what_it_must():
     trained = EvalModule()
     trained.net = nn.Linear(2, 2)
     assert run_as(trained) is trained
+    assert run_as(weightless := EvalModule()) is weightless
     toy = Toy()
     with torch.autocast('cpu', torch.float16), toy.in_autocast(torch.device('cpu')) as run:
         assert run is toy

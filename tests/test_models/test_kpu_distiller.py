@@ -314,6 +314,7 @@ def test_tensor_mode_gives_student_features(cfg):
         (dict(streams=dict(sam='dino')), r"no teacher \['sam'\]"),
         (dict(streams=dict(dino=[])), "'dino' sees no stream"),
         (dict(streams=dict(dino=['low', 'low'])), "'dino' has a stream twice"),
+        (dict(align=dict(type=torch.nn.Identity)), 'Identity must say if it compares summaries'),
     ],
 )
 def test_bad_options(cfg, kwargs, message):

@@ -84,6 +84,11 @@ def test_equal_summaries_and_single_images_give_numbers():
     assert not one.grad.any()
 
 
+def test_images_that_count_the_same_need_one_stream():
+    with pytest.raises(ValueError, match='per_image=True needs one stream for each teacher'):
+        EqualBalancer(['a', 'b'], dict(a=('low', 'high'), b=('low',)), per_image=True)
+
+
 def test_processes_with_batches_of_different_sizes_are_one(vectors, tmp_path):
     """With each image counting the same, as DDP averages gradients."""
     student, teacher = vectors

@@ -127,6 +127,12 @@ class EqualBalancer(BaseBalancer):
         per_image: bool = False,
     ) -> None:
         super().__init__(teachers, streams)
+        # Losses of a teacher's streams come joined, without their numbers of images.
+        if per_image and any(len(streams) > 1 for streams in self.streams.values()):
+            raise ValueError(
+                'EqualBalancer: per_image=True needs one stream for each teacher; leave it out, '
+                'or let each teacher have one stream.'
+            )
         self.per_image = per_image
 
     def forward(self, losses: Mapping[str, Tensor]) -> Balance:
