@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kpu_mm.registry import MODELS
+from kpu_mm.registry import MODELS, find_model
 from kpu_mm.structures import Features
 
 
@@ -95,16 +95,26 @@ class MLPProjector(nn.Module):
         return Features(summary, maps, features.masks)
 
     @classmethod
-    def from_weights(cls, weights: Mapping[str, Tensor], teacher: str) -> MLPProjector:
+    def from_weights(
+        cls, weights: Mapping[str, Tensor], teacher: str, kind: Any = None
+    ) -> MLPProjector:
         """Build a projector from weights alone; their shapes tell the rest.
 
         Args:
             weights: State dict of a projector.
             teacher: Name of the teacher, for the error.
+            kind: Type of the projector in the run's config. Defaults to
+                None, not known.
 
         Raises:
-            RuntimeError: If the weights are not those of an MLPProjector.
+            RuntimeError: If the type or the weights are not those of an MLPProjector.
         """
+        # a subclass may compute something else with weights of the same names
+        if kind is not None and find_model(kind, cls) is not cls:
+            raise RuntimeError(
+                f"The projector of teacher '{teacher}' is not a kpu_mm.MLPProjector but a "
+                f'{kind!r}; only MLPProjectors can be exported.'
+            )
         # names such as maps.2.0.weight: MLP 2, its first layer
         mlps = {n.split('.')[1] for n in weights if n.startswith('maps.')}
         try:

@@ -157,7 +157,7 @@ def read_student(model: Mapping[str, Any], checkpoint: str | Path) -> Student:
     return Student(
         backbone.eval(),
         arguments,
-        _read_links(state, backbone.strides),
+        _read_links(state, backbone.strides, model.get('projector')),
         {k: dict(cfg) for k, cfg in model.get('teachers', {}).items()},
     )
 
@@ -179,7 +179,9 @@ def check_layout(state: Iterable[str], path: str | Path) -> None:
         )
 
 
-def _read_links(state: Mapping[str, Tensor], strides: Sequence[int]) -> dict[str, TeacherLink]:
+def _read_links(
+    state: Mapping[str, Tensor], strides: Sequence[int], config: Any
+) -> dict[str, TeacherLink]:
     """The links of a run into the teachers' own spaces."""
     below = select_prefix(state, 'links.')
     links = {}
@@ -189,7 +191,7 @@ def _read_links(state: Mapping[str, Tensor], strides: Sequence[int]) -> dict[str
         if not weights:  # trained without s2t
             continue
         levels = LevelMap.from_tensor(own['_extra_state'])
-        projector = MLPProjector.from_weights(weights, name)
+        projector = MLPProjector.from_weights(weights, name, (config or {}).get('type'))
         maps = select_prefix(own, 'normalizer.')
         # The inverse normaliser moves into the last layers of the projector.
         if 'summary.mean' in maps:
@@ -238,7 +240,7 @@ def load_student(folder: str | Path) -> Student:
         links[name] = TeacherLink(
             LevelMap.from_dict(described[name]),
             backbone.strides,
-            dict(s2t=MLPProjector.from_weights(weights, name)),
+            dict(s2t=MLPProjector.from_weights(weights, name, (config or {}).get('type'))),
         ).eval()
     return Student(
         backbone,

@@ -109,3 +109,13 @@ def test_from_weights_alone():
     ladder = LayerwiseProjector(None, None, [12], [4], num_blocks=3)
     with pytest.raises(RuntimeError, match=r"'clip' is not a kpu_mm\.MLPProj"):
         MLPProjector.from_weights(ladder.state_dict(), 'clip')
+
+
+def test_from_weights_of_a_subclass():
+    class Other(MLPProjector):
+        pass
+
+    weights = Other(None, None, [3], [2], hidden=8).state_dict()
+    with pytest.raises(RuntimeError, match=r"'clip' is not a kpu_mm\.MLPProjector but a .*Other"):
+        MLPProjector.from_weights(weights, 'clip', Other)
+    MLPProjector.from_weights(weights, 'clip', 'kpu_mm.MLPProjector')
