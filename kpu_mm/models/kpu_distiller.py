@@ -304,10 +304,8 @@ class KPUDistiller(MultiStreamModel):
 
 def _check_terms(align: Any, terms: Mapping[str, float]) -> None:
     if not hasattr(align, 'compares_summary'):
-        raise ValueError(
-            f'{type(align).__name__} must say if it compares summaries: set '
-            'its attribute `compares_summary` to True or False.'
-        )
+        name = type(align).__name__
+        raise ValueError(f'{name} must say if it compares summaries: set `compares_summary`.')
     meant = getattr(align, 'terms', TERMS)
     if not set(terms) <= set(meant):
         raise ValueError(

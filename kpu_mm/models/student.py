@@ -139,7 +139,8 @@ def read_student(model: Mapping[str, Any], checkpoint: str | Path) -> Student:
 
     Raises:
         FileNotFoundError: If the checkpoint or the sentinel is missing.
-        RuntimeError: If the checkpoint is broken or does not fit the config.
+        RuntimeError: If the checkpoint is broken or does not fit the config,
+            or its projectors are no MLPProjectors.
         ValueError: If the config has no such backbone.
     """
     place, config = _find_backbone(model)
@@ -240,7 +241,7 @@ def load_student(folder: str | Path) -> Student:
         links[name] = TeacherLink(
             LevelMap.from_dict(described[name]),
             backbone.strides,
-            dict(s2t=MLPProjector.from_weights(weights, name, (config or {}).get('type'))),
+            dict(s2t=MLPProjector.from_weights(weights, name)),
         ).eval()
     return Student(
         backbone,
