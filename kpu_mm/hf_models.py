@@ -304,10 +304,10 @@ class KPUPyramid(BackboneMixin, KPUPreTrainedModel):
         """Maps as necks and heads take them.
 
         Args:
-            pixel_values: As of :class:`KPUModel`, like the other two.
-            output_hidden_states: Whether ``hidden_states`` has the maps, too.
-            output_attentions: Only for other backbones' callers; there are none.
-            return_dict: Whether the result is no plain tuple.
+            pixel_values: Normalised images, (B, 3, H, W), as :class:`KPUModel` takes them.
+            output_hidden_states: Give ``hidden_states``, the maps, too; None as configured.
+            output_attentions: Ignored, as there are none; other backbones' callers pass it.
+            return_dict: Give no plain tuple; None as configured.
 
         Returns:
             ``feature_maps``: for each of ``out_features`` (B, C, ceil(H / s),

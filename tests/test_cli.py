@@ -71,7 +71,7 @@ def test_runs_of_one_machine_need_no_port(refused, monkeypatch, tmp_path):
     monkeypatch.setattr(call, 'subprocess', SimpleNamespace(run=run))
     sentence = refused('--gpus', '2')
     assert 'The processes of the run ended with code 1' in sentence
-    assert f'dist_train.sh {tmp_path}/config.py 2 --work-dir {tmp_path}`' in sentence
+    assert f'dist_train.sh {tmp_path}/config.py 2 --work-dir {tmp_path} --resume`' in sentence
 
 
 def test_a_loss_that_is_not_finite_says_how_to_go_on(refused, monkeypatch, tmp_path):
@@ -81,7 +81,7 @@ def test_a_loss_that_is_not_finite_says_how_to_go_on(refused, monkeypatch, tmp_p
     monkeypatch.setattr(call, 'build_runner', lambda cfg: SimpleNamespace(train=train))
     sentence = refused()
     assert 'error: loss = nan. Continue: --resume --cfg-options a=1. ' in sentence
-    assert f'`kpu-mm train {tmp_path}/config.py --work-dir {tmp_path}`; distill' in sentence
+    assert f'`kpu-mm train {tmp_path}/config.py --work-dir {tmp_path} --resume`, and' in sentence
 
 
 def test_a_logger_that_is_not_installed(monkeypatch, capsys, tmp_path):

@@ -120,10 +120,10 @@ def distill(
 
 
 def _how_on(start: str, out: Path) -> str:
-    """Where the options go that an error of the run asks for."""
+    """Say how a run that stopped continues with other options."""
     return (
-        f'Such options are those of `{start} --work-dir {out}`; distill, called again afterwards, '
-        'exports the student.'
+        f'To continue with other options, add them to `{start} --work-dir {out} --resume`, and '
+        'then call distill again for the export.'
     )
 
 

@@ -118,6 +118,9 @@ class EqualBalancer(BaseBalancer):
             batches have different sizes (:class:`kpu_mm.datasets.TokenPacks`),
             as SigLino (https://arxiv.org/abs/2512.20157); else each process
             counts the same. Defaults to False.
+
+    Raises:
+        ValueError: If ``per_image`` is set and a teacher has several streams.
     """
 
     def __init__(
