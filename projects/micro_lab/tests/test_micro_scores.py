@@ -85,6 +85,19 @@ def test_zero_shot(scenes):
     }
 
 
+def test_probes_depend_on_no_global_seed(scenes):
+    def features(images):
+        # (B, 64, 64, 3) -> (B, 1, 8, 8)
+        grey = F.avg_pool2d(images.float().mean(-1)[:, None], 8)
+        return grey.flatten(1), grey
+
+    found = []
+    for seed in (0, 1, 2):
+        torch.manual_seed(seed)
+        found.append(probe(features, scenes, scenes, steps=3))
+    assert found[0] == found[1] == found[2]
+
+
 def test_probe_reads_what_is_there(scenes):
     def features(images):
         summary = F.one_hot(scenes.digits[:, 0], 10).float()
