@@ -141,7 +141,8 @@ def make_config(
     built = {name: build_teacher(name, config) for name, config in configs.items()}
     build_vit(sentinel)
     streams, shared = _streams(built, sources, _shortest_side(dataset), device)
-    optimizer = {} if device == 'cuda' else dict(optim_wrapper=dict(type='OptimWrapper'))
+    half = device == 'cuda' and torch.cuda.is_bf16_supported(including_emulation=False)
+    optimizer = {} if half else dict(optim_wrapper=dict(type='OptimWrapper'))
     norm = dict(norm_cfg=dict(type='SyncBN')) if gpus > 1 else {}
     names = ['LocalVisBackend', *backends]
     cfg = Config(

@@ -23,7 +23,19 @@ class AutocastOptimWrapper(OptimWrapper):
     bfloat16 has float32's range, so nothing needs scaling; for float16 use
     MMEngine's ``AmpOptimWrapper``, which scales the loss. Takes the
     arguments of MMEngine's ``OptimWrapper``.
+
+    Raises:
+        RuntimeError: If the GPU has no bfloat16, as those before Ampere.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # torch would emulate it, slowly, and say nothing.
+        if get_device() == 'cuda' and not torch.cuda.is_bf16_supported(including_emulation=False):
+            raise RuntimeError(
+                f'{torch.cuda.get_device_name()} does not compute in bfloat16: set '
+                "optim_wrapper.type='OptimWrapper' for float32, or 'AmpOptimWrapper' for float16."
+            )
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:

@@ -93,8 +93,15 @@ not read it:
 
 ```python
 import torch
-student = torch.export.load('PATH/OF/THIS/FOLDER/student.pt2').module()
-outputs = student(images)
+program = torch.export.load('PATH/OF/THIS/FOLDER/student.pt2')
+outputs = program.module()(images)
+```
+
+It was traced on the CPU. For a GPU, move the program before `module()`:
+
+```python
+from torch.export.passes import move_to_device_pass
+program = move_to_device_pass(program, 'cuda')
 ```
 """
 

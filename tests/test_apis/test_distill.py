@@ -166,7 +166,14 @@ def test_batches_and_sizes_shrink_until_they_fit(
     monkeypatch.setattr(distill_plan, '_rehearse', pixels)
     monkeypatch.setattr(distill_plan, '_shortest_side', lambda dataset: 10_000)
     teachers = dict(clip=str(clip_dir), grounding_dino=str(grounding_dino_dir))
-    cfg, images = distill_plan.make_config(str(photos), teachers, VIT, 'cuda', 0, 1, [])
+    given = str(photos), teachers, VIT, 'cuda', 0, 1, []
+    # Without an own one the base config's is left, in bfloat16.
+    for bfloat16, own in ((False, dict(type='OptimWrapper')), (True, None)):
+        monkeypatch.setattr(
+            'torch.cuda.is_bf16_supported', lambda including_emulation, has=bfloat16: has
+        )
+        cfg, images = distill_plan.make_config(*given)
+        assert cfg.get('optim_wrapper') == own
     assert images == 6
     assert {n: s.batch_size for n, s in cfg.train_dataloader.items()} == {
         'clip': 32,

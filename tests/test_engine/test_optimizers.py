@@ -6,7 +6,7 @@ from mmpretrain.registry import MODELS
 from rehearsal.stand_ins import fake_gpu
 
 import kpu_mm.engine.optimizers  # noqa: F401
-from kpu_mm.engine.optimizers import LayerDecayConstructor
+from kpu_mm.engine.optimizers import AutocastOptimWrapper, LayerDecayConstructor
 
 TINY = dict(
     model_type='dinov2',
@@ -153,6 +153,17 @@ def test_kernels_are_those_of_the_machine():
         group['fused'] = True
     optimizer.load_state_dict(state)
     assert not any(group['fused'] for group in optimizer.param_groups)
+
+
+def test_a_gpu_without_bfloat16_is_refused(monkeypatch):
+    optimizer = construct(torch.nn.Linear(2, 2)).optimizer
+    AutocastOptimWrapper(optimizer)  # on the CPU
+    with fake_gpu({}):
+        AutocastOptimWrapper(optimizer)
+        monkeypatch.setattr('torch.cuda.is_bf16_supported', lambda including_emulation: False)
+        monkeypatch.setattr('torch.cuda.get_device_name', lambda: 'Tesla V100')
+        with pytest.raises(RuntimeError, match='Tesla V100 does not compute in bfloat16: set opt'):
+            AutocastOptimWrapper(optimizer)
 
 
 def test_nothing_to_train():

@@ -114,6 +114,8 @@ class FocalClasses(nn.Module):
             labels: (B, N), ``num_classes`` for the background.
             normaliser: The divisor of the sum.
         """
+        if not logits.numel():  # mmcv's kernel on the GPU takes no empty batch
+            return logits.sum()
         # (B, N, K) -> (B * N, K), (B, N) -> (B * N,)
         loss: Tensor = self.focal_loss(
             logits.flatten(0, 1), labels.flatten(), avg_factor=normaliser

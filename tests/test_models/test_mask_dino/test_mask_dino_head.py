@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from kpu_mm.models import MaskDINOHead
+from kpu_mm.models.mask_dino import FocalClasses
 from tests.mask_dino_samples import CHANNELS, backbone_maps, random_sample, small_head
 
 
@@ -24,6 +25,20 @@ def test_every_parameter_gets_a_gradient(counts):
     if sum(counts) == 0:
         assert losses['loss_cls'] > 0
         assert losses['loss_mask'] == losses['loss_bbox'] == 0
+
+
+def test_the_focal_loss_gets_no_empty_batch():
+    """Without objects nothing is denoised, and mmcv's CUDA kernel takes no empty batch."""
+    torch.manual_seed(0)
+    classes = FocalClasses(5)
+    sizes = []
+    classes.focal_loss.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+    logits = torch.randn(2, 0, 5, requires_grad=True)
+    loss = classes.loss(logits, torch.zeros(2, 0, dtype=torch.long), torch.tensor(1.0))
+    loss.backward()
+    assert loss == 0 and logits.grad.shape == logits.shape
+    assert classes.loss(torch.randn(2, 3, 5), torch.full((2, 3), 5), torch.tensor(1.0)) > 0
+    assert sizes == [6]
 
 
 def test_learned_queries_and_softmax():

@@ -59,7 +59,7 @@ def fake_gpu(part_of: Mapping[nn.Module, str]) -> Iterator[FakeGPU]:
             'torch.cuda._lazy_init': lambda: None,
             'torch.cuda.is_available': lambda: True,
             'torch.cuda.is_initialized': lambda: False,
-            'torch.cuda.is_bf16_supported': lambda *_: True,
+            'torch.cuda.is_bf16_supported': lambda *_, **__: True,
             'torch.cuda.is_current_stream_capturing': lambda: False,
             'torch.cuda.device_count': lambda: 1,
             'torch.cuda.current_device': lambda: 0,
@@ -161,6 +161,8 @@ def _sample(value: Tensor, shapes: Tensor, locations: Tensor, weights: Tensor) -
 
 def _focal_loss(logits: Tensor, *_: Any) -> Tensor:
     """MMCV's focal loss, (N, C) -> (N, C): one kernel, and one backward."""
+    if not len(logits):
+        raise RuntimeError("mmcv's focal loss on a GPU takes no empty batch.")
     return logits.sigmoid()
 
 
