@@ -73,7 +73,8 @@ def distill(
         OSError: If a file of a model is missing.
         RuntimeError: If weights are broken.
         ValueError: If there are no images, a teacher is unknown, GPUs or
-            memory are too few, or ``out`` holds a run of other arguments.
+            memory are too few, options do not fit the config, or ``out``
+            holds a run of other arguments.
     """
     out = Path(out).expanduser().absolute()
     several = isinstance(images, list | tuple)
@@ -164,12 +165,17 @@ def _open_run(out: Path, given: dict[str, Any]) -> Config:
         given['gpus'],
         [_BACKENDS[name][0] for name in given['loggers']],
     )
-    _set_iters(written, written.train_dataloader, given, images, device)
-    with TemporaryDirectory() as folder:
-        # Read as the file it becomes, so that what is rehearsed is what runs.
-        trial = Path(folder, 'config.py')
-        trial.write_text(written.pretty_text, encoding='utf-8')
-        cfg = Config.fromfile(trial)
+    try:
+        _set_iters(written, written.train_dataloader, given, images, device)
+        with TemporaryDirectory() as folder:
+            # Read as the file it becomes, so that what is rehearsed is what runs.
+            trial = Path(folder, 'config.py')
+            trial.write_text(written.pretty_text, encoding='utf-8')
+            cfg = Config.fromfile(trial)
+    except (IndexError, KeyError, TypeError) as error:
+        if not given['options']:
+            raise
+        raise ValueError(f'The options do not fit the config: {error}') from error
     usable = memory(device)
     needed = fit_to_memory(cfg, usable, given['gpus'])
     # smaller batches need more iterations for as many passes

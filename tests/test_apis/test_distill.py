@@ -222,6 +222,15 @@ def test_smaller_batches_get_more_iterations(photos, clip_dir, tmp_path, monkeyp
     assert cfg.train_cfg.max_iters == cfg.param_scheduler.T_max == 30
 
 
+@pytest.mark.parametrize('key', ['train_cfg.max_iters.first', 'env_cfg.cudnn_benchmark.on'])
+def test_options_that_do_not_fit_are_refused(photos, clip_dir, tmp_path, key):
+    with pytest.raises(ValueError, match='options do not fit the config'):
+        kpu_mm.distill(
+            str(photos), dict(clip=str(clip_dir)), tmp_path / 'out', VIT, options={key: 1}
+        )
+    assert not (tmp_path / 'out').exists()
+
+
 def test_teachers_of_one_size_share_a_stream(photos, clip_dir, dinov2_dir):
     teachers = dict(
         clip=str(clip_dir), dinov2=str(dinov2_dir), siglip=str(clip_dir), dinov3=str(dinov2_dir)
