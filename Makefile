@@ -10,8 +10,10 @@ VENV ?= .venv
 PYTHON ?=
 # what `make install` is for: `downstream` (everything) or `distill`
 FOR ?= downstream
-# where `make install` installs: an active virtual environment, else .venv
-PY ?= $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV)/bin/python,$(VENV)/bin/python)
+# where `make install` installs: an active environment of venv or conda (but
+# conda's base), else .venv
+CONDA := $(if $(filter-out base,$(CONDA_DEFAULT_ENV)),$(CONDA_PREFIX))
+PY ?= $(or $(VIRTUAL_ENV),$(CONDA),$(VENV))/bin/python
 # which tests, and more arguments for pytest, as in
 # `make test TESTS=tests/test_models ARGS='-x -k clip'`
 TESTS ?= tests projects

@@ -6,7 +6,6 @@ import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from torch import nn
 
 from kpu_mm.datasets.image_table import printable
 from kpu_mm.models.encoder import ImageSizeError
-from kpu_mm.utils.doctor import DOWNSTREAM
+from kpu_mm.utils.doctor import require_toolbox
 
 from .read_images import MAX_PIXELS, NamedImage, is_video, list_inputs, read_images
 
@@ -68,10 +67,7 @@ class ImageInferencer(BaseInferencer):
         self._lock = threading.Lock()
         # Two Inferencers may be of different toolboxes.
         scope = cfg.get('default_scope')
-        if scope in DOWNSTREAM and find_spec(scope) is None:
-            raise ImportError(
-                f'{type(self).__name__} needs {scope}, not installed here: run `make install`.'
-            )
+        require_toolbox(scope, type(self).__name__)
         with DefaultScope.overwrite_default_scope(scope):
             super().__init__(cfg, device=device, show_progress=show_progress)
 

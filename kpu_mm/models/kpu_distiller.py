@@ -43,8 +43,8 @@ class KPUDistiller(MultiStreamModel):
             that is left out is off. With 's2t' on, 't2s' and 'rec' use only
             the closest level of each teacher map. Defaults to 1.0 for all
             three.
-        joined_weight: Weight of a student level that is closest to no
-            teacher map, where the closest level of the map that it joined
+        joined_weight: Weight of an additional student level, one to which no
+            teacher map is closest, where the closest level of the same map
             has 1. Each teacher map counts the same, however many levels are
             compared with it. Defaults to 0.25, not given in the paper.
         normalizer: Config of what the teachers' features go through before

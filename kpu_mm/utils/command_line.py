@@ -18,6 +18,8 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from .doctor import require_toolbox
+
 
 def refuse(message: str) -> NoReturn:
     """Leave the program for something the user has to put right.
@@ -235,7 +237,8 @@ def read_config(path: str, options: dict[str, Any] | None = None) -> Config:
         options: ``--cfg-options``. Defaults to None, no changes.
 
     Raises:
-        SystemExit: There is no such file or it cannot be understood.
+        SystemExit: There is no such file, it cannot be understood, or the
+            toolbox of its ``default_scope`` is not installed.
     """
     if not Path(path).is_file():
         refuse(f'there is no config file {path}.')
@@ -248,6 +251,8 @@ def read_config(path: str, options: dict[str, Any] | None = None) -> Config:
         cfg.merge_from_dict(options or {})
     except (KeyError, TypeError, IndexError) as error:
         refuse(f'--cfg-options do not fit {path}: {_sentence(error)}')
+    with refusing():
+        require_toolbox(cfg.get('default_scope'), path)
     return cfg
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from huggingface_hub import constants
 
-from kpu_mm import __version__
+from kpu_mm.version import __version__
 
 from .gpu_operators import operators_fault
 from .startup import REQUIREMENTS, installed
@@ -49,6 +49,20 @@ OPTIONAL = {
 _VARIABLES = re.compile(
     'CUDA_|TORCH_|HF_HOME|HF_HUB_(CACHE|OFFLINE)|TRANSFORMERS_OFFLINE|OMP_NUM|KPU_MM_|XDG_CACHE'
 )
+
+
+def require_toolbox(scope: str | None, who: str) -> None:
+    """Refuse what needs a toolbox of OpenMMLab that is not installed.
+
+    Args:
+        scope: A config's ``default_scope``.
+        who: What needs it, for the message.
+
+    Raises:
+        ImportError: If the scope is that of a missing toolbox.
+    """
+    if scope in DOWNSTREAM and find_spec(scope) is None:
+        raise ImportError(f'{who} needs {scope}, not installed here: run `make install`.')
 
 
 def describe_packages() -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
@@ -38,17 +39,33 @@ class Layout(NamedTuple):
             folder: The folder.
 
         Returns:
-            True if it has a configuration and weights.
+            True if it has a configuration and weights, with all of their parts.
+
+        Raises:
+            RuntimeError: If the list of the parts is corrupt.
         """
         # a broken link is a cached file that was never fetched
-        return (folder / self.config).is_file() and any(
-            file.is_file() for p in self.weights for file in folder.glob(p)
-        )
+        files = [folder / pattern.replace('*', '') for pattern in self.weights]
+        return (folder / self.config).is_file() and any(map(_is_whole, files))
 
     @property
     def names(self) -> str:
         """The files in words, for messages."""
         return f'{self.config} and {self.weights[0].replace("*", "")}'
+
+
+def _is_whole(weights: Path) -> bool:
+    """Whether weights are there, in one file or in all the parts that their index lists."""
+    if weights.is_file():
+        return True
+    index = weights.with_name(f'{weights.name}.index.json')
+    if not index.is_file():
+        return False
+    try:
+        parts = json.loads(index.read_text(encoding='utf-8'))['weight_map'].values()
+    except (KeyError, ValueError) as error:
+        raise RuntimeError(f"'{index}' is corrupt; copy or download it again.") from error
+    return all((weights.parent / part).is_file() for part in parts)
 
 
 TRANSFORMERS = Layout()

@@ -57,11 +57,17 @@ def load_timm(name: str, checkpoint: str | Path | None, options: dict[str, Any])
     Raises:
         FileNotFoundError: If the weights cannot be had.
         RuntimeError: If they don't fill the model.
-        ValueError: If the model is unknown or has no weights.
+        ValueError: If the model is unknown, has no weights, or another
+            activation than they were trained with.
     """
     check_options(options)
     # Only in its trained form, classifier and all, does timm load strictly
     family = family_of(name)
+    quick = name.replace('_clip_', '_clip_quickgelu_')
+    if quick != name and quick in timm.list_pretrained():
+        raise ValueError(
+            f"timm's '{name}' would compute GELU with weights of QuickGELU; name '{quick}'."
+        )
     if checkpoint is None:
         known = timm.list_pretrained(f'{family}.*')
         config = timm.get_pretrained_cfg(name) if name in known else None

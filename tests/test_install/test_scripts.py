@@ -14,7 +14,7 @@ SCRIPTS = [ROOT / '.ci' / 'run', *sorted(ROOT.glob('tools/**/*.sh'))]
 
 def run(*command, **env):
     # the tests may themselves run under make, or in an environment
-    inner = ('MAKEFLAGS', 'MAKELEVEL', 'MFLAGS', 'VIRTUAL_ENV')
+    inner = ('MAKEFLAGS', 'MAKELEVEL', 'MFLAGS', 'VIRTUAL_ENV', 'CONDA_DEFAULT_ENV')
     outside = {k: v for k, v in os.environ.items() if k not in inner}
     return subprocess.run(
         [str(word) for word in command], env={**outside, **env}, capture_output=True, text=True
@@ -47,6 +47,8 @@ def test_make_parses_and_helps():
         ((), '.venv/bin/python', True),
         (('VIRTUAL_ENV=/my/env',), '/my/env/bin/python', False),
         (('VIRTUAL_ENV=/my/env', 'PY=/usr/bin/py'), '/usr/bin/py', False),
+        (('CONDA_DEFAULT_ENV=mm', 'CONDA_PREFIX=/conda/mm'), '/conda/mm/bin/python', False),
+        (('CONDA_DEFAULT_ENV=base', 'CONDA_PREFIX=/conda'), '.venv/bin/python', True),
     ],
 )
 def test_make_install_takes_the_active_environment(tmp_path, arguments, python, venv):

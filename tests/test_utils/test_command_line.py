@@ -50,6 +50,15 @@ def test_unreadable_file_gives_one_line(tmp_path, capsys, text, words):
     assert 'sys.path' not in line
 
 
+def test_a_toolbox_that_is_missing_is_named(tmp_path, capsys, monkeypatch):
+    path = tmp_path / 'zero_shot.py'
+    path.write_text("default_scope = 'mmdet'")
+    monkeypatch.setitem(sys.modules, 'mmdet', None)
+    with pytest.raises(SystemExit):
+        read_config(str(path))
+    assert f'{path} needs mmdet, not installed here: run `make install`.' in capsys.readouterr().err
+
+
 def test_options_change_the_config(tmp_path, capsys):
     path = tmp_path / 'config.py'
     path.write_text('a = dict(b=1)')

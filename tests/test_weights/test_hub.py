@@ -1,3 +1,4 @@
+import json
 import time
 from pathlib import Path
 
@@ -60,11 +61,19 @@ def fake_cache(root: Path, repo: str, *names: str) -> Path:
 
 
 def test_whole_cache_needs_no_hub(online, monkeypatch):
-    files = ('config.json', 'model-00001-of-00002.safetensors')
-    snapshot = fake_cache(online, 'org/model', *files)
-    fake_cache(online, 'org/half', 'config.json')
+    parts = [f'model-0000{i}-of-00002.safetensors' for i in (1, 2)]
+    index = 'model.safetensors.index.json'
+    snapshot = fake_cache(online, 'org/model', 'config.json', *parts)
+    for folder in (snapshot, fake_cache(online, 'org/half', 'config.json', parts[0])):
+        (folder / index).write_text(
+            json.dumps(dict(weight_map=dict(zip('ab', parts, strict=True))))
+        )
     whole = hub.snapshot_download
     monkeypatch.setattr(hub, 'snapshot_download', lambda *a, **k: whole(*a, **k, cache_dir=online))
     assert hub.fetch_folder('org/model') == snapshot
+    # a download that was interrupted
     with pytest.raises(FileNotFoundError, match=r"'org/half'.*not in the"):
         hub.fetch_folder('org/half')
+    (snapshot / index).write_text('{}')
+    with pytest.raises(RuntimeError, match=r'index\.json. is corrupt'):
+        hub.fetch_folder(snapshot)

@@ -58,7 +58,7 @@ class KPUBackbone(SentinelBackbone):
         out_indices: Which strides of 4 to 32. Defaults to (0, 1, 2, 3).
         out_type: 'pyramid'; for classification heads 'summary', or
             'summary_spatial': summary and mean of the map of stride 16;
-            'features' for owners that call :meth:`extract`. Parts of no use
+            'features' for models that call :meth:`extract`. Parts of no use
             to it are not trained. Defaults to 'pyramid'.
         norm_cfg: Config of the norm layers. Defaults to ``dict(type='BN')``.
         norm_eval: Batch norms keep their running statistics in training,

@@ -37,7 +37,7 @@ class TeacherBackbone(BaseBackbone):
         out_indices: Which of strides 4, 8, 16 and 32 :meth:`forward` gives.
             Defaults to (0, 1, 2, 3).
         out_type: 'pyramid'; for classification heads 'summary'; 'features'
-            for owners that call :meth:`extract`. Defaults to 'pyramid'.
+            for models that call :meth:`extract`. Defaults to 'pyramid'.
         frozen: Whether the teacher is; else it learns. Defaults to True.
         init_cfg: Initialises the pyramid, as in MMEngine. Defaults to None.
 

@@ -41,7 +41,7 @@ class ViTBackbone(SentinelBackbone):
             Defaults to (0, 1, 2, 3).
         out_type: 'pyramid', with as many channels as the map; for
             classification heads 'summary', or 'summary_spatial': summary
-            and mean of the map; 'features' for owners that call
+            and mean of the map; 'features' for models that call
             :meth:`extract`. Defaults to 'pyramid'.
         init_cfg: ``dict(type='Pretrained', checkpoint=...)`` takes a
             distiller's or a detector's checkpoint or an exported file and

@@ -25,7 +25,7 @@ from transformers import dynamic_module_utils
 
 from kpu_mm.registry import MODELS
 from kpu_mm.structures import Features
-from kpu_mm.weights.checkpoint_file import refusal
+from kpu_mm.weights.checkpoint_file import find_fault, is_legacy, refusal
 from kpu_mm.weights.hub import OPEN_CLIP, fetch_file, fetch_folder
 from kpu_mm.weights.pretrained import read_config, stated_normalization
 
@@ -276,9 +276,9 @@ def _find_named(model: str, pretrained: str | None, quick_gelu: bool | None) -> 
         )
     quick = bool(config.get('quick_gelu', False))
     if tag := get_pretrained_cfg(model, pretrained):
-        trained = bool(tag.get('quick_gelu', False))
-        # a GELU config is switched to what a tag needs; not the other way
-        if (quick and not trained) or quick_gelu not in (None, trained):
+        # Either of the two may say so; a GELU config is switched to what a tag needs.
+        trained = quick or bool(tag.get('quick_gelu', False))
+        if quick_gelu not in (None, trained):
             raise ValueError(
                 f"'{pretrained}' of '{model}' was trained with quick_gelu={trained}: use the "
                 f"config '{model.replace('-quickgelu', '')}' and leave quick_gelu unset"
@@ -294,6 +294,10 @@ def _find_named(model: str, pretrained: str | None, quick_gelu: bool | None) -> 
         raise ValueError(
             f"'{pretrained}' is neither a file nor a tag of '{model}', which are {tags}"
         )
+    # torch would advise to run the code of a TorchScript file, such as OpenAI's own.
+    if path.suffix != '.safetensors' and not is_legacy(path) and (fault := find_fault(path)):
+        own = "; for OpenAI's own weights set pretrained='openai'" if 'openai' in tags else ''
+        raise RuntimeError(f"'{path}' {fault}{own}.")
     # a file states nothing; towers of timm have an activation of their own
     native = 'timm_model_name' not in config['vision_cfg']
     if native and not quick and quick_gelu is None:

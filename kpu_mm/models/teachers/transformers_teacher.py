@@ -90,7 +90,7 @@ class TransformersTeacher(BaseTeacher):
             if type(config) not in MODEL_FOR_BACKBONE_MAPPING:
                 raise ValueError(
                     f"'{config.model_type}' has no backbone class in "
-                    'transformers: remove out_indices'
+                    'transformers: remove out_indices, or take it from timm by TimmTeacher'
                 )
             cls = MODEL_FOR_BACKBONE_MAPPING[type(config)]
             options = dict(out_indices=list(out_indices))

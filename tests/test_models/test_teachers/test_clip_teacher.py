@@ -179,6 +179,18 @@ def test_broken_or_foreign_file(tiny, siglip_dir, tmp_path):
         CLIPTeacher('tiny', other, quick_gelu=False, **HALF)
 
 
+def test_torchscript_is_refused_as_such(tiny, tmp_path):
+    """As OpenAI's own files are; torch would advise to run their code."""
+    path = str(tmp_path / 'ViT-B-16.pt')
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), path)
+    with pytest.raises(
+        RuntimeError, match=r'TorchScript program, no checkpoint; pass its weights\.$'
+    ):
+        CLIPTeacher('tiny', path, quick_gelu=False, **HALF)
+    with pytest.raises(RuntimeError, match="weights; for OpenAI's own weights set pretrained='op"):
+        CLIPTeacher('ViT-B-16', path, quick_gelu=True, **HALF)
+
+
 # --- tags ------------------------------------------------------------------
 
 
@@ -211,11 +223,15 @@ def test_tag_switches_to_quick_gelu(tag, tiny, images):
         CLIPTeacher('tiny', 'some_tag', quick_gelu=False)
 
 
-def test_tag_of_gelu_refuses_a_quick_config(tag):
+@torch.no_grad()
+def test_config_may_be_quick_where_its_tag_says_nothing(tag, tiny, images):
+    """As that of roberta-ViT-B-32."""
     tag(quick_gelu=False)
     assert CLIPTeacher('tiny', 'some_tag').std[0] == 0.5
+    quick = CLIPTeacher('tiny', tiny, quick_gelu=True, **HALF)(images).summary
+    assert torch.equal(CLIPTeacher('tiny-quickgelu', 'some_tag')(images).summary, quick)
     with pytest.raises(ValueError, match="use the config 'tiny'"):
-        CLIPTeacher('tiny-quickgelu', 'some_tag')
+        CLIPTeacher('tiny', 'some_tag', quick_gelu=True)
 
 
 @torch.no_grad()

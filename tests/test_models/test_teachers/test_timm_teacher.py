@@ -164,3 +164,18 @@ def test_radio_checkpoint(tmp_path):
     save_file({k: v.contiguous() for k, v in state.items()}, path)
     with pytest.raises(RuntimeError, match=r'blocks\.1\.mlp\.fc2\.bias'):
         TimmTeacher(name, str(path), options=options)
+
+
+@pytest.mark.parametrize(
+    'tag', ['vit_base_patch16_clip_224.openai', 'vit_huge_patch14_clip_224.dfn5b']
+)
+def test_weights_of_quick_gelu_need_their_own_architecture(tag):
+    own = tag.replace('_clip_', '_clip_quickgelu_')
+    with pytest.raises(ValueError, match=f"weights of QuickGELU; name '{own}'"):
+        TimmTeacher(tag)
+    act = (
+        timm.create_model(own.partition('.')[0], img_size=32, depth=1, device='meta')
+        .blocks[0]
+        .mlp.act
+    )
+    assert type(act).__name__ == 'QuickGELU'
