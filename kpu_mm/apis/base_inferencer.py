@@ -68,6 +68,9 @@ class ImageInferencer(BaseInferencer):
         # Two Inferencers may be of different toolboxes.
         scope = cfg.get('default_scope')
         require_toolbox(scope, type(self).__name__)
+        # MMPretrain's configs have it beside the model, and MMEngine's runner moves it.
+        if 'data_preprocessor' in cfg:
+            cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
         with DefaultScope.overwrite_default_scope(scope):
             super().__init__(cfg, device=device, show_progress=show_progress)
 

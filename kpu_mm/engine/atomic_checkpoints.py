@@ -225,7 +225,8 @@ def to_plain(checkpoint: dict[str, Any]) -> None:
     """Replace what is no tensor and no plain value, in place.
 
     MMEngine's message hub saves numpy scalars, and numpy arrays inside its
-    own class, for which a reader must allow more than weights.
+    own class, for which a reader must allow more than weights. Its OneCycleLR
+    saves a function, which its constructor sets anyway.
 
     Args:
         checkpoint: What MMEngine's runner is about to save.
@@ -264,7 +265,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _plain(item) for key, item in value.items() if not callable(item)}
     if type(value) in (list, tuple):
         return type(value)(_plain(item) for item in value)
     return value

@@ -22,8 +22,13 @@ from kpu_mm.registry import HOOKS
 from .model_wrappers import unwrap
 
 _IGNORED = 255  # the label of unlabelled pixels in MMSegmentation
-# Modules whose num_classes does not count the classes of the data.
-_NO_HEADS = ('rpn_head', 'backbone', 'encoder', 'teacher', 'data_preprocessor')
+# Modules whose num_classes does not count the classes of the data: proposals,
+# the stuff of COCO in HTC, and by type the borders of objects in STDC.
+_NO_HEADS = (
+    *('rpn_head', 'roi_head.semantic_head', 'backbone', 'encoder', 'teacher'),
+    'data_preprocessor',
+)
+_BORDERS = 'STDCHead'
 
 
 @HOOKS.register_module()
@@ -167,6 +172,7 @@ def count_classes(model: nn.Module) -> dict[str, int]:
         name: count
         for name, module in model.named_modules()
         if not any(part in name for part in _NO_HEADS)
+        and type(module).__name__ != _BORDERS
         and isinstance(count := getattr(module, 'num_classes', None), int)
     }
     # The whole model, '', repeats what a head of it has, if it has heads.

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mmengine.dist import get_rank
+from mmengine.hooks import CheckpointHook
 from mmengine.runner import IterBasedTrainLoop, Runner
 from mmengine.runner.utils import set_random_seed
 
@@ -60,11 +61,28 @@ class ResumableTrainLoop(IterBasedTrainLoop):
         return build_stream(**dataloader)
 
     def run(self) -> Any:
-        """Train, and end the loaders' workers whatever happens."""
+        """Train, and end the loaders' workers whatever happens.
+
+        Raises:
+            ValueError: If a scheduler or a hook that saves counts epochs.
+        """
+        self._refuse_epochs()
         try:
             return super().run()
         finally:
             self.dataloader_iterator.close()
+
+    def _refuse_epochs(self) -> None:
+        schedulers = self.runner.param_schedulers or []
+        if isinstance(schedulers, dict):  # one list for each optimiser
+            schedulers = [scheduler for group in schedulers.values() for scheduler in group]
+        savers = [hook for hook in self.runner.hooks if isinstance(hook, CheckpointHook)]
+        for part in (*schedulers, *savers):
+            if part.by_epoch:
+                raise ValueError(
+                    f'{type(part).__name__} has by_epoch=True, but {type(self).__name__} has '
+                    'no epochs, so it would never act: set by_epoch=False and count iterations.'
+                )
 
     def run_iter(self, data_batch: Any) -> None:
         """Take one training step.

@@ -17,10 +17,14 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 from safetensors.torch import load_file
 
-# the statistics that HistoryBuffer pickles by name
-_STATISTICS = ('current', 'max', 'mean', 'min')
+# the functions that these classes of MMEngine's pickle by name
+_FUNCTIONS: dict[type, tuple[str, ...]] = {
+    HistoryBuffer: ('current', 'max', 'mean', 'min'),
+    OneCycleParamScheduler: ('_annealing_cos', '_annealing_linear'),
+}
 # Each torch file begins with a pickled magic number before PyTorch 1.6, which
 # brought the zip format (torch.serialization.MAGIC_NUMBER).
 _LEGACY = b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'
@@ -35,26 +39,26 @@ NUMPY_BUILDERS: dict[str, Any] = {
 }
 
 
-def _statistic(owner: Any, name: str) -> Any:
-    """Stand in for ``getattr`` in pickles of HistoryBuffer.
+def _function(owner: Any, name: str) -> Any:
+    """Stand in for ``getattr`` in pickles of MMEngine.
 
     Args:
-        owner: HistoryBuffer, nothing else.
-        name: One of its four statistics.
+        owner: HistoryBuffer or OneCycleParamScheduler, nothing else.
+        name: One of its functions in ``_FUNCTIONS``.
 
     Raises:
         UnpicklingError: If the pickle asks for anything else.
     """
-    if owner is HistoryBuffer and name in _STATISTICS:
-        return getattr(HistoryBuffer, name)
+    if isinstance(owner, type) and name in _FUNCTIONS.get(owner, ()):
+        return getattr(owner, name)
     raise UnpicklingError(f'getattr({owner!r}, {name!r}) is not allowed')
 
 
 def safe_globals() -> list[Any]:
     """What a checkpoint may name besides tensors and containers.
 
-    Checkpoints of MMEngine's own runner hold numpy arrays, scalars and
-    history buffers. Those of kpu_mm's runners need nothing of this list.
+    Checkpoints of MMEngine's own runner hold numpy arrays, scalars, history
+    buffers and functions of OneCycleLR. Those of kpu_mm's runners need nothing of this list.
 
     Returns:
         Objects, or pairs of an object and its name in the file, as
@@ -68,8 +72,8 @@ def safe_globals() -> list[Any]:
         np.dtype,
         *sorted(kinds, key=lambda kind: kind.__name__),
         *((value, name) for name, value in NUMPY_BUILDERS.items()),
-        HistoryBuffer,
-        (_statistic, 'builtins.getattr'),
+        *_FUNCTIONS,
+        (_function, 'builtins.getattr'),
     ]
 
 
@@ -165,7 +169,7 @@ def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> Any:
     # A pickled HistoryBuffer changes its class: it brings its statistics along
     # under names that the file chooses.
     HistoryBuffer._statistics_methods.update(
-        {name: getattr(HistoryBuffer, name) for name in _STATISTICS}
+        {name: getattr(HistoryBuffer, name) for name in _FUNCTIONS[HistoryBuffer]}
     )
     return content
 

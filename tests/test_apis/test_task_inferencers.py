@@ -154,6 +154,17 @@ def test_classes_are_mmpretrain_s(infer, single, labeled):
     assert len(infer('imagenet', topk=1)['predictions'][0]['names']) == 1
 
 
+def test_images_are_normalised_by_a_data_preprocessor_beside_the_model(infer, labeled, checkpoint):
+    """As MMPretrain's configs have it."""
+    cfg = Config.fromfile(labeled / 'imagenet.py')
+    cfg.data_preprocessor = cfg.model.pop('data_preprocessor')
+    images = str(labeled / INFERENCERS['imagenet'][1])
+    beside = ClassificationInferencer(cfg, checkpoint, device='cpu')
+    assert beside.model.data_preprocessor.mean is not None
+    for a, b in zip(beside(images)['predictions'], infer('imagenet')['predictions'], strict=True):
+        assert a['scores'] == b['scores'] and a['labels'] == b['labels']
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('task', INFERENCERS)
 def test_results_are_those_of_tools_test(task, infer, labeled, checkpoint, monkeypatch, tmp_path):

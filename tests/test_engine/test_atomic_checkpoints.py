@@ -45,7 +45,9 @@ def runner(work_dir, kind='KPURunner', iters=4, **options):
         ),
         train_cfg=dict(by_epoch=False, max_iters=iters, val_interval=100),
         optim_wrapper=dict(optimizer=dict(type='AdamW', lr=0.1)),
-        param_scheduler=dict(type='LinearLR', by_epoch=False, end=9),
+        param_scheduler=options.pop(
+            'param_scheduler', dict(type='LinearLR', by_epoch=False, end=9)
+        ),
         default_hooks=dict(
             checkpoint=dict(
                 type=options.pop('hook', 'CheckpointHook'),
@@ -81,6 +83,23 @@ def test_checkpoints_need_no_list_of_safe_globals(tmp_path):
     history = saved['message_hub']['log_scalars']['train/loss']
     expected, _ = run.message_hub.get_scalar('train/loss').data
     assert np.array_equal(history['log_history'].numpy(), expected)
+
+
+@pytest.mark.parametrize('kind', ['KPURunner', 'Runner'])
+@pytest.mark.parametrize('anneal', ['cos', 'linear'])
+def test_resumes_the_one_cycle_schedule(tmp_path, kind, anneal):
+    """MMEngine saves a function in its state."""
+    schedule = dict(
+        type='OneCycleLR', eta_max=0.1, total_steps=8, anneal_strategy=anneal, by_epoch=False
+    )
+    whole = runner(tmp_path, kind, 6, param_scheduler=schedule)
+    whole.train()
+    start = dict(load_from=str(tmp_path / 'iter_2.pth'), resume=True)
+    resumed = runner(tmp_path / 'resumed', 'KPURunner', 6, param_scheduler=schedule, **start)
+    resumed.train()
+    rates = [run.optim_wrapper.get_lr()['lr'] for run in (whole, resumed)]
+    assert rates[0] == rates[1]
+    assert torch.equal(whole.model.layer.weight, resumed.model.layer.weight)
 
 
 @pytest.mark.parametrize('first', ['KPURunner', 'Runner'])

@@ -22,10 +22,19 @@ def head(count):
     return module
 
 
+class STDCHead(nn.Module):
+    """By its name MMSegmentation's, which finds borders of objects."""
+
+    num_classes = 2
+
+
 def model_of(count):
     model = nn.Module()
     model.head = head(count)
     model.rpn_head = head(1)  # object or not: no class of the data
+    model.roi_head = nn.Module()
+    model.roi_head.semantic_head = head(183)  # things and stuff, in HTC
+    model.borders = STDCHead()  # border or not
     return model
 
 

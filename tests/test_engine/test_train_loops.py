@@ -30,6 +30,9 @@ class Regression(BaseModel):
         return dict(loss=loss)
 
 
+SAVE = dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=3))
+
+
 def train(work_dir, max_iters, name, workers=0, **options):
     generator = torch.Generator().manual_seed(1)
     inputs = torch.randn(7, 3, generator=generator)
@@ -44,7 +47,7 @@ def train(work_dir, max_iters, name, workers=0, **options):
         ),
         train_cfg=dict(type=ResumableTrainLoop, max_iters=max_iters),
         optim_wrapper=dict(optimizer=dict(type='Adam', lr=0.1)),
-        default_hooks=dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=3)),
+        default_hooks=options.pop('default_hooks', SAVE),
         randomness=dict(seed=5),
         experiment_name=f'resumable_{name}_{work_dir.name}',
         **options,
@@ -66,6 +69,18 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, workers):
     assert len(whole.seen) == 9
     assert resumed.seen == whole.seen[3:]
     assert torch.equal(resumed.layer.weight, whole.layer.weight)
+
+
+@pytest.mark.parametrize(
+    ('option', 'name'),
+    [
+        (dict(param_scheduler=dict(type='MultiStepLR', milestones=[2])), 'MultiStepLR'),
+        (dict(default_hooks=dict(checkpoint=dict(type='CheckpointHook'))), 'CheckpointHook'),
+    ],
+)
+def test_what_counts_epochs_is_refused(tmp_path, option, name):
+    with pytest.raises(ValueError, match=f'{name} has by_epoch=True, but Resum.* has no epochs'):
+        train(tmp_path, 2, name, **option)
 
 
 class Mean(MultiStreamModel):
@@ -113,6 +128,7 @@ def train_streams(tmp_path):
             train_dataloader=dict.fromkeys(streams, stream),
             train_cfg=dict(type=MultiStreamTrainLoop, max_iters=4),
             optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1), **optim_wrapper),
+            default_hooks=SAVE,
             randomness=dict(seed=0),
             experiment_name='-'.join(streams) + str(len(optim_wrapper)),
         )
