@@ -16,6 +16,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 
 from kpu_mm.datasets.image_table import atomic_file
+from kpu_mm.engine.atomic_checkpoints import newest_checkpoint
 from kpu_mm.export import read_student, write_student
 from kpu_mm.utils.command_line import build_runner
 from kpu_mm.utils.startup import shipped
@@ -114,7 +115,9 @@ def distill(
             build_runner(cfg).train()
         except FloatingPointError as error:
             raise FloatingPointError(f'{error} {_how_on(f"kpu-mm train {config}", out)}') from error
-    last = Path(out, (out / 'last_checkpoint').read_text().strip())
+    last = newest_checkpoint(out)
+    if last is None:
+        raise RuntimeError(f'{out} has no checkpoint of the run to export.')
     write_student(read_student(cfg.model.to_dict(), str(last)), student)
     print_log(f'The student is in {student}; its README.md tells how to load it.')
     return student

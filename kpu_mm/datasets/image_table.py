@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+from uuid import uuid4
 
 import numpy as np
 from mmengine.logging import print_log
@@ -145,7 +146,8 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     Args:
         path: The file.
     """
-    temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
+    # Processes of two machines may have equal numbers.
+    temporary = path.with_name(f'{path.name}.{uuid4().hex}.tmp')
     try:
         with temporary.open('wb') as file:
             yield file

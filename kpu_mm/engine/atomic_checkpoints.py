@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
-from mmengine.logging import HistoryBuffer, MMLogger
+from mmengine.logging import HistoryBuffer, MMLogger, print_log
 
 from kpu_mm.datasets.image_table import warn_without_locks
 from kpu_mm.weights.checkpoint_file import find_fault, is_legacy
@@ -130,8 +131,9 @@ class AtomicCheckpoints:
         """
         newest = self._resume == 'auto' or (self._resume and self._load_from is None)
         if newest and not self._has_loaded:
-            latest = self._newest_whole_checkpoint()
+            latest = newest_checkpoint(Path(self.work_dir))
             if latest is None:
+                self._refuse_other_checkpoints()
                 start = f'with the weights of {self._load_from}' if self._load_from else 'anew'
                 self.logger.info(f'No checkpoint in {self.work_dir}: training starts {start}.')
                 self._resume = False
@@ -139,22 +141,7 @@ class AtomicCheckpoints:
                 self._load_from = str(latest)
         super().load_or_resume()  # type: ignore[misc]
 
-    def _newest_whole_checkpoint(self) -> Path | None:
-        found = [
-            (int(match[1]), path)
-            for path in Path(self.work_dir).glob('*.pth')
-            if (match := re.fullmatch(r'(?:iter|epoch)_(\d+)', path.stem))
-        ]
-        for _, path in sorted(found, reverse=True):
-            fault = find_fault(path)
-            if fault is None:
-                return path
-            self.logger.warning(f'{path} {fault}. Passing over it to an older one.')
-        if found:
-            raise RuntimeError(
-                f'None of the {len(found)} checkpoints in {self.work_dir} is whole; the log says '
-                f'why. {_ANEW}'
-            )
+    def _refuse_other_checkpoints(self) -> None:
         traces = {path for name in _TRACES for path in Path(self.work_dir).glob(name)}
         names = sorted(path.name for path in traces if path.suffix != '.partial')
         if names:
@@ -162,7 +149,6 @@ class AtomicCheckpoints:
                 f'{self.work_dir} has no iter_N.pth or epoch_N.pth to resume from, but '
                 f'{", ".join(names[:5])}: pass the one to resume from as --resume PATH. {_ANEW}'
             )
-        return None
 
     def _check_resumable(self, checkpoint: Any) -> None:
         """Raise if a checkpoint has weights, but no state of a run."""
@@ -186,6 +172,38 @@ class AtomicCheckpoints:
                     'max_keep_ckpts=1 would leave no checkpoint while the '
                     'next one is written: 2 are kept.'
                 )
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint of a run, whatever ``last_checkpoint`` says.
+
+    A run that was killed may have left that file as it was.
+
+    Args:
+        folder: The run's work directory.
+
+    Returns:
+        The file, or None if there is no ``iter_N.pth`` or ``epoch_N.pth``.
+
+    Raises:
+        RuntimeError: If there are some, and none is whole.
+    """
+    found = [
+        (int(match[1]), path)
+        for path in folder.glob('*.pth')
+        if (match := re.fullmatch(r'(?:iter|epoch)_(\d+)', path.stem))
+    ]
+    for _, path in sorted(found, reverse=True):
+        fault = find_fault(path)
+        if fault is None:
+            return path
+        text = f'{path} {fault}. Passing over it to an older one.'
+        print_log(text, 'current', logging.WARNING)
+    if found:
+        raise RuntimeError(
+            f'None of the {len(found)} checkpoints in {folder} is whole; the log says why. {_ANEW}'
+        )
+    return None
 
 
 @contextmanager

@@ -27,6 +27,19 @@ class AtomicCheckpointHook(CheckpointHook):
     are those of :class:`mmengine.hooks.CheckpointHook`.
     """
 
+    def before_train(self, runner: Runner) -> None:
+        """Take up what a resumed run has saved.
+
+        Args:
+            runner: The runner.
+        """
+        super().before_train(runner)
+        # MMEngine deletes the best so far for a better one, also one in the
+        # folder of another run from whose checkpoint this one goes on.
+        best: Any = getattr(self, 'best_ckpt_path', None)
+        if best is not None and Path(best).parent != Path(self.out_dir):
+            self.best_ckpt_path = None
+
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, Any]) -> None:
         """Write a checkpoint of a step, then delete the outdated one."""
         outdated = None

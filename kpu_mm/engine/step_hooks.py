@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from mmengine.dist import all_gather_object, get_world_size
@@ -23,7 +23,7 @@ _COUNT = 'skipped_images'  # its key in the message hub
 
 @HOOKS.register_module()
 class NonFiniteHook(Hook):
-    """Raise when a logged loss is NaN or infinite."""
+    """Raise when a logged loss, or a weight to be saved, is NaN or infinite."""
 
     # Before checkpoints are written, so that the broken state is not saved.
     priority = 'VERY_HIGH'
@@ -54,14 +54,33 @@ class NonFiniteHook(Hook):
             values |= zip(tensors, torch.stack(means).tolist(), strict=True)
         bad = [f'{k} = {v}' for k, v in values.items() if not math.isfinite(v)]
         if bad:
-            # MMEngine's own runner knows no such option.
-            other = '' if isinstance(runner, ComparedResume) else 'runner_type=kpu_mm.KPURunner '
-            raise FloatingPointError(
-                f'iteration {batch_idx + 1}: {", ".join(bad)}. The checkpoints in '
-                f'{runner.work_dir} are from before it. Continue with a lower rate: --resume '
-                f'--cfg-options {other}resume_schedule=config optim_wrapper.optimizer.lr=RATE; or '
-                'clip gradients: --resume --cfg-options optim_wrapper.clip_grad.max_norm=NORM.'
-            )
+            _stop(runner, f'iteration {batch_idx + 1}: {", ".join(bad)}')
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Check the weights of a checkpoint, which a finite loss does not make finite.
+
+        Args:
+            runner: The runner.
+            checkpoint: What it saves.
+
+        Raises:
+            FloatingPointError: If one is not finite.
+        """
+        trained = {n: p for n, p in unwrap(runner.model).named_parameters() if p.requires_grad}
+        bad = [name for name, p in trained.items() if not p.isfinite().all()]
+        if bad:
+            _stop(runner, f'iteration {runner.iter}: {bad[0]} is not finite after its step')
+
+
+def _stop(runner: Runner, fault: str) -> NoReturn:
+    # MMEngine's own runner knows no such option.
+    other = '' if isinstance(runner, ComparedResume) else 'runner_type=kpu_mm.KPURunner '
+    raise FloatingPointError(
+        f'{fault}. The checkpoints in {runner.work_dir} are from before it. Continue with a '
+        f'lower rate: --resume --cfg-options {other}resume_schedule=config '
+        'optim_wrapper.optimizer.lr=RATE; or clip gradients: --resume --cfg-options '
+        'optim_wrapper.clip_grad.max_norm=NORM.'
+    )
 
 
 @HOOKS.register_module()

@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from kpu_mm.engine.atomic_checkpoints import from_plain, only_run, to_plain
+from kpu_mm.engine.checkpoint_hooks import AtomicCheckpointHook
 from kpu_mm.registry import RUNNERS
 
 NUMBER = itertools.count()
@@ -155,6 +156,16 @@ def test_the_next_older_whole_checkpoint_is_taken(tmp_path, harm, capfd):
     log = ''.join(p.read_text() for p in tmp_path.rglob('*.log'))
     assert f'{newest} is' in log
     assert 'Passing over it' in log
+
+
+def test_the_best_of_another_run_stays(tmp_path):
+    hook = AtomicCheckpointHook(interval=2, by_epoch=False, save_best='acc')
+    for folder, kept in ((tmp_path, True), (tmp_path / 'other', False)):
+        run = runner(tmp_path)
+        best = str(folder / 'best_acc_iter_2.pth')
+        run.message_hub.update_info('best_ckpt', best)
+        hook.before_train(run)
+        assert hook.best_ckpt_path == (best if kept else None)
 
 
 def test_no_whole_checkpoint_is_no_new_start(tmp_path):

@@ -22,6 +22,16 @@ def test_names_what_is_not_finite():
         hook.after_train_iter(runner, 4, outputs={'loss': 1.0, 's2t/a': float('nan')})
 
 
+def test_broken_weights_are_not_saved():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2).requires_grad_(False))
+    runner = SimpleNamespace(work_dir='work_dirs/x', model=model, iter=8)
+    nn.init.constant_(model[1].weight, float('nan'))  # is not trained, and not saved
+    NonFiniteHook().before_save_checkpoint(runner, {})
+    model[0].bias.data[1] = float('inf')
+    with pytest.raises(FloatingPointError, match=r'iteration 8: 0\.bias is not finite.*--resume'):
+        NonFiniteHook().before_save_checkpoint(runner, {})
+
+
 @pytest.mark.parametrize('value', [float('nan'), float('inf')])
 def test_losses_that_are_still_tensors(value):
     hook = NonFiniteHook()
